@@ -1,0 +1,28 @@
+//! Call graphs: the object that every part of TraceGym reads, generates or scores.
+//!
+//! Nothing here does I/O or learning. External data (CSV rows, model text, Parquet) becomes a list
+//! of [`CallRow`]s at the edge; [`CallGraph::from_rows`] turns them into a graph that is valid by
+//! construction, or lists everything that is wrong with them.
+
+mod call;
+mod call_graph;
+mod canonical;
+mod layer;
+mod name;
+mod violation;
+
+#[cfg(test)]
+mod tests;
+
+pub use call::{Call, CallRow, CallType, EdgeId, MAX_EDGE_ID_LEN};
+pub use call_graph::CallGraph;
+pub use canonical::{CanonicalHash, Level};
+pub use layer::{
+    LayerCondition, LayerEdge, MAX_LAYER_EDGES, MAX_SPLIT_PARTS, Step, StepBody, Subgraph,
+    root_condition, steps,
+};
+pub use name::{Interner, Name};
+pub use violation::{Violation, ViolationCode};
+
+/// The source of every root call: the user outside the system.
+pub const USER: &str = "USER";

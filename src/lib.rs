@@ -1,0 +1,22 @@
+//! TraceGym: a benchmark harness for generators of microservice call graphs.
+//!
+//! Data flows one way: a source is preprocessed into a dataset, generators are trained on it, they
+//! generate graphs for conditions, the graphs are evaluated, and reports draw tables and figures.
+//! Module dependencies point the same way: `graph` ← `data`, `text` ← `model` ← `generators` ←
+//! `evaluate` ← `report` ← `run` ← `cli`.
+
+pub mod cli;
+pub mod data;
+pub mod device;
+pub mod error;
+pub mod evaluate;
+pub mod generators;
+pub mod graph;
+pub mod model;
+pub mod progress;
+pub mod random;
+pub mod report;
+pub mod run;
+#[cfg(test)]
+mod testing;
+pub mod text;
