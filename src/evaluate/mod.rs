@@ -1,7 +1,115 @@
 //! Scores generated graphs: which conditions to ask for, and what the answers are worth.
 //!
-//! Every result is a [`Record`]; reports are drawn from records alone.
+//! Every result is a [`Record`]; reports are drawn from records alone. One file per metric family;
+//! each metric's id is a constant whose comment defines it (docs/metrics.md sums them up).
 
+pub mod accuracy;
+mod conditions;
+mod interval;
 mod record;
+mod verdict;
 
+pub use conditions::{condition_of, conditions};
+pub use interval::Interval;
 pub use record::{Conditions, Evaluation, Record};
+pub use verdict::{Verdict, judge, judge_all};
+
+use anyhow::Result;
+
+use crate::data::Dataset;
+use crate::generators::{Condition, Generated};
+
+/// Scores `answers` to `conditions`. `seed` addresses the resampling behind intervals.
+///
+/// # Errors
+/// If there is not exactly one answer per condition.
+pub fn evaluate(
+    spec: &Evaluation,
+    dataset: &Dataset,
+    conditions: &[Condition],
+    answers: &[Generated],
+    _seed: u64,
+) -> Result<Vec<Record>> {
+    let verdicts = judge_all(conditions, answers)?;
+    Ok(match spec {
+        Evaluation::Accuracy => accuracy::records(dataset, conditions, &verdicts),
+        Evaluation::Fidelity => vec![accuracy::whole(&verdicts)],
+    })
+}
+
+/// The reference row of real against real graphs; empty for evaluations that have none.
+///
+/// # Errors
+/// None so far.
+pub fn floor(spec: &Evaluation, _dataset: &Dataset, _seed: u64) -> Result<Vec<Record>> {
+    match spec {
+        Evaluation::Accuracy | Evaluation::Fidelity => Ok(Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{DatasetCard, Side};
+    use crate::graph::{CallGraph, CallRow, EdgeId, USER, Violation, ViolationCode};
+
+    /// A dataset of these graphs on these sides.
+    pub fn dataset(train: Vec<CallGraph>, test: Vec<CallGraph>) -> Dataset {
+        let mut sides = vec![Side::Train; train.len()];
+        sides.resize(train.len() + test.len(), Side::Test);
+        Dataset::new(DatasetCard::default(), train.into_iter().chain(test).collect(), sides)
+    }
+
+    fn graph(service: &str, paths: impl Iterator<Item = EdgeId>, latency: u32) -> CallGraph {
+        let microservice =
+            |id: &EdgeId| format!("MS_{:05}", id.path().len() * 100 + id.number() as usize);
+        let rows: Vec<CallRow> = paths
+            .map(|edge_id| CallRow {
+                source: match edge_id.parent() {
+                    Some(parent) => microservice(&parent).as_str().into(),
+                    None => USER.into(),
+                },
+                destination: microservice(&edge_id).as_str().into(),
+                kind: crate::graph::CallType::Rpc,
+                start: 0,
+                finish: latency,
+                edge_id,
+            })
+            .collect();
+        CallGraph::from_rows(service.into(), &rows).expect("valid")
+    }
+
+    /// A root with edges − 1 children.
+    pub fn flat(service: &str, edges: u32, latency: u32) -> CallGraph {
+        let children = (1..edges).map(|number| EdgeId::root().child(number));
+        graph(service, std::iter::once(EdgeId::root()).chain(children), latency)
+    }
+
+    /// Each call but the last has one child.
+    pub fn chain(service: &str, edges: u32, latency: u32) -> CallGraph {
+        let ids = std::iter::successors(Some(EdgeId::root()), |id| Some(id.child(1)));
+        graph(service, ids.take(edges as usize), latency)
+    }
+
+    pub fn answer(graph: &CallGraph) -> Generated {
+        Generated { rows: graph.rows(), failure: None }
+    }
+
+    /// An answer of which nothing was understood.
+    pub fn failed() -> Generated {
+        let failure = Some(Violation::new(ViolationCode::Format, "no text"));
+        Generated { rows: Vec::new(), failure }
+    }
+
+    pub fn reversed<T: Clone>(items: &[T]) -> Vec<T> {
+        items.iter().rev().cloned().collect()
+    }
+
+    /// The one record of `metric` and `cell`.
+    pub fn find<'a>(records: &'a [Record], metric: &str, cell: &str) -> &'a Record {
+        let mut found = records.iter().filter(|r| r.metric == metric && r.cell == cell);
+        let record = found.next().unwrap_or_else(|| panic!("no record {metric} {cell}"));
+        assert!(found.next().is_none(), "two records {metric} {cell}");
+        record
+    }
+}

@@ -1,4 +1,6 @@
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::interval::Interval;
 
 /// One measured number with its uncertainty, in long form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -9,13 +11,41 @@ pub struct Record {
     /// What the number is about, as `name=value` pairs joined by `/`: `edges=7/depth=3`; empty for
     /// the whole.
     pub cell: String,
+    /// NaN where the number does not exist: no valid graph, a degenerate case.
+    #[serde(deserialize_with = "nan_if_null")]
     pub value: f64,
     /// Lower end of the 95 % interval; NaN where there is none.
+    #[serde(deserialize_with = "nan_if_null")]
     pub low: f64,
     /// Upper end of the 95 % interval; NaN where there is none.
+    #[serde(deserialize_with = "nan_if_null")]
     pub high: f64,
     /// Graphs (or prompts) behind the number.
     pub count: u64,
+}
+
+/// JSON has no NaN: `serde_json` writes null.
+fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+impl Record {
+    pub(super) fn new(
+        metric: &str,
+        cell: impl Into<String>,
+        value: f64,
+        interval: Interval,
+        count: u64,
+    ) -> Self {
+        let (metric, cell) = (metric.to_owned(), cell.into());
+        Self { metric, cell, value, low: interval.low, high: interval.high, count }
+    }
+
+    /// `hits` of `count`, with a Wilson interval.
+    pub(super) fn share(metric: &str, cell: impl Into<String>, hits: u64, count: u64) -> Self {
+        let value = hits as f64 / count as f64;
+        Self::new(metric, cell, value, Interval::wilson(hits, count), count)
+    }
 }
 
 /// Which conditions an experiment asks generators for.
@@ -24,7 +54,7 @@ pub struct Record {
 pub enum Conditions {
     /// Every feasible pair of num_edges 1..=max_edges and depth 1..=max_depth (depth ≤ edges;
     /// depth 1 only with one edge), `samples` times each (paper, figures 3 and 12). Service and
-    /// latency come from the test graph nearest to the cell.
+    /// latency come from a test graph near to the cell.
     Grid { max_edges: u32, max_depth: u32, samples: u32 },
     /// Conditions (service, num_edges, depth, latency) of `count` test graphs, drawn with
     /// replacement where the test set is smaller (paper, figure 4).
@@ -40,4 +70,18 @@ pub enum Evaluation {
     /// Popular calls (figure 4a), heavy hitters (figure 4b), distributions of edges and depth
     /// (figure 8), share of valid graphs.
     Fidelity,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_survive_json_with_nan() {
+        let record = Record::new("kl-top100/1", "graphs=all", f64::NAN, Interval::NONE, 0);
+        let text = serde_json::to_string(&record).expect("JSON");
+        let back: Record = serde_json::from_str(&text).expect("a record");
+        assert!(back.value.is_nan() && back.low.is_nan());
+        assert_eq!((back.metric, back.cell, back.count), (record.metric, record.cell, 0));
+    }
 }

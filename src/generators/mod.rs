@@ -4,12 +4,15 @@
 //! model. A new built-in generator is one file here and one line in [`REGISTRY`].
 
 mod contract;
+pub mod probabilistic;
+mod resample;
 
 pub use contract::{
     Condition, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe, Sampling,
 };
 
 use anyhow::Result;
+use serde::de::DeserializeOwned;
 
 use crate::error::{UserError, did_you_mean};
 
@@ -21,7 +24,18 @@ pub struct Entry {
 }
 
 /// All built-in generators, in the order in which tables list them.
-pub const REGISTRY: &[Entry] = &[];
+pub const REGISTRY: &[Entry] = &[
+    Entry {
+        id: "probabilistic",
+        about: "call graphs drawn from tables of training frequencies (after Luo et al., SoCC 2021)",
+        build: probabilistic::build,
+    },
+    Entry {
+        id: "resample",
+        about: "copies of training graphs: the reference row, with nothing new",
+        build: resample::build,
+    },
+];
 
 /// The recipe of generator `id` with `settings` (the `[settings]` of a baseline's TOML).
 ///
@@ -38,4 +52,76 @@ pub fn recipe(id: &str, settings: &toml::Table) -> Result<Box<dyn Recipe>> {
         .into());
     };
     (entry.build)(settings)
+}
+
+/// The settings of generator `id`, read from its table.
+///
+/// # Errors
+/// A setting that is unknown or has a value that cannot be.
+fn settings<T: DeserializeOwned>(id: &str, table: &toml::Table) -> Result<T> {
+    Ok(table.clone().try_into().map_err(|error| {
+        UserError::setting(format!("generator `{id}`: {}", error.to_string().trim_end()))
+    })?)
+}
+
+/// # Errors
+/// If a snapshot is asked of a generator that keeps none.
+fn no_snapshot(id: &str, snapshot: Option<u64>) -> Result<()> {
+    match snapshot {
+        Some(tokens) => Err(UserError::setting(format!(
+            "generator `{id}` keeps no snapshots, so there is none at {tokens} tokens"
+        ))
+        .into()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Dataset, DatasetCard, Side};
+    use crate::device::DeviceChoice;
+    use crate::graph::CallGraph;
+    use crate::progress::Progress;
+
+    /// A dataset of training graphs alone.
+    pub fn train_only(graphs: Vec<CallGraph>) -> Dataset {
+        let sides = vec![Side::Train; graphs.len()];
+        Dataset::new(DatasetCard::default(), graphs, sides)
+    }
+
+    /// Fits generator `id`, saves it, loads it and generates.
+    pub fn generate(
+        id: &str,
+        settings: &str,
+        dataset: &Dataset,
+        conditions: &[Condition],
+        seed: u64,
+    ) -> Vec<Generated> {
+        let recipe = recipe(id, &settings.parse().expect("TOML")).expect("settings");
+        let out = tempfile::tempdir().expect("a folder");
+        let scratch = tempfile::tempdir().expect("a folder");
+        let device = DeviceChoice::Cpu;
+        let context = FitContext {
+            dataset,
+            seed,
+            device,
+            out: out.path(),
+            scratch: scratch.path(),
+            progress: Progress::Quiet,
+        };
+        let report = recipe.fit(&context).expect("fits");
+        assert!(report.parameters > 0);
+        assert!(recipe.load(out.path(), Some(1), device).is_err());
+        let sampling = Sampling { temperature: 0.8, top_k: None };
+        let options = GenerateOptions { seed, sampling, batch: 4, progress: Progress::Quiet };
+        let generator = recipe.load(out.path(), None, device).expect("loads");
+        generator.generate(conditions, &options).expect("generates")
+    }
+
+    #[test]
+    fn an_unknown_generator_is_named_with_the_known_ones() {
+        let error = recipe("resampel", &toml::Table::new()).err().expect("unknown").to_string();
+        assert!(error.contains("did you mean `resample`"), "{error}");
+    }
 }
