@@ -56,34 +56,36 @@ impl Interval {
         };
         Self { low: at(0.025), high: at(0.975) }
     }
+}
 
-    /// Percentile bootstrap clustered by service: each resample draws as many services as there
-    /// are, with replacement, and `statistic` is given how often each one was drawn. Every
-    /// statistic sees the same draws for the same seed and number of services, so that arms asked
-    /// for the same conditions are compared pairwise. None for fewer than two services.
-    ///
-    /// Graphs of one service resemble each other, and one service may be 15 % of the data:
-    /// resampling single graphs would give intervals that are far too narrow.
-    pub fn bootstrap<F>(seed: u64, services: usize, statistic: F) -> Self
-    where
-        F: Fn(&[u32]) -> f64 + Sync,
-    {
-        if services < 2 {
-            return Self::NONE;
-        }
-        let values: Vec<f64> = (0..RESAMPLES)
-            .into_par_iter()
-            .map(|resample| {
-                let mut rng = random::stream(seed, "bootstrap", &[resample]);
-                let mut drawn = vec![0; services];
-                for _ in 0..services {
-                    drawn[rng.random_range(0..services)] += 1;
-                }
-                statistic(&drawn)
-            })
-            .collect();
-        Self::percentiles(&values)
+/// Percentile bootstrap clustered by service: each resample draws as many services as there are,
+/// with replacement, and `statistics` is given how often each one was drawn; it returns `count`
+/// values, each of which gets an interval. All statistics see the same draws for the same seed and
+/// number of services, so that arms asked for the same conditions are compared pairwise. None for
+/// fewer than two services.
+///
+/// Graphs of one service resemble each other, and one service may be 15 % of the data: resampling
+/// single graphs would give intervals that are far too narrow.
+pub fn bootstrap<F>(seed: u64, services: usize, count: usize, statistics: F) -> Vec<Interval>
+where
+    F: Fn(&[u32]) -> Vec<f64> + Sync,
+{
+    if services < 2 {
+        return vec![Interval::NONE; count];
     }
+    let resamples: Vec<Vec<f64>> = (0..RESAMPLES)
+        .into_par_iter()
+        .map(|resample| {
+            let mut rng = random::stream(seed, "bootstrap", &[resample]);
+            let mut drawn = vec![0; services];
+            for _ in 0..services {
+                drawn[rng.random_range(0..services)] += 1;
+            }
+            statistics(&drawn)
+        })
+        .collect();
+    let of = |index: usize| resamples.iter().map(|values| values[index]).collect::<Vec<f64>>();
+    (0..count).map(|index| Interval::percentiles(&of(index))).collect()
 }
 
 #[cfg(test)]
@@ -118,13 +120,13 @@ mod tests {
         let values: Vec<f64> = (0..400).map(|index| f64::from(index % 2)).collect();
         let mean = |drawn: &[u32]| {
             let sum: f64 = drawn.iter().zip(&values).map(|(n, value)| f64::from(*n) * value).sum();
-            sum / 400.0
+            vec![sum / 400.0]
         };
-        let interval = Interval::bootstrap(3, 400, mean);
+        let interval = bootstrap(3, 400, 1, mean)[0];
         // 0.5 ± 1.96 · 0.5 / 20, give or take the noise of 200 resamples.
         assert!((0.44..0.47).contains(&interval.low), "{interval:?}");
         assert!((0.53..0.56).contains(&interval.high), "{interval:?}");
-        assert_eq!(interval, Interval::bootstrap(3, 400, mean));
-        assert!(Interval::bootstrap(3, 1, |_| 1.0).low.is_nan());
+        assert_eq!(interval, bootstrap(3, 400, 1, mean)[0]);
+        assert!(bootstrap(3, 1, 1, |_| vec![1.0])[0].low.is_nan());
     }
 }

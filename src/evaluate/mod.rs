@@ -5,8 +5,13 @@
 
 pub mod accuracy;
 mod conditions;
+pub mod fidelity;
+pub mod heavy_hitters;
 mod interval;
+mod observed;
+pub mod popular_calls;
 mod record;
+pub mod shape;
 mod verdict;
 
 pub use conditions::{condition_of, conditions};
@@ -28,23 +33,24 @@ pub fn evaluate(
     dataset: &Dataset,
     conditions: &[Condition],
     answers: &[Generated],
-    _seed: u64,
+    seed: u64,
 ) -> Result<Vec<Record>> {
     let verdicts = judge_all(conditions, answers)?;
     Ok(match spec {
         Evaluation::Accuracy => accuracy::records(dataset, conditions, &verdicts),
-        Evaluation::Fidelity => vec![accuracy::whole(&verdicts)],
+        Evaluation::Fidelity => fidelity::records(dataset, conditions, answers, &verdicts, seed),
     })
 }
 
-/// The reference row of real against real graphs; empty for evaluations that have none.
+/// The reference row of real against real graphs; empty for an evaluation that has none.
 ///
 /// # Errors
-/// None so far.
-pub fn floor(spec: &Evaluation, _dataset: &Dataset, _seed: u64) -> Result<Vec<Record>> {
-    match spec {
-        Evaluation::Accuracy | Evaluation::Fidelity => Ok(Vec::new()),
-    }
+/// None today; an evaluation that reads files may have some.
+pub fn floor(spec: &Evaluation, dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
+    Ok(match spec {
+        Evaluation::Accuracy => Vec::new(),
+        Evaluation::Fidelity => fidelity::floor(dataset, seed),
+    })
 }
 
 #[cfg(test)]
