@@ -3,6 +3,7 @@
 pub mod calls;
 mod dataset;
 mod funnel;
+pub mod simulator;
 
 pub use dataset::{Dataset, DatasetCard, InputFile, Side, SplitCard};
 pub use funnel::{Funnel, FunnelStep};

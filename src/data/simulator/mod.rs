@@ -1,0 +1,127 @@
+//! A simulated cloud: the default data source, and a ground truth. Its distribution over call
+//! graphs is known exactly, so true frequencies can be set beside measured ones.
+//!
+//! A [`Cloud`] has services of Zipf popularity. Each has a template: a tree of calls, of which
+//! some are optional, rare or repeated. A request draws a service, a variant of its template, and
+//! then every call of the tree independently. `docs/simulator.md` describes the model and compares
+//! it with real traces.
+
+mod chance;
+mod config;
+mod draw;
+mod template;
+#[cfg(test)]
+mod tests;
+
+pub use config::{LeafTypeWeights, ShapeWeights, SimulatorConfig};
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use crate::error::UserError;
+use crate::graph::{CallGraph, CallRow, EdgeId, Name, USER};
+use crate::random;
+use chance::WeightedTable;
+use draw::DrawnCall;
+use template::{Blueprint, Microservice, Template, blueprint};
+
+/// Services, microservices and templates, made from one [`SimulatorConfig`].
+#[derive(Clone, Debug)]
+pub struct Cloud {
+    user: Name,
+    /// By popularity.
+    service_names: Vec<Name>,
+    service_index: BTreeMap<Name, usize>,
+    popularity: WeightedTable,
+    microservices: Vec<Microservice>,
+    templates: Vec<Template>,
+    overlap: f64,
+}
+
+impl Cloud {
+    /// # Errors
+    /// A setting that is impossible, by its key.
+    pub fn new(config: &SimulatorConfig) -> Result<Self> {
+        config.validate()?;
+        let Blueprint { service_names, popularity, microservices, templates } = blueprint(config);
+        let service_index = service_names.iter().cloned().zip(0..).collect();
+        Ok(Self {
+            user: Name::from(USER),
+            service_names,
+            service_index,
+            popularity,
+            microservices,
+            templates,
+            overlap: config.overlap,
+        })
+    }
+
+    /// Names of all services, most popular first. A service's index here is its number in all
+    /// other functions.
+    pub fn services(&self) -> &[Name] {
+        &self.service_names
+    }
+
+    /// Number of the service with this name.
+    pub fn service(&self, name: &str) -> Option<usize> {
+        self.service_index.get(name).copied()
+    }
+
+    /// Names of all microservices, those in no template included.
+    pub fn microservices(&self) -> Vec<Name> {
+        self.microservices.iter().map(|microservice| microservice.name.clone()).collect()
+    }
+
+    /// Graph number `index` of the stream `seed`: the same whatever else is drawn, in any order
+    /// and from any thread.
+    pub fn graph(&self, seed: u64, index: u64) -> CallGraph {
+        let (service, calls) = self.request(seed, index);
+        self.finish(service, &calls)
+    }
+
+    /// Graph number `index` of a stream of requests to one service only.
+    ///
+    /// # Errors
+    /// A service number that does not exist.
+    pub fn graph_of(&self, service: usize, seed: u64, index: u64) -> Result<CallGraph> {
+        let template = self.templates.get(service).ok_or_else(|| {
+            let count = self.templates.len();
+            UserError::setting(format!("service number {service}: the cloud has {count} services"))
+        })?;
+        let path = [service as u64, index];
+        let mut rng = random::stream(seed, "simulator.graph_of", &path);
+        let calls = draw::draw(template, &self.microservices, self.overlap, &mut rng);
+        Ok(self.finish(service, &calls))
+    }
+
+    /// The service and the calls of graph number `index` of the stream `seed`.
+    fn request(&self, seed: u64, index: u64) -> (usize, Vec<DrawnCall>) {
+        let mut rng = random::stream(seed, "simulator.graph", &[index]);
+        let service = self.popularity.pick(&mut rng);
+        let template = &self.templates[service];
+        (service, draw::draw(template, &self.microservices, self.overlap, &mut rng))
+    }
+
+    fn finish(&self, service: usize, calls: &[DrawnCall]) -> CallGraph {
+        let mut rows: Vec<CallRow> = Vec::with_capacity(calls.len());
+        for call in calls {
+            let (edge_id, source) = match call.parent {
+                Some(parent) => {
+                    (rows[parent].edge_id.child(call.number), rows[parent].destination.clone())
+                }
+                None => (EdgeId::root(), self.user.clone()),
+            };
+            rows.push(CallRow {
+                edge_id,
+                source,
+                destination: self.microservices[call.destination].name.clone(),
+                kind: call.kind,
+                start: call.start,
+                finish: call.finish,
+            });
+        }
+        CallGraph::from_rows(self.service_names[service].clone(), &rows)
+            .expect("drawn calls form a tree whose children lie inside their parents")
+    }
+}
