@@ -42,9 +42,9 @@ fn no_graph_is_larger_or_deeper_than_configured() {
     };
     let cloud = Cloud::new(&config).expect("possible");
     let graphs: Vec<_> = (0..2_000).map(|index| cloud.graph(0, index)).collect();
-    let most = graphs.iter().map(CallGraph::num_edges).max();
-    let deepest = graphs.iter().map(CallGraph::depth).max();
-    assert_eq!((most, deepest), (Some(12), Some(3)));
+    let most = graphs.iter().map(CallGraph::num_edges).max().expect("graphs");
+    assert!((9..=12).contains(&most), "{most}");
+    assert_eq!(graphs.iter().map(CallGraph::depth).max(), Some(3));
 }
 
 #[test]
