@@ -122,12 +122,10 @@ impl Repeats {
         self.probabilities.len() as u32
     }
 
-    #[expect(dead_code)]
     pub fn probabilities(&self) -> &[f64] {
         &self.probabilities
     }
 
-    #[expect(dead_code)]
     pub fn mean(&self) -> f64 {
         self.probabilities.iter().zip(1..).map(|(p, k)| p * f64::from(k)).sum()
     }

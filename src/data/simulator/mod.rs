@@ -12,8 +12,10 @@ mod draw;
 mod template;
 #[cfg(test)]
 mod tests;
+mod truth;
 
 pub use config::{LeafTypeWeights, ShapeWeights, SimulatorConfig};
+pub use truth::{Branch, Communication, Frequency, UNCOMMON};
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,139 @@
+//! The simulator keeps to the distribution that it states.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracegym::data::simulator::{Cloud, Communication, SimulatorConfig, UNCOMMON};
+use tracegym::graph::CallGraph;
+
+const GRAPHS: u64 = 50_000;
+
+/// Asserts that `count` of `trials` is a plausible outcome of probability `p`. By Chernoff's bound
+/// chance breaks this with a probability below 2 e⁻¹⁸: 1 in 30 million.
+fn assert_plausible(count: u64, trials: u64, p: f64, what: &str) {
+    let observed = count as f64 / trials as f64;
+    let term = |q: f64, p: f64| if q == 0.0 { 0.0 } else { q * (q / p).ln() };
+    let divergence = term(observed, p) + term(1.0 - observed, 1.0 - p);
+    assert!(
+        // Rounding may put a certain event at 1 − 1e-16.
+        (observed - p).abs() < 1e-9 || trials as f64 * divergence < 18.0,
+        "{what}: {count} of {trials} graphs, where {p} is true"
+    );
+}
+
+fn communications(graph: &CallGraph) -> BTreeMap<Communication, u64> {
+    let mut counts = BTreeMap::new();
+    for row in graph.rows() {
+        let (source, kind, destination) = (row.source, row.kind, row.destination);
+        *counts.entry(Communication { source, kind, destination }).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn frequencies_agree_with_the_truth() {
+    let cloud = Cloud::new(&SimulatorConfig::default()).expect("possible");
+    let mut graphs_of = vec![0; cloud.services().len()];
+    let mut having: Vec<BTreeMap<Communication, u64>> = vec![BTreeMap::new(); graphs_of.len()];
+    let mut shapes: Vec<BTreeMap<(u32, u32), u64>> = vec![BTreeMap::new(); graphs_of.len()];
+    let mut calls: BTreeMap<Communication, u64> = BTreeMap::new();
+    let mut squares = 0u64;
+    let mut total = 0u64;
+    for index in 0..GRAPHS {
+        let graph = cloud.graph(0, index);
+        let service = cloud.service(graph.service()).expect("a service of the cloud");
+        graphs_of[service] += 1;
+        *shapes[service].entry((graph.num_edges(), graph.depth())).or_default() += 1;
+        for (communication, count) in communications(&graph) {
+            *having[service].entry(communication.clone()).or_default() += 1;
+            *calls.entry(communication).or_default() += count;
+        }
+        total += u64::from(graph.num_edges());
+        squares += u64::from(graph.num_edges()).pow(2);
+    }
+
+    for (service, &graphs) in graphs_of.iter().enumerate() {
+        let name = &cloud.services()[service];
+        assert_plausible(graphs, GRAPHS, cloud.service_probability(service), name);
+        if graphs == 0 {
+            continue;
+        }
+        let truth = cloud.communications(service);
+        for communication in having[service].keys() {
+            assert!(truth.contains_key(communication), "{name} cannot have {communication:?}");
+        }
+        for (communication, frequency) in &truth {
+            let count = having[service].get(communication).copied().unwrap_or(0);
+            let what = format!("{name} {communication:?}");
+            assert_plausible(count, graphs, frequency.probability, &what);
+        }
+        let truth = cloud.shapes(service);
+        for shape in shapes[service].keys() {
+            assert!(truth.contains_key(shape), "{name} cannot have {shape:?}");
+        }
+        for (shape, probability) in &truth {
+            let count = shapes[service].get(shape).copied().unwrap_or(0);
+            assert_plausible(count, graphs, *probability, &format!("{name} {shape:?}"));
+        }
+    }
+
+    let true_mean: f64 = (0..graphs_of.len())
+        .map(|service| cloud.service_probability(service) * cloud.mean_num_edges(service))
+        .sum();
+    let mean = total as f64 / GRAPHS as f64;
+    let deviation = (squares as f64 / GRAPHS as f64 - mean * mean).sqrt();
+    let error = deviation / (GRAPHS as f64).sqrt();
+    assert!((mean - true_mean).abs() < 5.0 * error, "{mean} ± {error}, {true_mean} is true");
+    let distance: f64 = cloud
+        .call_shares()
+        .iter()
+        .map(|(communication, share)| {
+            let count = calls.get(communication).copied().unwrap_or(0);
+            (count as f64 / total as f64 - share).abs()
+        })
+        .sum();
+    assert!(distance < 0.05, "total variation {}", distance / 2.0);
+}
+
+#[test]
+fn the_truth_is_consistent_with_itself() {
+    let cloud = Cloud::new(&SimulatorConfig::default()).expect("possible");
+    let probabilities = (0..cloud.services().len()).map(|s| cloud.service_probability(s));
+    assert!((probabilities.sum::<f64>() - 1.0).abs() < 1e-12);
+    assert!((cloud.call_shares().values().sum::<f64>() - 1.0).abs() < 1e-12);
+    let mut uncommon = 0;
+    for service in 0..cloud.services().len() {
+        let sizes = cloud.num_edges(service);
+        let mean: f64 = sizes.iter().map(|(size, p)| f64::from(*size) * p).sum();
+        assert!((sizes.values().sum::<f64>() - 1.0).abs() < 1e-9);
+        assert!((mean - cloud.mean_num_edges(service)).abs() < 1e-8);
+        let branches = cloud.branches(service);
+        assert_eq!(branches[0].frequency.probability, 1.0);
+        for branch in &branches[1..] {
+            let parent = &branches[branch.parent.expect("not the root")];
+            assert!(branch.frequency.probability <= parent.frequency.probability + 1e-12);
+            assert!(branch.frequency.probability <= branch.frequency.mean + 1e-12);
+        }
+        let truth = cloud.communications(service);
+        let rare: BTreeSet<_> = cloud.uncommon(service);
+        uncommon += rare.len();
+        assert!(rare.iter().all(|communication| truth[communication].probability < UNCOMMON));
+    }
+    assert!(uncommon > 100, "{uncommon} uncommon communications");
+}
+
+#[test]
+fn requests_to_one_service_follow_its_own_distribution() {
+    let cloud = Cloud::new(&SimulatorConfig::default()).expect("possible");
+    let service = (0..20).max_by_key(|&service| cloud.shapes(service).len()).expect("services");
+    let mut shapes: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+    for index in 0..5_000 {
+        let graph = cloud.graph_of(service, 3, index).expect("exists");
+        assert_eq!(*graph.service(), cloud.services()[service]);
+        *shapes.entry((graph.num_edges(), graph.depth())).or_default() += 1;
+    }
+    for (shape, probability) in cloud.shapes(service) {
+        let count = shapes.get(&shape).copied().unwrap_or(0);
+        assert_plausible(count, 5_000, probability, &format!("{shape:?}"));
+    }
+    assert!(cloud.graph_of(300, 0, 0).is_err());
+}
