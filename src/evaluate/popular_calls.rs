@@ -107,23 +107,33 @@ pub fn divergences(
     PopularCalls::new(observations, real, synthetic).divergences(&everything)
 }
 
+/// Both divergences of `graphs` from the real ones, with intervals.
+pub fn divergence_records(
+    observations: &Observations,
+    cell: &str,
+    graphs: &[&Observed],
+    seed: u64,
+) -> Vec<Record> {
+    let real: Vec<&Observed> = observations.real.iter().collect();
+    let popular = PopularCalls::new(observations, &real, graphs);
+    let values = with_intervals(seed, observations.services, |drawn| popular.divergences(drawn));
+    let metrics = [KL_TOP100, KL_TOP100_OTHER].iter().zip(values);
+    let count = graphs.len() as u64;
+    metrics
+        .map(|(metric, (value, interval))| Record::new(metric, cell, value, interval, count))
+        .collect()
+}
+
 /// All records of popular calls.
 pub fn records(observations: &Observations, seed: u64) -> Vec<Record> {
     let real: Vec<&Observed> = observations.real.iter().collect();
     let with_calls = |graph: &&Observed| !graph.calls.is_empty();
     let all: Vec<&Observed> = observations.synthetic.iter().filter(with_calls).collect();
     let valid: Vec<&Observed> = all.iter().copied().filter(|graph| graph.shape.is_some()).collect();
-    let services = observations.services;
-    let mut records = Vec::new();
-    for (cell, graphs) in [("graphs=valid", &valid), ("graphs=all", &all)] {
-        let popular = PopularCalls::new(observations, &real, graphs);
-        let values = with_intervals(seed, services, |drawn| popular.divergences(drawn));
-        for (metric, (value, interval)) in [KL_TOP100, KL_TOP100_OTHER].iter().zip(values) {
-            records.push(Record::new(metric, cell, value, interval, graphs.len() as u64));
-        }
-    }
+    let mut records = divergence_records(observations, "graphs=valid", &valid, seed);
+    records.extend(divergence_records(observations, "graphs=all", &all, seed));
     let popular = PopularCalls::new(observations, &real, &valid);
-    let shares = with_intervals(seed, services, |drawn| popular.shares(drawn));
+    let shares = with_intervals(seed, observations.services, |drawn| popular.shares(drawn));
     let counts = [("real", real.len()), ("synthetic", valid.len())];
     let places = popular.top.iter().zip(1..).flat_map(|place| counts.map(|side| (place, side)));
     for (((call, rank), (side, count)), share) in places.zip(shares) {

@@ -98,19 +98,29 @@ pub fn distances(
     Shapes::new(real, synthetic).distances(&vec![1; observations.services])
 }
 
+/// The distances of valid `graphs` from the real ones, with intervals.
+pub fn distance_records(
+    observations: &Observations,
+    cell: &str,
+    graphs: &[&Observed],
+    seed: u64,
+) -> Vec<Record> {
+    let real: Vec<&Observed> = observations.real.iter().collect();
+    let shapes = Shapes::new(&real, graphs);
+    let distances = with_intervals(seed, observations.services, |drawn| shapes.distances(drawn));
+    let metrics = [EDGES_TV, DEPTH_TV, LATENCY_KS].iter().zip(distances);
+    let count = graphs.len() as u64;
+    metrics
+        .map(|(metric, (value, interval))| Record::new(metric, cell, value, interval, count))
+        .collect()
+}
+
 /// All records of shapes.
 pub fn records(observations: &Observations, seed: u64) -> Vec<Record> {
     let real: Vec<&Observed> = observations.real.iter().collect();
     let valid = observations.synthetic.iter().filter(|graph| graph.shape.is_some());
     let valid: Vec<&Observed> = valid.collect();
-    let shapes = Shapes::new(&real, &valid);
-    let distances = with_intervals(seed, observations.services, |drawn| shapes.distances(drawn));
-    let metrics = [EDGES_TV, DEPTH_TV, LATENCY_KS].iter().zip(distances);
-    let mut records: Vec<Record> = metrics
-        .map(|(metric, (value, interval))| {
-            Record::new(metric, "", value, interval, valid.len() as u64)
-        })
-        .collect();
+    let mut records = distance_records(observations, "", &valid, seed);
     for (side, graphs) in [("real", &real), ("synthetic", &valid)] {
         let shapes: Vec<Shape> = graphs.iter().filter_map(|graph| graph.shape).collect();
         let edges = shapes.iter().map(|shape| shape.num_edges);
