@@ -20,3 +20,4 @@ pub mod run;
 #[cfg(test)]
 mod testing;
 pub mod text;
+pub mod toml_file;

@@ -1,9 +1,19 @@
 //! From traces to a dataset: sources, preprocessing, splits, and the simulator.
 
+mod build;
+mod call_table;
 pub mod calls;
 mod dataset;
+mod finish;
 mod funnel;
+mod inputs;
+mod lines;
+mod manifest;
 pub mod simulator;
+mod split;
+mod table;
 
+pub use build::{BuildOptions, build, data_root};
 pub use dataset::{Dataset, DatasetCard, InputFile, Side, SplitCard};
 pub use funnel::{Funnel, FunnelStep};
+pub use manifest::{DatasetManifest, SourceSpec, SplitKind, SplitSpec};

@@ -1,0 +1,153 @@
+//! Source `call-table`: complete graphs, one row per call. Declared attributes (number of edges,
+//! depth, latency) are ignored; the graph itself says what they are.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use indexmap::IndexMap;
+
+use super::Funnel;
+use super::finish::{self, Losses};
+use super::table::{BadValue, Row, Table, milliseconds, shown};
+use crate::graph::{CallGraph, CallRow, CallType, EdgeId, Interner, Name};
+
+const COLUMNS: [&str; 8] =
+    ["graph_index", "service", "edge_id", "type", "source", "destination", "start_ms", "finish_ms"];
+
+/// Reads the graphs of `files`, in the order in which they first occur.
+pub fn read(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<CallGraph>, Funnel)> {
+    let mut names = Interner::default();
+    let mut groups: IndexMap<(usize, String), (Name, Vec<CallRow>)> = IndexMap::new();
+    let (mut rows, mut bad) = (0, 0);
+    for (file, path) in files.iter().enumerate() {
+        let counts = Table::open(path, &COLUMNS)?.for_each(skip_bad_rows, |row| {
+            let (service, call) = call(row, &mut names)?;
+            let group = groups.entry((file, row.text(0).to_owned()));
+            let (first_service, calls) = group.or_insert_with(|| (service.clone(), Vec::new()));
+            if *first_service != service {
+                let message = format!(
+                    "`{}`, but earlier rows of graph {} have `{}`",
+                    shown(&service),
+                    shown(row.text(0)),
+                    shown(first_service)
+                );
+                return Err(BadValue::new("service", message));
+            }
+            calls.push(call);
+            Ok(())
+        })?;
+        rows += counts.0;
+        bad += counts.1;
+    }
+    let mut funnel = Funnel::default();
+    let traces = groups.len() as u64;
+    funnel.push("row of the table", rows, None);
+    if skip_bad_rows {
+        funnel.push("can be read", rows - bad, Some(traces));
+    }
+    let mut losses = Losses::default();
+    let mut graphs = Vec::with_capacity(groups.len());
+    for (service, calls) in groups.into_values() {
+        match finish::judge(service, &calls) {
+            Ok(graph) => graphs.push(graph),
+            Err(reason) => losses.add(reason, calls.len() as u64),
+        }
+    }
+    let graphs = finish::distinct(graphs, &mut losses);
+    losses.push_to(&mut funnel, rows - bad, traces);
+    Ok((graphs, funnel))
+}
+
+fn call(row: &Row<'_>, names: &mut Interner) -> Result<(Name, CallRow), BadValue> {
+    let mut name = |column: usize| match row.text(column) {
+        "" => Err(BadValue::new(COLUMNS[column], "has no value")),
+        text => Ok(names.name(text)),
+    };
+    let (service, source, destination) = (name(1)?, name(4)?, name(5)?);
+    if row.text(0).is_empty() {
+        return Err(BadValue::new(COLUMNS[0], "has no value"));
+    }
+    let edge_id: EdgeId = row.text(2).parse().map_err(|()| {
+        let message = format!("`{}` is not a path such as 0.1.2", shown(row.text(2)));
+        BadValue::new(COLUMNS[2], message)
+    })?;
+    let kind: CallType = row.text(3).parse().map_err(|()| {
+        let message = format!("`{}` is none of http, rpc, mc, db, mq", shown(row.text(3)));
+        BadValue::new(COLUMNS[3], message)
+    })?;
+    let start = milliseconds(COLUMNS[6], row.text(6))?;
+    let finish = milliseconds(COLUMNS[7], row.text(7))?;
+    Ok((service, CallRow { edge_id, source, destination, kind, start, finish }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const HEADER: &str =
+        "graph_index,service,num_edges,edge_id,type,source,destination,start_ms,finish_ms\n";
+
+    fn read_text(rows: &str, skip: bool) -> Result<(Vec<CallGraph>, Funnel)> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(HEADER.as_bytes()).unwrap();
+        file.write_all(rows.as_bytes()).unwrap();
+        read(&[file.path().to_owned()], skip)
+    }
+
+    fn message(rows: &str) -> String {
+        let error = read_text(rows, false).unwrap_err().to_string();
+        error.split_once(": ").unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn graphs_are_built_and_losses_counted() {
+        let rows = "7,S_1,9,0,http,USER,A,0,8\n7,S_1,9,0.1,rpc,A,B,1,2\n\
+                    8,S_1,,0,http,USER,A,0,8\n8,S_1,,0.1,rpc,A,B,1,2\n\
+                    9,S_2,,0.1,rpc,A,B,1,2\n";
+        let (graphs, funnel) = read_text(rows, false).unwrap();
+        assert_eq!(graphs.len(), 1);
+        assert_eq!((graphs[0].num_edges(), graphs[0].latency()), (2, 8));
+        let steps: Vec<(&str, u64, Option<u64>)> =
+            funnel.0.iter().map(|step| (step.step.as_str(), step.rows, step.traces)).collect();
+        assert_eq!(
+            steps,
+            [
+                ("row of the table", 5, None),
+                ("valid: not no-root", 4, Some(2)),
+                ("depth is at most 15", 4, Some(2)),
+                ("differs from all other graphs", 2, Some(1)),
+            ]
+        );
+    }
+
+    #[test]
+    fn bad_values_are_told_with_line_column_and_value() {
+        let remedy = "mend the row, or leave out such rows with --skip-bad-rows";
+        let good = "1,S,,0,http,USER,A,0,8\n";
+        let cases = [
+            ("1,S,,0,http,USER,A,-3,8\n", "line 3, column start_ms: `-3` is negative"),
+            ("1,S,,0,http,USER,A,0,x\n", "line 3, column finish_ms: `x` is not a number"),
+            ("1,S,,0,http,USER,A,0\n", "line 3, column finish_ms: has no value"),
+            ("1,S,,0.a,rpc,A,A,0,8\n", "line 3, column edge_id: `0.a` is not a path such as 0.1.2"),
+            (
+                "1,S,,0,tcp,USER,A,0,8\n",
+                "line 3, column type: `tcp` is none of http, rpc, mc, db, mq",
+            ),
+            ("1,S,,0,http,USER,,0,8\n", "line 3, column destination: has no value"),
+            ("1,S,,0,http,USER,A,0,8,9\n", "line 3: 10 fields where the header has 9"),
+            (
+                "1,T,,0.1,rpc,A,A,0,8\n",
+                "line 3, column service: `T`, but earlier rows of graph 1 have `S`",
+            ),
+        ];
+        for (row, expected) in cases {
+            let rows = format!("{good}{row}");
+            assert_eq!(message(&rows), format!("{expected}: {remedy}"));
+            let (graphs, funnel) = read_text(&rows, true).unwrap();
+            assert_eq!(graphs.len(), 1);
+            assert_eq!((funnel.0[0].rows, funnel.0[1].rows), (2, 1));
+        }
+    }
+}

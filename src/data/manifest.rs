@@ -1,0 +1,317 @@
+//! Dataset manifests: which source, which files, how it is split.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::InputFile;
+use super::inputs;
+use super::simulator::SimulatorConfig;
+use crate::error::{UserError, did_you_mean};
+use crate::toml_file;
+
+/// What a dataset is made of: the content of one `data/NAME.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DatasetManifest {
+    pub name: String,
+    pub source: SourceSpec,
+    pub split: SplitSpec,
+    /// How many graphs are drawn or simulated, where the source makes graphs.
+    pub graphs: Option<u64>,
+    /// At most this many graphs are kept of a source that has graphs, drawn at random.
+    pub max_graphs: Option<u64>,
+    /// Folder of the manifest's file; `None` for a manifest embedded in the binary.
+    pub folder: Option<PathBuf>,
+}
+
+/// The file's own keys. Apart from [`DatasetManifest`] so that a file cannot name its folder.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ManifestFile {
+    name: String,
+    source: SourceSpec,
+    #[serde(default)]
+    split: SplitSpec,
+    graphs: Option<u64>,
+    max_graphs: Option<u64>,
+}
+
+/// Where graphs come from (`[source]`, told apart by `kind`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SourceSpec {
+    /// Raw rows of Alibaba's v2022 table `CallGraph`: a file, or a folder of files.
+    #[serde(rename = "alibaba-v2022")]
+    AlibabaV2022 { path: PathBuf },
+    /// Raw rows of Alibaba's v2021 table `MSCallGraph`: a file, or a folder of files.
+    #[serde(rename = "alibaba-v2021")]
+    AlibabaV2021 { path: PathBuf },
+    /// Complete graphs, one row per call.
+    CallTable { path: PathBuf },
+    /// Distinct graphs with the number of traces that had each, without times.
+    WeightedStructures {
+        path: PathBuf,
+        /// Dataset whose response times are used, by call type and depth.
+        times_from: String,
+        #[serde(default)]
+        seed: u64,
+    },
+    /// Graphs of a simulated cloud.
+    Simulator {
+        /// Seed of the requests; the cloud has its own.
+        #[serde(default)]
+        seed: u64,
+        #[serde(default)]
+        cloud: SimulatorConfig,
+    },
+}
+
+impl SourceSpec {
+    /// The `kind` of the source, as in manifests and cards.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::AlibabaV2022 { .. } => "alibaba-v2022",
+            Self::AlibabaV2021 { .. } => "alibaba-v2021",
+            Self::CallTable { .. } => "call-table",
+            Self::WeightedStructures { .. } => "weighted-structures",
+            Self::Simulator { .. } => "simulator",
+        }
+    }
+
+    /// The file or folder that it reads, as the manifest names it.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::AlibabaV2022 { path }
+            | Self::AlibabaV2021 { path }
+            | Self::CallTable { path }
+            | Self::WeightedStructures { path, .. } => Some(path),
+            Self::Simulator { .. } => None,
+        }
+    }
+}
+
+/// How graphs are divided into train and test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SplitKind {
+    /// Each graph by itself.
+    Random,
+    /// All graphs of one (service, tree shape) on one side.
+    ByStructure,
+}
+
+impl SplitKind {
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::ByStructure => "by-structure",
+        }
+    }
+}
+
+/// `[split]`: by default 10 % of the graphs at random, as in the paper.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SplitSpec {
+    pub kind: SplitKind,
+    pub test_share: f64,
+    pub seed: u64,
+}
+
+impl Default for SplitSpec {
+    fn default() -> Self {
+        Self { kind: SplitKind::Random, test_share: 0.1, seed: 0 }
+    }
+}
+
+macro_rules! embedded {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../data/", $name, ".toml")))),*]
+    };
+}
+
+/// The manifests that come with TraceGym, so that the binary works in any folder.
+const EMBEDDED: &[(&str, &str)] = embedded![
+    "simulator",
+    "alibaba-v2022",
+    "alibaba-v2021",
+    "alibaba-v2022-graphs",
+    "alibaba-v2022-structures",
+    "alibaba-v2022-sample",
+    "alibaba-v2021-sample",
+];
+
+/// Manifests are a few lines long; anything larger is another file given by mistake.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+
+impl DatasetManifest {
+    /// Names that [`DatasetManifest::find`] knows: those in `data/` of the current folder, and
+    /// the embedded ones.
+    pub fn names() -> Vec<String> {
+        let mut names: Vec<String> = EMBEDDED.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let found = std::fs::read_dir("data").into_iter().flatten().flatten();
+        for path in found.map(|entry| entry.path()) {
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            if let (Some(stem), Some("toml")) = (stem, path.extension().and_then(|e| e.to_str())) {
+                names.push(stem.to_owned());
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The manifest of a name (`data/NAME.toml` in the current folder, else the embedded one) or
+    /// of a file.
+    ///
+    /// # Errors
+    /// An unknown name (with the nearest known one) or a manifest that is wrong.
+    pub fn find(name_or_path: &str) -> Result<Self> {
+        let given = Path::new(name_or_path);
+        if name_or_path.ends_with(".toml") || given.components().count() > 1 {
+            return Self::read(given);
+        }
+        let local = Path::new("data").join(format!("{name_or_path}.toml"));
+        if local.is_file() {
+            return Self::read(&local);
+        }
+        if let Some((_, text)) = EMBEDDED.iter().find(|(name, _)| *name == name_or_path) {
+            return Self::parse(&local, text, None);
+        }
+        let names = Self::names();
+        let mut message = format!("there is no dataset `{name_or_path}`");
+        match did_you_mean(name_or_path, names.iter().map(String::as_str)) {
+            hint if hint.is_empty() => write!(message, "; known: {}", names.join(", "))?,
+            hint => message.push_str(&hint),
+        }
+        Err(UserError::setting(message).into())
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let failed = |error| UserError::io(path, "cannot be read", error);
+        if std::fs::metadata(path).map_err(failed)?.len() > MAX_MANIFEST_BYTES {
+            let message = "is too large for a dataset manifest";
+            return Err(UserError::input(path, "content", message).into());
+        }
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        Self::parse(path, &text, path.parent().map(Path::to_owned))
+    }
+
+    fn parse(path: &Path, text: &str, folder: Option<PathBuf>) -> Result<Self> {
+        let ManifestFile { name, source, split, graphs, max_graphs } =
+            toml_file::parse(path, text)?;
+        let wrong = |key: &str, message: String| UserError::input(path, key, message);
+        if !(0.0..1.0).contains(&split.test_share) {
+            let message = format!("{} must be at least 0 and below 1", split.test_share);
+            return Err(wrong("key split.test_share", message).into());
+        }
+        for (key, value) in [("graphs", graphs), ("max_graphs", max_graphs)] {
+            if value == Some(0) || value > Some(u64::from(u32::MAX)) {
+                let message = "must be from 1 to 4294967295".to_owned();
+                return Err(wrong(&format!("key {key}"), message).into());
+            }
+        }
+        let makes_graphs =
+            matches!(source, SourceSpec::Simulator { .. } | SourceSpec::WeightedStructures { .. });
+        let misplaced = match (makes_graphs, graphs, max_graphs) {
+            (true, _, Some(_)) => Some(("max_graphs", "graphs")),
+            (false, Some(_), _) => Some(("graphs", "max_graphs")),
+            _ => None,
+        };
+        if let Some((key, other)) = misplaced {
+            let message = format!("does not apply to source `{}`: use `{other}`", source.id());
+            return Err(wrong(&format!("key {key}"), message).into());
+        }
+        Ok(Self { name, source, split, graphs, max_graphs, folder })
+    }
+
+    /// The files that the dataset is built from, in order, with their hashes. A source without
+    /// files has none.
+    ///
+    /// # Errors
+    /// A file that is not there, with how to say where data lies.
+    pub fn inputs(&self, data_root: Option<&Path>) -> Result<Vec<InputFile>> {
+        let mut files = Vec::new();
+        for path in self.files(data_root)? {
+            files.push(inputs::hash(&path)?);
+        }
+        if let SourceSpec::WeightedStructures { times_from, .. } = &self.source {
+            files.extend(self.times_manifest(times_from)?.inputs(data_root)?);
+        }
+        Ok(files)
+    }
+
+    /// Paths of the source's own files.
+    pub(super) fn files(&self, data_root: Option<&Path>) -> Result<Vec<PathBuf>> {
+        match self.source.path() {
+            Some(path) => inputs::files(&self.name, path, data_root, self.folder.as_deref()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The manifest of the dataset that lends its response times: one with measured times.
+    pub(super) fn times_manifest(&self, times_from: &str) -> Result<DatasetManifest> {
+        let other = Self::find(times_from)?;
+        if matches!(other.source, SourceSpec::WeightedStructures { .. }) {
+            let message = format!(
+                "dataset `{}`: times_from = \"{times_from}\" has no measured times itself; name a \
+                 call table or a raw trace",
+                self.name
+            );
+            return Err(UserError::setting(message).into());
+        }
+        Ok(other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        DatasetManifest::parse(Path::new("x.toml"), text, None).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn embedded_manifests_are_found_by_their_own_name() {
+        for (name, text) in EMBEDDED {
+            let manifest = DatasetManifest::parse(Path::new(name), text, None).unwrap();
+            assert_eq!(manifest.name, *name);
+            let json = serde_json::to_string(&manifest).unwrap();
+            assert_eq!(serde_json::from_str::<DatasetManifest>(&json).unwrap(), manifest);
+        }
+    }
+
+    #[test]
+    fn errors_name_the_line_and_the_remedy() {
+        let head = "name = \"a\"\n[source]\nkind = \"call-table\"\npath = \"a.csv\"\n";
+        assert_eq!(
+            error(&format!("{head}[split]\nsead = 1\n")),
+            "x.toml: line 6: unknown key `sead` — did you mean `seed`?"
+        );
+        assert_eq!(
+            error("name = \"a\"\n[source]\nkind = \"call-tabel\"\npath = \"a.csv\"\n"),
+            "x.toml: line 3: unknown value `call-tabel` — did you mean `call-table`?"
+        );
+        assert_eq!(
+            error("name = \"a\"\n[source]\nkind = \"call-table\"\npahth = \"a.csv\"\n"),
+            "x.toml: line 4: unknown key `pahth` — did you mean `path`?"
+        );
+        assert_eq!(
+            error(&format!("{head}[split]\ntest_share = 1.5\n")),
+            "x.toml: key split.test_share: 1.5 must be at least 0 and below 1"
+        );
+        assert_eq!(
+            error("name = \"a\"\nmax_graphs = 3\n[source]\nkind = \"simulator\"\n"),
+            "x.toml: key max_graphs: does not apply to source `simulator`: use `graphs`"
+        );
+    }
+
+    #[test]
+    fn an_unknown_name_gets_a_suggestion() {
+        let error = DatasetManifest::find("simulater").unwrap_err().to_string();
+        assert_eq!(error, "there is no dataset `simulater` — did you mean `simulator`?");
+    }
+}
