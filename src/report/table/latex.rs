@@ -1,0 +1,86 @@
+use super::{Align, Cell, Table, one_line};
+use crate::report::number;
+
+pub fn write(table: &Table) -> String {
+    let alignment: String = table
+        .columns
+        .iter()
+        .map(|column| match column.align {
+            Align::Left => 'l',
+            Align::Right => 'r',
+        })
+        .collect();
+    let header: Vec<String> =
+        table.columns.iter().map(|column| escape(&column.heading())).collect();
+    let mut text = format!(
+        "\\begin{{table}}\n\\centering\n\\caption{{{}}}\n\\small\n\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}\n\\toprule\n{} \\\\\n\\midrule\n",
+        escape(&table.title),
+        header.join(" & ")
+    );
+    for row in &table.rows {
+        let cells: Vec<String> = row.iter().map(printed).collect();
+        text.push_str(&format!("{} \\\\\n", cells.join(" & ")));
+    }
+    text.push_str("\\bottomrule\n\\end{tabular}\n");
+    for note in &table.notes {
+        text.push_str(&format!("\n\\smallskip{{\\footnotesize {}}}\n", escape(note)));
+    }
+    text.push_str("\\end{table}\n");
+    text
+}
+
+fn printed(cell: &Cell) -> String {
+    match cell {
+        Cell::Text(text) => escape(text),
+        Cell::Integer(value) => number::grouped(*value, "\\,"),
+        Cell::Number { value, low, high } => ranged(*value, *low, *high, number::print),
+        Cell::Share { value, low, high } => ranged(*value, *low, *high, number::percent),
+        Cell::Failed(reason) => format!("\\emph{{failed}}: {}", escape(reason)),
+        Cell::Missing => "n/a".to_owned(),
+    }
+}
+
+/// An en dash is `--`, and the interval is set smaller than the value.
+fn ranged(value: f64, low: f64, high: f64, number: fn(f64) -> String) -> String {
+    let printed = Cell::printed(value, low, high, number);
+    match printed.split_once(' ') {
+        Some((value, interval)) => {
+            format!("{value} {{\\footnotesize {}}}", interval.replace('–', "--"))
+        }
+        None => printed,
+    }
+}
+
+/// Characters with a meaning of their own, and those beyond the default fonts; `code` in backticks
+/// as in Markdown.
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    let paired = text.matches('`').count().is_multiple_of(2);
+    let mut in_code = false;
+    for c in one_line(text).chars() {
+        match c {
+            '`' if paired => {
+                in_code = !in_code;
+                escaped.push_str(if in_code { "\\texttt{" } else { "}" });
+            }
+            '&' | '%' | '$' | '#' | '_' | '{' | '}' => {
+                escaped.push('\\');
+                escaped.push(c);
+            }
+            '~' => escaped.push_str("\\textasciitilde{}"),
+            '^' => escaped.push_str("\\textasciicircum{}"),
+            '\\' => escaped.push_str("\\textbackslash{}"),
+            '<' => escaped.push_str("\\textless{}"),
+            '>' => escaped.push_str("\\textgreater{}"),
+            '|' => escaped.push_str("\\textbar{}"),
+            '–' => escaped.push_str("--"),
+            '≥' => escaped.push_str("$\\geq$"),
+            '≤' => escaped.push_str("$\\leq$"),
+            '→' => escaped.push_str("$\\rightarrow$"),
+            '×' => escaped.push_str("$\\times$"),
+            '‖' => escaped.push_str("$\\Vert$"),
+            _ => escaped.push(c),
+        }
+    }
+    escaped
+}

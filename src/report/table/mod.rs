@@ -1,0 +1,237 @@
+//! Tables of measured numbers, written as CSV, Markdown and LaTeX.
+
+mod csv;
+mod latex;
+mod markdown;
+
+/// Side to which a column's cells are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    Left,
+    Right,
+}
+
+/// Heading of a column and what its cells hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    pub name: String,
+    /// Shown behind the name; empty for none. `%` stands for shares, which CSV keeps as fractions.
+    pub unit: String,
+    pub align: Align,
+    /// Cells carry an interval: CSV gives it two columns of its own.
+    pub interval: bool,
+}
+
+impl Column {
+    /// Words, set left.
+    pub fn text(name: impl Into<String>) -> Self {
+        Self { name: name.into(), unit: String::new(), align: Align::Left, interval: false }
+    }
+
+    /// Numbers without interval, set right; `unit` may be empty.
+    pub fn number(name: impl Into<String>, unit: &str) -> Self {
+        Self { align: Align::Right, unit: unit.to_owned(), ..Self::text(name) }
+    }
+
+    /// Numbers with an interval.
+    pub fn estimate(name: impl Into<String>, unit: &str) -> Self {
+        Self { interval: true, ..Self::number(name, unit) }
+    }
+
+    /// Shares with an interval, in per cent.
+    pub fn share(name: impl Into<String>) -> Self {
+        Self::estimate(name, "%")
+    }
+
+    /// Name with unit, as printed.
+    fn heading(&self) -> String {
+        if self.unit.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{} ({})", self.name, self.unit)
+        }
+    }
+}
+
+/// One cell. NaN as a value prints as `n/a`; NaN as `low` leaves the interval out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    Text(String),
+    Integer(u64),
+    Number {
+        value: f64,
+        low: f64,
+        high: f64,
+    },
+    /// A fraction in [0, 1], printed in per cent.
+    Share {
+        value: f64,
+        low: f64,
+        high: f64,
+    },
+    /// The run behind the cell failed, for this reason.
+    Failed(String),
+    /// There is no such number: not asked for, or not defined.
+    Missing,
+}
+
+impl Cell {
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// A number without interval.
+    pub fn number(value: f64) -> Self {
+        Self::Number { value, low: f64::NAN, high: f64::NAN }
+    }
+
+    /// Value and interval, as printed: `76.8 (75.1–78.4)`.
+    fn printed(value: f64, low: f64, high: f64, number: fn(f64) -> String) -> String {
+        if value.is_nan() || low.is_nan() || high.is_nan() {
+            number(value)
+        } else {
+            format!("{} ({}–{})", number(value), number(low), number(high))
+        }
+    }
+}
+
+/// A titled table with notes. Every row has one cell per column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    pub title: String,
+    pub columns: Vec<Column>,
+    pub rows: Vec<Vec<Cell>>,
+    /// What a reader must know: labels of the dataset, how many seeds and graphs.
+    pub notes: Vec<String>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new(title: impl Into<String>, columns: Vec<Column>) -> Self {
+        Self { title: title.into(), columns, rows: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Adds a row.
+    ///
+    /// # Panics
+    /// If it has not one cell per column.
+    pub fn push(&mut self, row: Vec<Cell>) {
+        assert_eq!(row.len(), self.columns.len(), "one cell per column in `{}`", self.title);
+        self.rows.push(row);
+    }
+
+    /// Notes and title as `# ` comment lines, then a header and the rows. Numbers have six
+    /// significant digits, shares are fractions; a column with intervals is followed by `… low`
+    /// and `… high`. A failed cell is `failed: reason`, a missing one `n/a`.
+    pub fn to_csv(&self) -> String {
+        csv::write(self)
+    }
+
+    /// A pipe table under a heading, padded so that its source can be read too.
+    pub fn to_markdown(&self) -> String {
+        markdown::write(self)
+    }
+
+    /// A `table` environment in booktabs style; needs `\usepackage{booktabs}` only.
+    pub fn to_latex(&self) -> String {
+        latex::write(self)
+    }
+
+    /// The same table with `#` for the numbers of the rows that `hide` picks, for snapshots of
+    /// results that differ between machines (docs/snapshots.md). Text, failures and missing cells
+    /// stay.
+    pub fn masked(&self, hide: impl Fn(&[Cell]) -> bool) -> Self {
+        let mask = |cell: &Cell| match cell {
+            Cell::Number { value, .. } | Cell::Share { value, .. } if !value.is_nan() => {
+                Cell::text("#")
+            }
+            Cell::Integer(_) => Cell::text("#"),
+            other => other.clone(),
+        };
+        let mut masked = self.clone();
+        for row in masked.rows.iter_mut().filter(|row| hide(row)) {
+            *row = row.iter().map(mask).collect();
+        }
+        masked
+    }
+}
+
+/// One line of text: line breaks and other control characters become spaces.
+fn one_line(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    line.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Table {
+        let mut table = Table::new(
+            "Accuracy & more",
+            vec![
+                Column::text("generator"),
+                Column::number("parameters", ""),
+                Column::share("accuracy"),
+                Column::estimate("KL", "nats"),
+            ],
+        );
+        table.push(vec![
+            Cell::text("recursive_llm"),
+            Cell::Integer(1_234_567),
+            Cell::Share { value: 2.0 / 3.0, low: 0.5, high: 0.8 },
+            Cell::Number { value: 0.16, low: 0.1234567, high: 1.0 },
+        ]);
+        let reason = "seed 1: loss is not finite\nat step 7 | 50% of 100";
+        table.push(vec![
+            Cell::text("a|b, \"c\" ~x^2\\"),
+            Cell::Missing,
+            Cell::Failed(reason.into()),
+            Cell::number(f64::NAN),
+        ]);
+        table.push(vec![
+            Cell::text("half #1"),
+            Cell::Integer(0),
+            Cell::Share { value: 1.0, low: f64::NAN, high: f64::NAN },
+            Cell::number(3.84),
+        ]);
+        table.notes.push("2 seeds, 1,000 graphs each".into());
+        table.notes.push("times drawn from `other`, not measured".into());
+        table
+    }
+
+    #[test]
+    fn csv() {
+        insta::assert_snapshot!(example().to_csv());
+    }
+
+    #[test]
+    fn markdown() {
+        insta::assert_snapshot!(example().to_markdown());
+    }
+
+    #[test]
+    fn latex() {
+        insta::assert_snapshot!(example().to_latex());
+    }
+
+    #[test]
+    fn csv_reads_back() {
+        let text = example().to_csv();
+        let mut reader =
+            ::csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(text.as_bytes());
+        let rows: Vec<_> = reader.records().map(|row| row.expect("a row")).collect();
+        assert_eq!(rows.len(), 3);
+        assert_eq!(&rows[1][0], "a|b, \"c\" ~x^2\\");
+        assert_eq!(&rows[0][2], "0.666667");
+    }
+
+    #[test]
+    fn masked_rows_keep_words_and_failures() {
+        let masked = example().masked(|row| row[0] != Cell::text("half #1"));
+        assert_eq!(masked.rows[0][0], Cell::text("recursive_llm"));
+        assert_eq!(masked.rows[0][2], Cell::text("#"));
+        assert_eq!(masked.rows[1][..3], example().rows[1][..3]);
+        assert_eq!(masked.rows[2][1], Cell::Integer(0));
+    }
+}
