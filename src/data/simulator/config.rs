@@ -8,7 +8,7 @@ use crate::error::UserError;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SimulatorConfig {
-    /// Seed of the cloud: its services, microservices, templates and speeds. Graphs have a seed of
+    /// Seed of the cloud (the default is one that comes near the real traces): its services, microservices, templates and speeds. Graphs have a seed of
     /// their own.
     pub seed: u64,
     pub services: u32,
@@ -26,10 +26,11 @@ pub struct SimulatorConfig {
     pub shapes: ShapeWeights,
     /// Types of calls that make no further calls (relative weights).
     pub leaf_types: LeafTypeWeights,
-    /// Share of a template's calls that are optional.
+    /// Share of a template's other calls that are optional.
     pub optional: f64,
-    /// Share of a template's calls that are rare: each is made in fewer than 10 % of the requests.
-    pub rare: f64,
+    /// Mean number of rare calls in a template below each call that makes calls; a rare call is
+    /// made in fewer than 10 % of the cases.
+    pub rare_calls: f64,
     /// Share of a template's calls that may be repeated.
     pub repeated: f64,
     /// Probability that a call starts before its previous sibling has finished, if that one takes
@@ -74,34 +75,34 @@ pub struct LeafTypeWeights {
 impl Default for SimulatorConfig {
     fn default() -> Self {
         Self {
-            seed: 0,
+            seed: 2,
             services: 300,
             microservices: 400,
             service_zipf: 1.0,
-            microservice_zipf: 0.9,
+            microservice_zipf: 1.1,
             max_edges: 92,
             max_depth: 6,
             shapes: ShapeWeights::default(),
             leaf_types: LeafTypeWeights::default(),
-            optional: 0.4,
-            rare: 0.15,
-            repeated: 0.25,
-            overlap: 0.08,
+            optional: 0.5,
+            rare_calls: 1.5,
+            repeated: 0.55,
+            overlap: 0.05,
             slow: 0.06,
-            long_running: 0.03,
+            long_running: 0.025,
         }
     }
 }
 
 impl Default for ShapeWeights {
     fn default() -> Self {
-        Self { single: 0.2, flat: 0.2, layered: 0.37, deep: 0.16, large: 0.06, batch: 0.01 }
+        Self { single: 0.2, flat: 0.14, layered: 0.41, deep: 0.19, large: 0.05, batch: 0.01 }
     }
 }
 
 impl Default for LeafTypeWeights {
     fn default() -> Self {
-        Self { mc: 0.66, rpc: 0.17, db: 0.16, http: 0.003, mq: 0.007 }
+        Self { mc: 0.68, rpc: 0.12, db: 0.19, http: 0.003, mq: 0.007 }
     }
 }
 
@@ -139,7 +140,6 @@ impl SimulatorConfig {
         within("microservice_zipf", self.microservice_zipf, 0.0, 4.0)?;
         for (key, share) in [
             ("optional", self.optional),
-            ("rare", self.rare),
             ("repeated", self.repeated),
             ("overlap", self.overlap),
             ("long_running", self.long_running),
@@ -147,7 +147,7 @@ impl SimulatorConfig {
             within(key, share, 0.0, 1.0)?;
         }
         within("slow", self.slow, 0.0, 0.5)?;
-        within("optional + rare", self.optional + self.rare, 0.0, 1.0)?;
+        within("rare_calls", self.rare_calls, 0.0, 20.0)?;
         weights("shapes", &self.shapes.all())?;
         weights("leaf_types", &self.leaf_types.all())
     }

@@ -97,19 +97,15 @@ impl Shape {
     /// Number of leaf calls of a node.
     fn leaves(self, rng: &mut impl Rng) -> u32 {
         match self {
-            Self::Single => rng.random_range(1..=2),
-            Self::Flat => rng.random_range(1..=4),
-            Self::Layered => rng.random_range(1..=3),
-            Self::Deep => rng.random_range(1..=3),
-            Self::Large => rng.random_range(1..=4),
-            Self::Batch => rng.random_range(1..=3),
+            Self::Single | Self::Layered | Self::Deep => rng.random_range(1..=2),
+            Self::Flat | Self::Large | Self::Batch => rng.random_range(1..=3),
         }
     }
 
     /// Number of calls of a node that make calls themselves.
     fn subtrees(self, rng: &mut impl Rng) -> u32 {
         match self {
-            Self::Layered | Self::Deep => 1 + u32::from(happens(rng, 0.25)),
+            Self::Layered | Self::Deep => 1 + u32::from(happens(rng, 0.2)),
             Self::Large => rng.random_range(1..=2),
             _ => 1,
         }
@@ -122,6 +118,21 @@ enum Habit {
     Always,
     Optional,
     Rare,
+}
+
+/// What a call of a template leads to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum BranchKind {
+    Leaf,
+    Subtree,
+    RareLeaf,
+    RareSubtree,
+}
+
+impl BranchKind {
+    fn is_subtree(self) -> bool {
+        matches!(self, Self::Subtree | Self::RareSubtree)
+    }
 }
 
 pub(super) struct Blueprint {
@@ -225,7 +236,7 @@ impl<'a> Maker<'a> {
                     Role::Queue => (0.7, 3),
                 };
                 let alone = Time::new(median * uniform(rng, 0.6, 1.5), eighths);
-                let own_median = if role == Role::Entry { 1.6 } else { 0.9 };
+                let own_median = if role == Role::Entry { 2.3 } else { 0.9 };
                 let own = Time::new(own_median * uniform(rng, 0.6, 1.5), 4);
                 Microservice {
                     name: Name::from(format!("MS_{number:05}").as_str()),
@@ -287,7 +298,7 @@ impl<'a> Maker<'a> {
             (0.5, Time::new(uniform(rng, 800.0, 6_000.0), 3))
         } else {
             let share = (self.config.slow * uniform(rng, 0.5, 1.5)).min(1.0);
-            (share, Time::new(uniform(rng, 12.0, 50.0), 4))
+            (share, Time::new(uniform(rng, 8.0, 30.0), 4))
         };
         Template {
             slow_slot: rng.random_range(0..slots.len()),
@@ -312,56 +323,75 @@ impl<'a> Maker<'a> {
         if depth > reach {
             return;
         }
-        let subtrees = if depth < reach { shape.subtrees(rng) } else { 0 };
+        let can_nest = depth < reach;
+        let subtrees = if can_nest { shape.subtrees(rng) } else { 0 };
         let leaves = shape.leaves(rng);
-        // A subtree that is inside another place in the order would always be called first.
-        let mut inner: Vec<bool> = (0..subtrees + leaves).map(|i| i < subtrees).collect();
-        for last in (1..inner.len()).rev() {
-            inner.swap(last, rng.random_range(0..=last));
+        let mut branches = vec![BranchKind::Subtree; subtrees as usize];
+        branches.extend(vec![BranchKind::Leaf; leaves as usize]);
+        for _ in 0..self.rare_branches(rng) {
+            let nested = can_nest && happens(rng, 0.25);
+            branches.push(if nested { BranchKind::RareSubtree } else { BranchKind::RareLeaf });
+        }
+        // Without a shuffle, subtrees would always be called first.
+        for last in (1..branches.len()).rev() {
+            branches.swap(last, rng.random_range(0..=last));
         }
         let mut spine = true;
-        for (order, inner) in inner.into_iter().enumerate() {
-            let slot = self.slot(slots, parent, inner, shape, order, variants, rng);
+        for branch in branches {
             let index = slots.len();
+            let slot = self.slot(&slots[parent], parent, branch, shape, variants, rng);
             slots[parent].children.push(index);
             slots.push(slot);
-            if inner {
-                // The first subtree reaches the full depth, the others any.
-                let child_reach = if spine { reach } else { rng.random_range(depth + 1..=reach) };
-                spine = false;
+            if branch.is_subtree() {
+                // The first usual subtree reaches the full depth, the others any.
+                let deepest = spine && branch == BranchKind::Subtree;
+                let child_reach = if deepest { reach } else { rng.random_range(depth + 1..=reach) };
+                spine &= !deepest;
                 self.grow(slots, index, child_reach, shape, variants, rng);
             }
         }
+        if shape == Shape::Batch && parent == 0 {
+            let looped = slots[0].children[0];
+            slots[looped].repeats = Repeats::harmonic(self.config.max_edges);
+        }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only rename them")]
+    fn rare_branches(&self, rng: &mut impl Rng) -> u32 {
+        let rare = self.config.rare_calls;
+        rare as u32 + u32::from(happens(rng, rare.fract()))
+    }
+
     fn slot(
         &self,
-        slots: &[Slot],
+        caller: &Slot,
         parent: usize,
-        inner: bool,
+        branch: BranchKind,
         shape: Shape,
-        order: usize,
         variants: &Variants,
         rng: &mut impl Rng,
     ) -> Slot {
-        let kind = if inner { CallType::Rpc } else { self.leaf_type(rng) };
-        let caller = slots[parent].destination;
-        let batch = shape == Shape::Batch && order == 0 && slots[parent].depth == 1;
-        let repeats = if batch {
-            Repeats::harmonic(self.config.max_edges)
-        } else if happens(rng, self.config.repeated) {
+        let subtree = branch.is_subtree();
+        let kind = if subtree { CallType::Rpc } else { self.leaf_type(rng) };
+        let rare = matches!(branch, BranchKind::RareSubtree | BranchKind::RareLeaf);
+        let repeats = if happens(rng, self.config.repeated) {
             let ratio = uniform(rng, 0.25, 0.7);
-            Repeats::geometric(ratio, if inner { 3 } else { 6 })
+            Repeats::geometric(ratio, if subtree { 3 } else { 6 })
         } else {
             Repeats::once()
         };
+        let habit = if rare || shape == Shape::Single {
+            Habit::Rare
+        } else if happens(rng, self.config.optional) {
+            Habit::Optional
+        } else {
+            Habit::Always
+        };
         Slot {
             parent: Some(parent),
-            depth: slots[parent].depth + 1,
-            destination: self.destination(caller, kind, rng),
+            depth: caller.depth + 1,
+            destination: self.destination(caller.destination, kind, rare, rng),
             kind,
-            presence: variants.presence(self.habit(inner, shape, rng), rng),
+            presence: variants.presence(habit, rng),
             repeats,
             children: Vec::new(),
         }
@@ -372,20 +402,8 @@ impl<'a> Maker<'a> {
             [self.leaf_types.pick(rng)]
     }
 
-    fn habit(&self, inner: bool, shape: Shape, rng: &mut impl Rng) -> Habit {
-        let draw: f64 = rng.random();
-        let rare = self.config.rare * if inner { 0.3 } else { 1.0 };
-        if shape == Shape::Single || draw < rare {
-            Habit::Rare
-        } else if draw < rare + self.config.optional {
-            Habit::Optional
-        } else {
-            Habit::Always
-        }
-    }
-
-    fn destination(&self, caller: usize, kind: CallType, rng: &mut impl Rng) -> usize {
-        let usual = happens(rng, 0.7);
+    fn destination(&self, caller: usize, kind: CallType, rare: bool, rng: &mut impl Rng) -> usize {
+        let usual = !rare && happens(rng, 0.7);
         let known = &self.microservices[caller];
         match kind {
             CallType::Mc if usual => known.usual_cache,
@@ -439,8 +457,8 @@ impl Variants {
     fn presence(&self, habit: Habit, rng: &mut impl Rng) -> Vec<f64> {
         let usually = match habit {
             Habit::Always => 1.0,
-            Habit::Optional => uniform(rng, 0.25, 0.9),
-            Habit::Rare => uniform(rng, 0.01, 0.06),
+            Habit::Optional => uniform(rng, 0.15, 0.85),
+            Habit::Rare => uniform(rng, 0.02, 0.09),
         };
         (0..self.len())
             .map(|variant| {
