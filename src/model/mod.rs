@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The transformer: training, checkpoints and decoding.
+
+pub mod decode;

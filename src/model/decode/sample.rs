@@ -1,0 +1,221 @@
+//! Draws one token from one row of logits.
+
+use anyhow::{Result, bail};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::math;
+use crate::error::UserError;
+use crate::generators::Sampling;
+
+/// Weights are summed in blocks of this many, so that a draw walks over few numbers.
+const BLOCK: usize = 64;
+
+/// Draws tokens; keeps its buffers from one draw to the next.
+pub struct Sampler {
+    /// 1 / temperature; `None` takes the most likely token.
+    sharpness: Option<f32>,
+    top_k: Option<usize>,
+    weights: Vec<f32>,
+    sums: Vec<f64>,
+    order: Vec<u32>,
+}
+
+impl Sampler {
+    /// # Errors
+    /// A temperature that is negative or not a number, or `top_k` 0.
+    pub fn new(sampling: Sampling) -> Result<Self> {
+        let Sampling { temperature, top_k } = sampling;
+        if !(temperature.is_finite() && temperature >= 0.0) {
+            return Err(UserError::setting(format!(
+                "temperature is {temperature}: use 0 (most likely token) or a positive number"
+            ))
+            .into());
+        }
+        if top_k == Some(0) {
+            return Err(
+                UserError::setting("top_k is 0: use 1 or more, or leave it out for all").into()
+            );
+        }
+        let sharpness =
+            (temperature > 0.0).then(|| (1.0 / temperature).min(f64::from(f32::MAX)) as f32);
+        Ok(Self {
+            sharpness,
+            top_k: top_k.map(|k| k as usize),
+            weights: Vec::new(),
+            sums: Vec::new(),
+            order: Vec::new(),
+        })
+    }
+
+    /// The token drawn with probability softmax(logits / temperature), among the `top_k` largest
+    /// logits (of equal ones the lowest ids). Temperature 0 takes the largest logit (of equal ones
+    /// the lowest id) and leaves `rng` alone; otherwise one number is drawn from it. The result
+    /// depends on the row and the random number only.
+    ///
+    /// A logit of −∞ excludes a token.
+    ///
+    /// # Errors
+    /// A row without a finite largest logit, or with one that is not a number.
+    pub fn draw(&mut self, logits: &[f32], rng: &mut ChaCha8Rng) -> Result<u32> {
+        let best = most_likely(logits)?;
+        let Some(sharpness) = self.sharpness else { return Ok(best) };
+        let uniform = rng.random::<f64>();
+        let largest = logits[best as usize];
+        self.weights.clear();
+        self.weights.extend(logits.iter().map(|logit| (logit - largest) * sharpness));
+        math::exp(&mut self.weights);
+        if let Some(k) = self.top_k.filter(|&k| k < logits.len()) {
+            self.keep(k, logits);
+        }
+        Ok(self.pick(uniform).unwrap_or(best))
+    }
+
+    /// Zeroes all weights but those of the `k` largest logits.
+    fn keep(&mut self, k: usize, logits: &[f32]) {
+        self.order.clear();
+        self.order.extend(0..logits.len() as u32);
+        self.order.select_nth_unstable_by(k, |&a, &b| {
+            logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b))
+        });
+        for &token in &self.order[k..] {
+            self.weights[token as usize] = 0.0;
+        }
+    }
+
+    /// The token at `uniform` (in [0, 1)) of the cumulated weights; `None` only if rounding put
+    /// the number behind the last one.
+    fn pick(&mut self, uniform: f64) -> Option<u32> {
+        self.sums.clear();
+        self.sums.extend(self.weights.chunks(BLOCK).map(block_sum));
+        let mut rest = uniform * self.sums.iter().sum::<f64>();
+        let mut last = None;
+        for (block, sum) in self.weights.chunks(BLOCK).zip(&self.sums).enumerate() {
+            let (weights, &sum) = sum;
+            if rest >= sum {
+                rest -= sum;
+                continue;
+            }
+            for (offset, &weight) in weights.iter().enumerate() {
+                if weight > 0.0 {
+                    last = Some((block * BLOCK + offset) as u32);
+                    rest -= f64::from(weight);
+                    if rest < 0.0 {
+                        return last;
+                    }
+                }
+            }
+            return last;
+        }
+        last
+    }
+}
+
+/// A sum in a fixed order, in eight chains that the processor can work on side by side.
+fn block_sum(weights: &[f32]) -> f64 {
+    let mut chains = [0.0f64; 8];
+    for some in weights.chunks(8) {
+        for (chain, &weight) in chains.iter_mut().zip(some) {
+            *chain += f64::from(weight);
+        }
+    }
+    chains.iter().sum()
+}
+
+/// The lowest id among the largest logits.
+fn most_likely(logits: &[f32]) -> Result<u32> {
+    let largest = math::max(logits);
+    match logits.iter().position(|&logit| logit == largest) {
+        Some(token) if largest.is_finite() => Ok(token as u32),
+        _ => {
+            bail!("the model's logits are not finite: its weights are broken, or training diverged")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random;
+
+    fn sampler(temperature: f64, top_k: Option<u32>) -> Sampler {
+        Sampler::new(Sampling { temperature, top_k }).expect("valid")
+    }
+
+    #[test]
+    fn greedy_takes_the_lowest_id_of_equal_logits_and_no_random_number() {
+        let mut rng = random::stream(1, "sample", &[]);
+        let before = rng.clone();
+        let mut greedy = sampler(0.0, None);
+        assert_eq!(greedy.draw(&[0.5, 2.0, 1.0, 2.0], &mut rng).unwrap(), 1);
+        assert_eq!(rng, before);
+    }
+
+    #[test]
+    fn frequencies_follow_the_softmax() {
+        let logits: Vec<f32> = (0..150).map(|i| ((i * 37) % 11) as f32 * 0.4).collect();
+        let weights: Vec<f64> = logits.iter().map(|&x| (f64::from(x) / 0.8).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let mut rng = random::stream(2, "sample", &[]);
+        let mut sampler = sampler(0.8, None);
+        let draws = 200_000;
+        let mut counts = vec![0u32; logits.len()];
+        for _ in 0..draws {
+            counts[sampler.draw(&logits, &mut rng).unwrap() as usize] += 1;
+        }
+        let chi_squared: f64 = counts
+            .iter()
+            .zip(&weights)
+            .map(|(&seen, weight)| {
+                let expected = f64::from(draws) * weight / total;
+                (f64::from(seen) - expected).powi(2) / expected
+            })
+            .sum();
+        // 149 degrees of freedom: mean 149, standard deviation 17.3.
+        assert!((80.0..235.0).contains(&chi_squared), "{chi_squared}");
+    }
+
+    #[test]
+    fn top_k_draws_from_the_largest_only() {
+        let logits = [1.0, 3.0, 2.0, 3.0, 2.0];
+        let mut rng = random::stream(3, "sample", &[]);
+        let mut sampler = sampler(5.0, Some(3));
+        let mut seen = [false; 5];
+        for _ in 0..500 {
+            seen[sampler.draw(&logits, &mut rng).unwrap() as usize] = true;
+        }
+        // Of the two tokens with logit 2 the lower id is kept.
+        assert_eq!(seen, [false, true, true, true, false]);
+    }
+
+    #[test]
+    fn excluded_tokens_are_never_drawn() {
+        let mut logits = [f32::NEG_INFINITY; 200];
+        logits[70] = -3.0;
+        logits[199] = -2.0;
+        let mut rng = random::stream(4, "sample", &[]);
+        let mut sampler = sampler(1.0, None);
+        let drawn: Vec<u32> = (0..300).map(|_| sampler.draw(&logits, &mut rng).unwrap()).collect();
+        assert!(drawn.contains(&70) && drawn.contains(&199));
+        assert!(drawn.iter().all(|token| [70, 199].contains(token)));
+    }
+
+    #[test]
+    fn a_tiny_temperature_is_greedy() {
+        let mut rng = random::stream(5, "sample", &[]);
+        let token = sampler(1e-300, None).draw(&[0.0, 1.0, 1.0 - 1e-6], &mut rng).unwrap();
+        assert_eq!(token, 1);
+    }
+
+    #[test]
+    fn settings_and_rows_that_cannot_work_are_errors() {
+        for (temperature, top_k) in [(-1.0, None), (f64::NAN, None), (1.0, Some(0))] {
+            assert!(Sampler::new(Sampling { temperature, top_k }).is_err());
+        }
+        let mut rng = random::stream(6, "sample", &[]);
+        for row in [&[][..], &[f32::NEG_INFINITY], &[f32::NAN, f32::NAN], &[1.0, f32::INFINITY]] {
+            assert!(sampler(1.0, None).draw(row, &mut rng).is_err());
+            assert!(sampler(0.0, None).draw(row, &mut rng).is_err());
+        }
+    }
+}
