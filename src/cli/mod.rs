@@ -1,1 +1,83 @@
-//! Placeholder.
+//! The command line: one file per verb. Exit codes: 0 done, 1 something failed, 2 a mistake of the
+//! user (told in one message), 130 interrupted.
+
+mod list;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::error::UserError;
+use crate::run::{Line, run_spec};
+
+/// Benchmark harness for generators of microservice call graphs.
+#[derive(Parser)]
+#[command(name = "tracegym", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Runs every experiment: data, training, generation, evaluation, tables and figures.
+    All(run::RunFlags),
+    /// Runs the experiments given by id or manifest file.
+    Run(run::RunArgs),
+    /// Shows experiments, generators, datasets and what is cached.
+    List(list::ListArgs),
+    /// Runs one stage; started by `all` and `run`.
+    #[command(hide = true)]
+    Stage {
+        /// What to do.
+        #[arg(long)]
+        spec: PathBuf,
+    },
+}
+
+/// What a verb says when it ends well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Done,
+    Failed,
+    Interrupted,
+}
+
+/// Runs the verb of this process's arguments.
+pub fn main() -> ExitCode {
+    let ending = match Cli::parse().verb {
+        Verb::All(flags) => run::all(&flags),
+        Verb::Run(arguments) => run::run(&arguments),
+        Verb::List(arguments) => list::list(&arguments),
+        Verb::Stage { spec } => return stage(&spec),
+    };
+    match ending {
+        Ok(Ending::Done) => ExitCode::SUCCESS,
+        Ok(Ending::Failed) => ExitCode::from(1),
+        Ok(Ending::Interrupted) => ExitCode::from(130),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            code(&error)
+        }
+    }
+}
+
+fn code(error: &anyhow::Error) -> ExitCode {
+    let by_user = error.chain().any(|cause| cause.is::<UserError>());
+    ExitCode::from(if by_user { 2 } else { 1 })
+}
+
+/// Runs one stage and tells the parent process on standard output why it failed.
+fn stage(spec: &std::path::Path) -> ExitCode {
+    let result: Result<()> = run_spec(spec);
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    let line = Line::Failure { error: format!("{error:#}") };
+    match serde_json::to_string(&line) {
+        Ok(line) => println!("{line}"),
+        Err(_) => eprintln!("{error:#}"),
+    }
+    code(&error)
+}

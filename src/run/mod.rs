@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Runs experiments: manifests become a plan of stages, stages run as child processes and leave
+//! their outputs in a cache, finished experiments are published as tables and figures.
+
+mod cache;
+mod facts;
+pub mod manifest;
+mod pending;
+mod plan;
+mod provenance;
+mod publish;
+mod schedule;
+mod show;
+mod work;
+
+pub use cache::Cache;
+pub use plan::{Device, ExperimentPlan, Plan, PlanOptions, Stage};
+pub use publish::publish;
+pub use schedule::{Line, Outcome, RunOptions, run};
+pub use show::duration;
+pub use work::run_spec;
+
+/// Threads that this machine offers.
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

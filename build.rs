@@ -1,0 +1,133 @@
+//! Facts of the build that the runner needs: which commit it was, the hash of every source file
+//! (the code version of a stage is made from those that it depends on), and the manifests, so that
+//! the binary works outside the repository.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Only what goes into the binary can make it dirty; results and docs cannot.
+const INPUTS: [&str; 7] =
+    ["src", "build.rs", "Cargo.toml", "Cargo.lock", "experiments", "baselines", "data"];
+
+fn main() {
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("set by cargo"));
+    let out = PathBuf::from(std::env::var("OUT_DIR").expect("set by cargo"));
+    for watched in INPUTS {
+        let path = root.join(watched);
+        // A path that does not exist would make cargo run this script every time.
+        if path.exists() {
+            println!("cargo::rerun-if-changed={}", path.display());
+        }
+    }
+    let mut text = String::new();
+    embed(&mut text, &root, "EXPERIMENTS", "experiments");
+    embed(&mut text, &root, "BASELINES", "baselines");
+    sources(&mut text, &root);
+    let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
+    let _ = writeln!(text, "pub const NUMERIC_CRATES: &str = {:?};", numeric_crates(&lock));
+    let _ = writeln!(text, "pub const LOCK_HASH: &str = {:?};", fnv(lock.as_bytes()));
+    commit(&mut text, &root);
+    std::fs::write(out.join("build_facts.rs"), text).expect("OUT_DIR can be written");
+}
+
+/// `const NAME: &[(stem, content)]` of the TOML files of a folder.
+fn embed(text: &mut String, root: &Path, name: &str, folder: &str) {
+    let mut files = files_below(&root.join(folder), "toml");
+    files.sort();
+    let _ = writeln!(text, "pub const {name}: &[(&str, &str)] = &[");
+    for file in files {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let _ = writeln!(text, "    ({stem:?}, include_str!({:?})),", file.display().to_string());
+    }
+    let _ = writeln!(text, "];");
+}
+
+/// `const SOURCES: &[(path below src, hash)]`. Comments, blank lines and files of tests do not
+/// count: they cannot change a result.
+fn sources(text: &mut String, root: &Path) {
+    let src = root.join("src");
+    let mut files = files_below(&src, "rs");
+    files.sort();
+    let _ = writeln!(text, "pub const SOURCES: &[(&str, &str)] = &[");
+    for file in files {
+        let path = file.strip_prefix(&src).unwrap_or(&file).to_string_lossy().replace('\\', "/");
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        let code = std::fs::read_to_string(&file).unwrap_or_default();
+        let code: String = code
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with("//"))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let _ = writeln!(text, "    ({path:?}, {:?}),", fnv(code.as_bytes()));
+    }
+    let _ = writeln!(text, "];");
+}
+
+/// Name and version of the crates that compute numbers or write files that stages read.
+fn numeric_crates(lock: &str) -> String {
+    const PREFIXES: [&str; 7] =
+        ["burn", "polars", "rand", "tokenizers", "safetensors", "cubecl", "gemm"];
+    let value = |line: &str, key: &str| {
+        line.strip_prefix(key).map(|rest| rest.trim_matches([' ', '=', '"']).to_owned())
+    };
+    let mut crates = Vec::new();
+    let mut name = String::new();
+    for line in lock.lines() {
+        if let Some(found) = value(line, "name") {
+            name = found;
+        } else if let Some(version) = value(line, "version")
+            && PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        {
+            crates.push(format!("{name} {version}"));
+        }
+    }
+    crates.join(", ")
+}
+
+fn commit(text: &mut String, root: &Path) {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").current_dir(root).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+        let log = root.join(log);
+        if log.exists() {
+            println!("cargo::rerun-if-changed={}", log.display());
+        }
+    }
+    let commit = git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".into());
+    let mut arguments = vec!["--no-optional-locks", "status", "--porcelain", "--"];
+    arguments.extend(INPUTS);
+    let dirty = git(&arguments).is_none_or(|status| !status.is_empty());
+    let _ = writeln!(text, "pub const COMMIT: &str = {commit:?};");
+    let _ = writeln!(text, "pub const DIRTY: bool = {dirty};");
+}
+
+fn files_below(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let mut files = Vec::new();
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(files_below(&path, extension));
+        } else if path.extension().is_some_and(|found| found == extension) {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// 128-bit FNV-1a: enough to tell versions of a file apart, and needs no crate to build.
+fn fnv(bytes: &[u8]) -> String {
+    let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    for byte in bytes {
+        hash ^= u128::from(*byte);
+        hash = hash.wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+    }
+    format!("{hash:032x}")
+}

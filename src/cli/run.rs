@@ -1,0 +1,162 @@
+//! `tracegym all` and `tracegym run`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::Ending;
+use crate::device::DeviceChoice;
+use crate::error::UserError;
+use crate::progress::Progress;
+use crate::run::manifest::{Experiment, Profile};
+use crate::run::{self, Cache, Plan, PlanOptions, RunOptions};
+
+/// Flags of the verbs that run experiments.
+#[derive(Args, Debug)]
+pub struct RunFlags {
+    /// How much work to do.
+    #[arg(long, value_enum, default_value_t = Profile::Quick)]
+    profile: Profile,
+    /// Dataset in place of the experiments' own: a name in data/ or a manifest file.
+    #[arg(long, value_name = "NAME|FILE")]
+    dataset: Option<String>,
+    /// Graphs to draw or simulate, in place of the profile's or the dataset's number.
+    #[arg(long, value_name = "N")]
+    graphs: Option<u64>,
+    /// Folder with the real traces that dataset manifests name.
+    #[arg(long, value_name = "DIR", env = "TRACEGYM_DATA")]
+    data: Option<PathBuf>,
+    /// Device for neural networks: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// Graphs generated at once; does not change results.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch: u16,
+    /// Stages at once; as many as there are processor cores by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+    /// Threads that the running stages share; the number of processor cores by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Folder for finished stages, which later runs use again.
+    #[arg(long, value_name = "DIR", env = "TRACEGYM_CACHE", default_value = ".tracegym")]
+    cache: PathBuf,
+    /// Folder below which results/ and paper-figures/ are written.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+    /// Says nothing but errors.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Arguments of `tracegym run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Ids (see `tracegym list`) or manifest files.
+    #[arg(required = true, value_name = "ID|FILE")]
+    experiments: Vec<String>,
+    #[command(flatten)]
+    flags: RunFlags,
+}
+
+/// Runs every experiment.
+pub fn all(flags: &RunFlags) -> Result<Ending> {
+    execute(&Experiment::ids(), flags)
+}
+
+/// Runs the named experiments.
+pub fn run(arguments: &RunArgs) -> Result<Ending> {
+    execute(&arguments.experiments, &arguments.flags)
+}
+
+fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
+    let progress = Progress::detect(flags.quiet);
+    let say = |line: &str| {
+        if progress != Progress::Quiet {
+            eprintln!("{line}");
+        }
+    };
+    let experiments: Vec<Experiment> = experiments
+        .iter()
+        .map(|name| Experiment::find(name, flags.profile))
+        .collect::<Result<_>>()?;
+    let device = device(flags.device)?;
+    say(&format!("device {}: {}", device.name, device.reason));
+    let plan = Plan::new(
+        experiments,
+        &PlanOptions {
+            dataset: flags.dataset.clone(),
+            graphs: flags.graphs,
+            data_root: flags.data.clone(),
+            device,
+            batch: usize::from(flags.batch),
+        },
+    )?;
+    check_writable(&flags.out)?;
+    let cache = Cache::new(&flags.cache);
+    let _lock = cache.lock()?;
+    let started = Instant::now();
+    let threads = flags.threads.map_or_else(run::threads, usize::from);
+    let jobs = flags.jobs.map_or_else(run::threads, usize::from);
+    let mut published = 0;
+    let outcome = run::run(
+        &plan,
+        &cache,
+        RunOptions { jobs, threads, progress },
+        &mut |experiment, report| {
+            let folder = run::publish(&plan, experiment, report, &cache, &flags.out)?;
+            published += usize::from(folder.is_some());
+            Ok(folder.map(|folder| format!("{}: {}", experiment.experiment.id, folder.display())))
+        },
+    )?;
+    if let Some(left) = outcome.interrupted {
+        eprintln!(
+            "interrupted: {} stages were finished and are kept in {}, {left} or more are left; \
+             the same command goes on from there",
+            outcome.ran,
+            flags.cache.display()
+        );
+        return Ok(Ending::Interrupted);
+    }
+    if !outcome.failures.is_empty() || outcome.blocked > 0 {
+        for (label, reason) in &outcome.failures {
+            eprintln!("failed: {label}: {reason}");
+        }
+        eprintln!(
+            "{} stages failed and {} could not run without them; {} ran. The same command tries \
+             them again",
+            outcome.failures.len(),
+            outcome.blocked,
+            outcome.ran
+        );
+        return Ok(Ending::Failed);
+    }
+    if outcome.ran == 0 && published == 0 {
+        say("everything is up to date");
+    } else {
+        say(&format!(
+            "{} experiments, {} stages run in {}",
+            plan.experiments.len(),
+            outcome.ran,
+            run::duration(started.elapsed())
+        ));
+    }
+    Ok(Ending::Done)
+}
+
+/// Finds out now, not after hours of work, whether results can be written.
+fn check_writable(out: &Path) -> Result<(), UserError> {
+    for folder in ["results", "paper-figures"] {
+        let folder = out.join(folder);
+        let failed = |error| UserError::io(&folder, "cannot be written (--out)", error);
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        tempfile::tempfile_in(&folder).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn device(choice: DeviceChoice) -> Result<run::Device> {
+    Ok(run::Device { name: "cpu".into(), reason: format!("{choice}") })
+}

@@ -1,0 +1,418 @@
+//! Manifests: experiments (`experiments/ID.toml`) and baselines (`baselines/NAME.toml`).
+//!
+//! Files in the working directory win over the copies in the binary.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::ValueEnum;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::facts;
+use crate::error::{UserError, did_you_mean};
+use crate::evaluate::{Conditions, Evaluation};
+use crate::run::pending::ReportKind;
+use crate::toml_file;
+
+/// How much work an experiment does.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Proves that everything runs; minutes for all experiments. The numbers mean nothing.
+    Smoke,
+    /// One seed; about half an hour for all experiments on two cores.
+    Quick,
+    /// Several seeds; up to about two hours per experiment on two cores.
+    Standard,
+    /// The paper's sizes, for one GPU.
+    Full,
+}
+
+impl Profile {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Smoke => "smoke",
+            Self::Quick => "quick",
+            Self::Standard => "standard",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// Temperatures and top-k of an experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplingGrid {
+    /// Each is an arm of its own. 0 takes the most likely token.
+    pub temperatures: Vec<f64>,
+    /// Only the k most likely tokens are drawn from; absent keeps all.
+    pub top_k: Option<u32>,
+}
+
+/// An experiment as its file says it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExperimentFile {
+    id: String,
+    title: String,
+    paper: String,
+    dataset: String,
+    report: ReportKind,
+    generators: Vec<String>,
+    #[serde(default)]
+    snapshots: bool,
+    conditions: toml::Table,
+    evaluation: toml::Table,
+    sampling: toml::Table,
+    profiles: IndexMap<Profile, ProfileFile>,
+}
+
+/// What one profile sets.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProfileFile {
+    seeds: Vec<u64>,
+    graphs: Option<u64>,
+    generators: Option<Vec<String>>,
+    #[serde(default)]
+    conditions: toml::Table,
+    #[serde(default)]
+    evaluation: toml::Table,
+    #[serde(default)]
+    sampling: toml::Table,
+}
+
+/// An experiment with one profile applied.
+#[derive(Clone, Debug, Serialize)]
+pub struct Experiment {
+    pub id: String,
+    pub title: String,
+    /// The figure or table of the paper that it reproduces.
+    pub paper: String,
+    pub profile: Profile,
+    /// Name of the dataset manifest that it uses unless told otherwise.
+    pub dataset: String,
+    pub report: ReportKind,
+    /// Names of baselines, in the order of the tables.
+    pub generators: Vec<String>,
+    /// Whether snapshots saved during training are arms of their own.
+    pub snapshots: bool,
+    pub conditions: Conditions,
+    pub evaluation: Evaluation,
+    pub sampling: SamplingGrid,
+    pub seeds: Vec<u64>,
+    /// Graphs of the dataset, where the dataset is drawn or simulated.
+    pub graphs: Option<u64>,
+}
+
+/// Where a manifest came from.
+struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+impl Experiment {
+    /// The experiment `id_or_path` with `profile`.
+    ///
+    /// # Errors
+    /// An unknown experiment, a file that cannot be read, or one that is not a valid manifest.
+    pub fn find(id_or_path: &str, profile: Profile) -> Result<Self> {
+        let source = find("experiment", "experiments", facts::EXPERIMENTS, id_or_path)?;
+        Self::read(&source.path, &source.text, profile)
+    }
+
+    /// Ids of all experiments, sorted.
+    pub fn ids() -> Vec<String> {
+        names("experiments", facts::EXPERIMENTS)
+    }
+
+    /// Parses `text` and checks every profile in it, so that a slip in one does not wait for the
+    /// day on which it is used.
+    fn read(path: &Path, text: &str, profile: Profile) -> Result<Self> {
+        let file: ExperimentFile = toml_file::parse(path, text)?;
+        let mut chosen = None;
+        for name in file.profiles.keys() {
+            let experiment = Self::resolve(path, text, &file, *name)?;
+            if *name == profile {
+                chosen = Some(experiment);
+            }
+        }
+        chosen.ok_or_else(|| {
+            let known: Vec<&str> = file.profiles.keys().map(|name| name.as_str()).collect();
+            let message =
+                format!("no [profiles.{}]; it has {}", profile.as_str(), known.join(", "));
+            UserError::input(path, "profiles", message).into()
+        })
+    }
+
+    fn resolve(path: &Path, text: &str, file: &ExperimentFile, profile: Profile) -> Result<Self> {
+        let ExperimentFile { id, title, paper, dataset, report, generators, .. } = file.clone();
+        let overrides = &file.profiles[&profile];
+        let generators = overrides.generators.clone().unwrap_or(generators);
+        let conditions = merged(&file.conditions, &overrides.conditions);
+        let evaluation = merged(&file.evaluation, &overrides.evaluation);
+        let sampling = merged(&file.sampling, &overrides.sampling);
+        let sampling: SamplingGrid = toml_file::from_table(path, text, &sampling)?;
+        let empty = |what: &str| {
+            let place = format!("profile {}", profile.as_str());
+            UserError::input(path, place, format!("`{what}` is empty: name at least one"))
+        };
+        if generators.is_empty() {
+            return Err(empty("generators").into());
+        }
+        if overrides.seeds.is_empty() {
+            return Err(empty("seeds").into());
+        }
+        if sampling.temperatures.is_empty() {
+            return Err(empty("temperatures").into());
+        }
+        Ok(Self {
+            id,
+            title,
+            paper,
+            profile,
+            dataset,
+            report,
+            generators,
+            snapshots: file.snapshots,
+            conditions: toml_file::from_table(path, text, &conditions)?,
+            evaluation: toml_file::from_table(path, text, &evaluation)?,
+            sampling,
+            seeds: overrides.seeds.clone(),
+            graphs: overrides.graphs,
+        })
+    }
+}
+
+/// A baseline as its file says it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BaselineFile {
+    generator: String,
+    label: String,
+    source: String,
+    #[serde(default)]
+    network: bool,
+    #[serde(default)]
+    snapshots: u32,
+    #[serde(default)]
+    settings: toml::Table,
+    #[serde(default)]
+    profiles: BTreeMap<Profile, BaselineProfile>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BaselineProfile {
+    #[serde(default)]
+    settings: toml::Table,
+    snapshots: Option<u32>,
+}
+
+/// A baseline with one profile applied: a generator and its settings.
+#[derive(Clone, Debug, Serialize)]
+pub struct Baseline {
+    pub name: String,
+    /// Id in the registry of generators.
+    pub generator: String,
+    /// What tables and figures call it.
+    pub label: String,
+    /// Where the method is published.
+    pub source: String,
+    /// Whether it runs a neural network: it then uses the chosen device and several threads.
+    pub network: bool,
+    /// How many snapshots it saves during training, the final model included.
+    pub snapshots: u32,
+    pub settings: toml::Table,
+}
+
+impl Baseline {
+    /// The baseline `name` with `profile`.
+    ///
+    /// # Errors
+    /// An unknown baseline, an invalid file, an unknown generator or settings it does not take.
+    pub fn find(name: &str, profile: Profile) -> Result<Self> {
+        let source = find("baseline", "baselines", facts::BASELINES, name)?;
+        let file: BaselineFile = toml_file::parse(&source.path, &source.text)?;
+        let overrides = file.profiles.get(&profile).cloned().unwrap_or_default();
+        let settings = merged(&file.settings, &overrides.settings);
+        crate::generators::recipe(&file.generator, &settings).map_err(|error| match error
+            .downcast_ref::<toml::de::Error>(
+        ) {
+            Some(toml) => toml_file::explain(&source.path, &source.text, toml).into(),
+            None => error.context(source.path.display().to_string()),
+        })?;
+        Ok(Self {
+            name: name.to_owned(),
+            generator: file.generator,
+            label: file.label,
+            source: file.source,
+            network: file.network,
+            snapshots: overrides.snapshots.unwrap_or(file.snapshots),
+            settings,
+        })
+    }
+
+    /// Names of all baselines, sorted.
+    pub fn names() -> Vec<String> {
+        names("baselines", facts::BASELINES)
+    }
+}
+
+/// `base` with the keys of `over` put over it, table by table.
+fn merged(base: &toml::Table, over: &toml::Table) -> toml::Table {
+    let mut result = base.clone();
+    for (key, value) in over {
+        match (result.get_mut(key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(over)) => {
+                *inner = merged(inner, over);
+            }
+            _ => {
+                result.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    result
+}
+
+/// The manifest `name_or_path`: a path to a file, a file of `folder`, or an embedded copy.
+fn find(
+    what: &str,
+    folder: &str,
+    embedded: &[(&str, &str)],
+    name_or_path: &str,
+) -> Result<Source, UserError> {
+    let given = Path::new(name_or_path);
+    let is_path = given.extension().is_some_and(|extension| extension == "toml");
+    let (path, stem) = if is_path {
+        let stem = given.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        (given.to_owned(), stem)
+    } else {
+        (Path::new(folder).join(format!("{name_or_path}.toml")), name_or_path.to_owned())
+    };
+    if path.exists() {
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| UserError::io(&path, "cannot be read", error))?;
+        return Ok(Source { path, text });
+    }
+    let in_folder = !is_path || given.parent() == Some(Path::new(folder));
+    if let Some((_, text)) = embedded.iter().find(|(name, _)| in_folder && *name == stem) {
+        return Ok(Source { path, text: (*text).to_owned() });
+    }
+    let known = names(folder, embedded);
+    let known = || known.iter().map(String::as_str);
+    let hint = match did_you_mean(&stem, known()) {
+        hint if hint.is_empty() => format!("; known: {}", known().collect::<Vec<_>>().join(", ")),
+        hint => hint,
+    };
+    Err(UserError::setting(format!("{what} `{name_or_path}` does not exist{hint}")))
+}
+
+/// Names of the manifests in `folder` below the working directory and in the binary, sorted.
+fn names(folder: &str, embedded: &[(&str, &str)]) -> Vec<String> {
+    let mut names: Vec<String> = embedded.iter().map(|(name, _)| (*name).to_owned()).collect();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "toml")
+            && let Some(stem) = path.file_stem()
+        {
+            names.push(stem.to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = r#"
+id = "x"
+title = "X"
+paper = "Figure 0"
+dataset = "simulator"
+report = "accuracy"
+generators = ["resample"]
+evaluation = { kind = "accuracy" }
+[sampling]
+temperatures = [0.0]
+[conditions]
+kind = "grid"
+max_edges = 30
+max_depth = 6
+samples = 50
+[profiles.smoke]
+seeds = [0]
+conditions = { samples = 1 }
+[profiles.full]
+seeds = [0, 1]
+sampling = { temperatures = [0.0, 0.8], top_k = 50 }
+"#;
+
+    fn read(text: &str, profile: Profile) -> Result<Experiment, String> {
+        Experiment::read(Path::new("experiments/x.toml"), text, profile)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_profile_is_put_over_the_base() {
+        let smoke = read(EXAMPLE, Profile::Smoke).unwrap();
+        assert_eq!(smoke.conditions, Conditions::Grid { max_edges: 30, max_depth: 6, samples: 1 });
+        assert_eq!(smoke.sampling.temperatures, [0.0]);
+        let full = read(EXAMPLE, Profile::Full).unwrap();
+        assert_eq!(full.conditions, Conditions::Grid { max_edges: 30, max_depth: 6, samples: 50 });
+        assert_eq!(full.sampling.top_k, Some(50));
+        assert_eq!(full.seeds, [0, 1]);
+    }
+
+    #[test]
+    fn slips_are_named_with_line_and_remedy() {
+        let slip =
+            |from: &str, to: &str| read(&EXAMPLE.replace(from, to), Profile::Smoke).unwrap_err();
+        assert_eq!(
+            slip("title =", "titel ="),
+            "experiments/x.toml: line 3: unknown key `titel` — did you mean `title`?"
+        );
+        assert_eq!(
+            slip("{ samples = 1 }", "{ sample = 1 }"),
+            "experiments/x.toml: line 18: unknown key `sample` — did you mean `samples`?"
+        );
+        assert_eq!(
+            slip("profiles.full", "profiles.fool"),
+            "experiments/x.toml: line 19: unknown value `fool` — did you mean `full`?"
+        );
+        assert_eq!(
+            read(EXAMPLE, Profile::Quick).unwrap_err(),
+            "experiments/x.toml: profiles: no [profiles.quick]; it has smoke, full"
+        );
+        assert!(slip("seeds = [0]\n", "seeds = []\n").contains("`seeds` is empty"));
+    }
+
+    #[test]
+    fn shipped_manifests_are_valid_in_every_profile() {
+        for id in Experiment::ids() {
+            for profile in Profile::value_variants() {
+                let experiment = Experiment::find(&id, *profile).unwrap();
+                assert_eq!(experiment.id, id);
+                for baseline in &experiment.generators {
+                    Baseline::find(baseline, *profile).unwrap();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_gets_the_nearest_known_one() {
+        let error = Experiment::find("fig3-acuracy", Profile::Smoke).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "experiment `fig3-acuracy` does not exist — did you mean `fig3-accuracy`?"
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! From manifests to stages: which stages an invocation needs, and which share a key.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use indexmap::IndexMap;
+
+use super::cache::Key;
+use super::manifest::{Baseline, Experiment};
+use super::work::{
+    Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, Means, ReportWork, TrainWork, Work,
+};
+use crate::data::DatasetManifest;
+use crate::generators::Sampling;
+use crate::run::pending::ReportKind;
+
+/// The device that networks run on.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// Value of `--device` with `auto` resolved: `cpu` or `cuda:N`.
+    pub name: String,
+    /// Why this one was taken.
+    pub reason: String,
+}
+
+/// What the flags of an invocation decide.
+#[derive(Clone, Debug)]
+pub struct PlanOptions {
+    /// Dataset in place of the experiments' own.
+    pub dataset: Option<String>,
+    /// Number of graphs in place of the profile's.
+    pub graphs: Option<u64>,
+    pub data_root: Option<PathBuf>,
+    pub device: Device,
+    pub batch: usize,
+}
+
+/// A stage of the plan.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    pub key: Key,
+    pub label: String,
+    pub work: Work,
+    /// Whether it can use several threads for long.
+    pub parallel: bool,
+}
+
+/// One experiment on one dataset.
+#[derive(Clone, Debug)]
+pub struct ExperimentPlan {
+    pub experiment: Experiment,
+    pub baselines: Vec<Baseline>,
+    /// Name of the dataset's manifest.
+    pub dataset: String,
+    pub dataset_key: Key,
+    /// Arms without knowledge of failures.
+    pub arms: Vec<Arm>,
+    pub floor: Option<Key>,
+}
+
+/// All stages but the reports, which depend on what failed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub stages: IndexMap<Key, Stage>,
+    pub experiments: Vec<ExperimentPlan>,
+    pub means: Means,
+    pub device: Device,
+}
+
+impl Plan {
+    /// Plans `experiments`.
+    ///
+    /// # Errors
+    /// Unknown datasets or baselines, missing input files.
+    pub fn new(experiments: Vec<Experiment>, options: &PlanOptions) -> Result<Self> {
+        let means = Means {
+            device: options.device.name.clone(),
+            batch: options.batch,
+            data_root: options.data_root.clone(),
+        };
+        let mut plan = Self {
+            stages: IndexMap::new(),
+            experiments: Vec::new(),
+            means,
+            device: options.device.clone(),
+        };
+        let mut datasets = IndexMap::new();
+        for experiment in experiments {
+            plan.add(experiment, options, &mut datasets)?;
+        }
+        Ok(plan)
+    }
+
+    fn add(
+        &mut self,
+        experiment: Experiment,
+        options: &PlanOptions,
+        datasets: &mut IndexMap<(String, Option<u64>), Key>,
+    ) -> Result<()> {
+        let baselines: Vec<Baseline> = experiment
+            .generators
+            .iter()
+            .map(|name| Baseline::find(name, experiment.profile))
+            .collect::<Result<_>>()?;
+        let dataset = options.dataset.clone().unwrap_or_else(|| experiment.dataset.clone());
+        // A profile's size is meant for the experiment's own dataset; another has its own size.
+        let own = dataset == experiment.dataset;
+        let graphs = options.graphs.or(if own { experiment.graphs } else { None });
+        let dataset_key = match datasets.get(&(dataset.clone(), graphs)) {
+            Some(key) => Key::clone(key),
+            None => {
+                let manifest = DatasetManifest::find(&dataset)?;
+                let files = manifest.inputs(options.data_root.as_deref())?;
+                let work = Work::Dataset(DatasetWork { manifest, files, graphs });
+                let key = self.stage(format!("dataset {dataset}"), work, true)?;
+                datasets.insert((dataset.clone(), graphs), key.clone());
+                key
+            }
+        };
+        let mut arms = Vec::new();
+        for baseline in &baselines {
+            for &seed in &experiment.seeds {
+                self.arms(&experiment, baseline, seed, &dataset_key, &mut arms)?;
+            }
+        }
+        let floor = match experiment.report {
+            ReportKind::Accuracy => None,
+            ReportKind::Fidelity | ReportKind::Learning => {
+                let work = Work::Floor(FloorWork {
+                    evaluation: experiment.evaluation.clone(),
+                    seed: experiment.seeds[0],
+                    dataset: dataset_key.clone(),
+                });
+                Some(self.stage(format!("floor {dataset}"), work, false)?)
+            }
+        };
+        let plan = ExperimentPlan { experiment, baselines, dataset, dataset_key, arms, floor };
+        self.experiments.push(plan);
+        Ok(())
+    }
+
+    /// The arms of one trained baseline: temperatures times snapshots.
+    fn arms(
+        &mut self,
+        experiment: &Experiment,
+        baseline: &Baseline,
+        seed: u64,
+        dataset: &Key,
+        arms: &mut Vec<Arm>,
+    ) -> Result<()> {
+        let name = format!("{} seed {seed}", baseline.name);
+        let device = self.means.device.split(':').next().unwrap_or_default();
+        let train = self.stage(
+            format!("train {name}"),
+            Work::Train(TrainWork {
+                generator: baseline.generator.clone(),
+                settings: baseline.settings.clone(),
+                seed,
+                device: if baseline.network { device.to_owned() } else { String::new() },
+                dataset: dataset.clone(),
+            }),
+            baseline.network,
+        )?;
+        let grid = &experiment.sampling;
+        // Temperature and top-k mean nothing to a generator that is not a network: one arm, which
+        // experiments with different temperatures share.
+        let temperatures =
+            if baseline.network { &grid.temperatures[..] } else { &grid.temperatures[..1] };
+        let count = if experiment.snapshots { baseline.snapshots } else { 0 };
+        let snapshots: Vec<Option<u32>> =
+            if count == 0 { vec![None] } else { (0..count).map(Some).collect() };
+        for &temperature in temperatures {
+            for &snapshot in &snapshots {
+                let sampling = if baseline.network {
+                    Sampling { temperature, top_k: grid.top_k }
+                } else {
+                    Sampling { temperature: 1.0, top_k: None }
+                };
+                let last = snapshot.is_some_and(|index| index + 1 == count);
+                let generate = GenerateWork {
+                    generator: baseline.generator.clone(),
+                    settings: baseline.settings.clone(),
+                    seed,
+                    sampling,
+                    conditions: experiment.conditions.clone(),
+                    // The last snapshot is the final model: shares its stage with experiments
+                    // that know no snapshots.
+                    snapshot: snapshot.filter(|_| !last),
+                    dataset: dataset.clone(),
+                    train: train.clone(),
+                };
+                let at = snapshot
+                    .filter(|_| !last)
+                    .map_or_else(String::new, |index| format!(" snapshot {}", index + 1));
+                let warm =
+                    if baseline.network { format!(" T={temperature}") } else { String::new() };
+                let name = format!("{name}{warm}{at} for {}", experiment.id);
+                let work = Work::Generate(generate);
+                let generate = self.stage(format!("generate {name}"), work, baseline.network)?;
+                let work = Work::Evaluate(EvaluateWork {
+                    evaluation: experiment.evaluation.clone(),
+                    seed,
+                    dataset: dataset.clone(),
+                    generate: generate.clone(),
+                });
+                let evaluate = self.stage(format!("evaluate {name}"), work, false)?;
+                arms.push(Arm {
+                    baseline: baseline.name.clone(),
+                    label: baseline.label.clone(),
+                    seed,
+                    temperature,
+                    snapshot,
+                    train: train.clone(),
+                    generate,
+                    evaluate,
+                    failure: None,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn stage(&mut self, label: String, work: Work, parallel: bool) -> Result<Key> {
+        let key = work.key()?;
+        let stage = || Stage { key: key.clone(), label, work, parallel };
+        self.stages.entry(key.clone()).or_insert_with(stage);
+        Ok(key)
+    }
+}
+
+impl ExperimentPlan {
+    /// The stages whose outcome the report needs.
+    pub fn awaited(&self) -> Vec<Key> {
+        let arms = self.arms.iter().map(|arm| arm.evaluate.clone());
+        arms.chain(self.floor.clone()).chain([self.dataset_key.clone()]).collect()
+    }
+
+    /// The report's stage, once the outcome of all others is known. `failure` says why a stage
+    /// has no outputs.
+    pub fn report(&self, failure: impl Fn(&Key) -> Option<String>) -> Result<Stage> {
+        let mut arms = self.arms.clone();
+        for arm in &mut arms {
+            arm.failure = failure(&arm.evaluate);
+        }
+        let work = Work::Report(ReportWork {
+            experiment: self.experiment.id.clone(),
+            title: self.experiment.title.clone(),
+            profile: self.experiment.profile.as_str().to_owned(),
+            report: self.experiment.report,
+            dataset: self.dataset_key.clone(),
+            arms,
+            floor: self.floor.clone().filter(|key| failure(key).is_none()),
+        });
+        let label = format!("report {}", self.experiment.id);
+        Ok(Stage { key: work.key()?, label, work, parallel: false })
+    }
+
+    /// Folder below `results` and `paper-figures`.
+    pub fn folder(&self) -> PathBuf {
+        let folder = PathBuf::from(&self.experiment.id).join(self.experiment.profile.as_str());
+        if self.dataset == self.experiment.dataset {
+            return folder;
+        }
+        // A dataset may be given as a file.
+        let name = PathBuf::from(&self.dataset);
+        folder.join(name.file_stem().unwrap_or(name.as_os_str()))
+    }
+}

@@ -1,0 +1,421 @@
+//! Runs the stages of a plan as child processes: several at once, each with its share of threads,
+//! and none of them outliving this process.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use indexmap::{IndexMap, IndexSet};
+use serde::{Deserialize, Serialize};
+
+use super::cache::{Cache, Key};
+use super::plan::{ExperimentPlan, Plan, Stage};
+use super::show::Board;
+use super::work::{StageSpec, Work, write_json};
+use crate::progress::{Progress, Report};
+
+/// How to run a plan.
+#[derive(Clone, Copy, Debug)]
+pub struct RunOptions {
+    /// Stages at once.
+    pub jobs: usize,
+    /// Threads to share among them.
+    pub threads: usize,
+    pub progress: Progress,
+}
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Stages that ran and succeeded.
+    pub ran: usize,
+    /// Label and reason of every stage that failed by itself.
+    pub failures: Vec<(String, String)>,
+    /// Stages that could not run because an input of theirs failed.
+    pub blocked: usize,
+    /// Stages that an interruption left to do, when there was one.
+    pub interrupted: Option<usize>,
+}
+
+/// Lines that a stage's process writes to standard output.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    Failure { error: String },
+    Progress(Report),
+}
+
+enum Event {
+    Line(usize, Line),
+    Stderr(usize, String),
+    Ended(usize),
+}
+
+struct Running {
+    key: Key,
+    child: Child,
+    started: Instant,
+    failure: Option<String>,
+    /// The last lines of standard error: all that is known of a crash.
+    stderr: Vec<String>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail on a process that has ended, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Scheduler<'a> {
+    plan: &'a Plan,
+    cache: &'a Cache,
+    options: RunOptions,
+    stages: IndexMap<Key, Stage>,
+    /// Stages to run, inputs before those who need them.
+    wanted: IndexSet<Key>,
+    /// What became of a stage: `None` is success.
+    settled: HashMap<Key, Option<String>>,
+    running: HashMap<usize, Running>,
+    started: IndexSet<Key>,
+    board: Board,
+    events: (Sender<Event>, Receiver<Event>),
+}
+
+/// Called with each experiment whose report is there.
+pub type Reported<'a> = dyn FnMut(&ExperimentPlan, &Stage) -> Result<Option<String>> + 'a;
+
+/// Runs every stage of `plan` that `cache` does not have. `reported` publishes an experiment and
+/// may return a line to show.
+///
+/// # Errors
+/// Only what keeps stages from being run at all, and errors of `reported`; a failed stage is in
+/// the [`Outcome`].
+pub fn run(
+    plan: &Plan,
+    cache: &Cache,
+    options: RunOptions,
+    reported: &mut Reported,
+) -> Result<Outcome> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The second one ends this process at once (and with it the stages).
+        signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())?;
+        signal_hook::flag::register(signal, interrupted.clone())?;
+    }
+    let mut scheduler = Scheduler {
+        plan,
+        cache,
+        options,
+        stages: plan.stages.clone(),
+        wanted: IndexSet::new(),
+        settled: HashMap::new(),
+        running: HashMap::new(),
+        started: IndexSet::new(),
+        board: Board::new(options.progress),
+        events: channel(),
+    };
+    scheduler.run(&interrupted, reported)
+}
+
+impl Scheduler<'_> {
+    fn run(&mut self, interrupted: &AtomicBool, reported: &mut Reported) -> Result<Outcome> {
+        let plan = self.plan;
+        for key in plan.experiments.iter().flat_map(ExperimentPlan::awaited) {
+            self.want(&key);
+        }
+        let mut reports: Vec<Option<Key>> = vec![None; plan.experiments.len()];
+        let mut published = vec![false; plan.experiments.len()];
+        loop {
+            self.give_up_on_the_impossible();
+            for (index, experiment) in plan.experiments.iter().enumerate() {
+                self.report(experiment, &mut reports[index])?;
+                if let Some(key) = &reports[index]
+                    && !published[index]
+                    && let Some(status) = self.settled.get(key)
+                {
+                    published[index] = true;
+                    if status.is_none()
+                        && let Some(line) = reported(experiment, &self.stages[key])?
+                    {
+                        self.board.say(&line);
+                    }
+                }
+            }
+            if interrupted.load(Ordering::Relaxed) {
+                break;
+            }
+            self.start_ready()?;
+            if self.settled_wanted() == self.wanted.len() {
+                break;
+            }
+            self.wait();
+        }
+        self.running.clear();
+        self.board.clear();
+        Ok(self.outcome(interrupted.load(Ordering::Relaxed)))
+    }
+
+    fn outcome(&self, interrupted: bool) -> Outcome {
+        let failed = self.stages.values().filter_map(|stage| {
+            let reason = self.settled.get(&stage.key)?.clone()?;
+            Some((stage, reason))
+        });
+        let (failures, blocked): (Vec<_>, Vec<_>) =
+            failed.partition(|(stage, _)| self.started.contains(&stage.key));
+        let succeeded = |key: &&Key| matches!(self.settled.get(*key), Some(None));
+        let left = self.wanted.len() - self.settled_wanted();
+        Outcome {
+            ran: self.started.iter().filter(succeeded).count(),
+            failures: failures
+                .into_iter()
+                .map(|(stage, reason)| (stage.label.clone(), reason))
+                .collect(),
+            blocked: blocked.len(),
+            interrupted: interrupted.then_some(left),
+        }
+    }
+
+    fn settled_wanted(&self) -> usize {
+        self.wanted.iter().filter(|key| self.settled.contains_key(*key)).count()
+    }
+
+    /// Adds a stage to those to run, after its inputs, unless the cache has it.
+    fn want(&mut self, key: &Key) {
+        if self.settled.contains_key(key) || self.wanted.contains(key) {
+            return;
+        }
+        let Some(stage) = self.stages.get(key) else { return };
+        if self.cache.is_done(stage.work.kind(), key) {
+            self.settled.insert(key.clone(), None);
+            return;
+        }
+        for input in stage.work.inputs() {
+            self.want(&input);
+        }
+        self.wanted.insert(key.clone());
+    }
+
+    /// Wants the report of an experiment as soon as nothing that it awaits is open.
+    fn report(&mut self, experiment: &ExperimentPlan, report: &mut Option<Key>) -> Result<()> {
+        let awaited = experiment.awaited();
+        if report.is_some() || !awaited.iter().all(|key| self.settled.contains_key(key)) {
+            return Ok(());
+        }
+        let stage = experiment.report(|key| self.settled.get(key).cloned().flatten())?;
+        let key = stage.key.clone();
+        self.stages.insert(key.clone(), stage);
+        self.want(&key);
+        *report = Some(key);
+        Ok(())
+    }
+
+    /// A stage whose input failed fails for the same reason.
+    fn give_up_on_the_impossible(&mut self) {
+        for key in self.wanted.clone() {
+            if self.settled.contains_key(&key) {
+                continue;
+            }
+            let inputs = self.stages[&key].work.inputs();
+            let reason = inputs.iter().find_map(|input| {
+                let reason = self.settled.get(input)?.as_ref()?;
+                let label = &self.stages.get(input)?.label;
+                let root = self.started.contains(input);
+                Some(if root { format!("{label} failed: {reason}") } else { reason.clone() })
+            });
+            if reason.is_some() {
+                self.settled.insert(key, reason);
+            }
+        }
+    }
+
+    /// Stages whose inputs are there, those with most to do first.
+    fn ready(&self) -> Vec<Key> {
+        let is_there = |key: &Key| match self.settled.get(key) {
+            Some(status) => status.is_none(),
+            None => !self.wanted.contains(key),
+        };
+        let mut ready: Vec<&Stage> = self
+            .wanted
+            .iter()
+            .filter(|key| !self.settled.contains_key(*key) && !self.started.contains(*key))
+            .map(|key| &self.stages[key])
+            .filter(|stage| stage.work.inputs().iter().all(is_there))
+            .collect();
+        // Then those that end something: results should appear as early as they can.
+        ready.sort_by_key(|stage| match stage.work {
+            _ if stage.parallel => 0,
+            Work::Report(_) => 1,
+            Work::Evaluate(_) | Work::Floor(_) => 2,
+            _ => 3,
+        });
+        ready.into_iter().map(|stage| stage.key.clone()).collect()
+    }
+
+    fn start_ready(&mut self) -> Result<()> {
+        let ready = self.ready();
+        let parallel = |key: &Key| self.stages[key].parallel;
+        let running = self.running.values().filter(|running| parallel(&running.key)).count();
+        let parallel_stages = running + ready.iter().filter(|key| parallel(key)).count();
+        let share = parallel_stages.clamp(1, self.options.jobs.max(1));
+        let threads = (self.options.threads / share).max(1);
+        for key in ready {
+            if self.running.len() >= self.options.jobs {
+                break;
+            }
+            self.start(&key, if self.stages[&key].parallel { threads } else { 1 })?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, key: &Key, threads: usize) -> Result<()> {
+        let stage = &self.stages[key];
+        let spec = StageSpec {
+            key: key.clone(),
+            label: stage.label.clone(),
+            work: stage.work.clone(),
+            cache: self.cache.dir().to_owned(),
+            means: self.plan.means.clone(),
+            threads,
+        };
+        let path = self.cache.dir().join("tmp").join(format!("{}.json", key.as_str()));
+        write_json(&path, &spec)?;
+        let mut child = spawn(&path, threads)?;
+        let index = self.started.insert_full(key.clone()).0;
+        listen(index, &mut child, &self.events.0);
+        let reports = self.wanted.iter().filter(|key| !self.plan.stages.contains_key(*key)).count();
+        let to_come = self.plan.experiments.len() - reports.min(self.plan.experiments.len());
+        let of = self.wanted.len() + to_come;
+        self.board.started(index, &stage.label, self.started.len(), of);
+        let running = Running {
+            key: key.clone(),
+            child,
+            started: Instant::now(),
+            failure: None,
+            stderr: Vec::new(),
+        };
+        self.running.insert(index, running);
+        Ok(())
+    }
+
+    /// Waits for one event, or a moment, so that an interruption is noticed.
+    fn wait(&mut self) {
+        let event = match self.events.1.recv_timeout(Duration::from_millis(100)) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+        };
+        match event {
+            Event::Line(index, Line::Progress(report)) => self.board.progress(index, &report),
+            Event::Line(index, Line::Failure { error }) => {
+                if let Some(running) = self.running.get_mut(&index) {
+                    running.failure = Some(error);
+                }
+            }
+            Event::Stderr(index, line) => {
+                if let Some(running) = self.running.get_mut(&index) {
+                    self.board.say(&format!("{}: {line}", self.stages[&running.key].label));
+                    running.stderr.push(line);
+                    if running.stderr.len() > 20 {
+                        running.stderr.remove(0);
+                    }
+                }
+            }
+            Event::Ended(index) => self.ended(index),
+        }
+    }
+
+    fn ended(&mut self, index: usize) {
+        let Some(mut running) = self.running.remove(&index) else { return };
+        let status = running.child.wait();
+        let stage = &self.stages[&running.key];
+        let done = self.cache.is_done(stage.work.kind(), &stage.key);
+        let failure = match (status, running.failure.take()) {
+            (Ok(status), _) if status.success() && done => None,
+            (_, Some(failure)) => Some(failure),
+            (Ok(status), None) => {
+                let mut reason = format!("its process ended with {status}");
+                if let Some(panic) =
+                    running.stderr.iter().position(|line| line.contains("panicked"))
+                {
+                    reason = format!("crashed: {}", running.stderr[panic..].join(" "));
+                }
+                Some(reason)
+            }
+            (Err(error), None) => Some(error.to_string()),
+        };
+        self.board.ended(index, running.started.elapsed(), failure.as_deref());
+        self.settled.insert(running.key.clone(), failure);
+    }
+}
+
+fn spawn(spec: &Path, threads: usize) -> Result<Child> {
+    let binary = std::env::current_exe().context("the path of this program")?;
+    let mut command = Command::new(binary);
+    command
+        .args(["stage", "--spec"])
+        .arg(spec)
+        .env("RAYON_NUM_THREADS", threads.to_string())
+        .env("POLARS_MAX_THREADS", threads.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    die_with_parent(&mut command);
+    command.spawn().context("a stage's process cannot be started")
+}
+
+/// The kernel ends the child when this process ends, however that happens. The child is in a
+/// process group of its own: Ctrl-C reaches this process alone, which then stops its children.
+#[cfg(target_os = "linux")]
+fn die_with_parent(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = std::process::id();
+    command.process_group(0);
+    // SAFETY: prctl, getppid and _exit are async-signal-safe, and nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            if libc::getppid() as u32 != parent {
+                libc::_exit(1);
+            }
+            Ok(())
+        });
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn die_with_parent(_command: &mut Command) {}
+
+/// Turns what a child writes, and its end, into events.
+fn listen(index: usize, child: &mut Child, events: &Sender<Event>) {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let events = events.clone();
+    std::thread::spawn(move || {
+        let stderr_events = events.clone();
+        let errors = std::thread::spawn(move || {
+            each_line(stderr, |line| {
+                let _ = stderr_events.send(Event::Stderr(index, line));
+            });
+        });
+        each_line(stdout, |line| {
+            if let Ok(line) = serde_json::from_str(&line) {
+                let _ = events.send(Event::Line(index, line));
+            }
+        });
+        let _ = errors.join();
+        let _ = events.send(Event::Ended(index));
+    });
+}
+
+fn each_line(source: Option<impl Read>, mut each: impl FnMut(String)) {
+    let Some(source) = source else { return };
+    for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
+        each(String::from_utf8_lossy(&line).trim_end().to_owned());
+    }
+}

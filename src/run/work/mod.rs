@@ -1,0 +1,233 @@
+//! What each kind of stage does: a pure function of its declared inputs to a folder.
+//!
+//! A stage runs in a process of its own (`tracegym stage --spec FILE`). Its key hashes everything
+//! in [`Work`], the keys of the stages it reads included, and the version of the code it uses.
+
+mod answers;
+mod dataset;
+mod evaluate;
+mod generate;
+mod report;
+mod train;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+pub use dataset::DatasetWork;
+pub use evaluate::{EvaluateWork, FloorWork};
+pub use generate::GenerateWork;
+pub use report::{Arm, FIGURES, ReportWork, TABLES};
+pub use train::TrainWork;
+
+use super::cache::{Cache, Key, write_atomically};
+use super::facts;
+use crate::device::DeviceChoice;
+use crate::error::UserError;
+use crate::generators;
+use crate::progress::Progress;
+
+/// One stage's work with everything that its outputs depend on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Work {
+    Dataset(DatasetWork),
+    Train(TrainWork),
+    Generate(GenerateWork),
+    Evaluate(EvaluateWork),
+    Floor(FloorWork),
+    Report(ReportWork),
+}
+
+/// How a stage runs: nothing here may change its outputs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Means {
+    pub device: String,
+    pub batch: usize,
+    /// Folder below which real data lies (`TRACEGYM_DATA`).
+    pub data_root: Option<PathBuf>,
+}
+
+/// What a child process is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StageSpec {
+    pub key: Key,
+    pub label: String,
+    pub work: Work,
+    pub cache: PathBuf,
+    pub means: Means,
+    pub threads: usize,
+}
+
+/// Wall time of a stage and who made it. Not an input of any result but the cost table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Timing {
+    pub wall_seconds: f64,
+    pub threads: usize,
+    pub batch: usize,
+    pub device: String,
+    pub commit: String,
+    pub dirty: bool,
+}
+
+/// What a stage's work finds at hand.
+pub struct Bench<'a> {
+    pub cache: &'a Cache,
+    pub out: &'a Path,
+    pub scratch: &'a Path,
+    pub device: DeviceChoice,
+    pub means: &'a Means,
+    pub progress: Progress,
+}
+
+impl Bench<'_> {
+    /// The outputs of an input stage.
+    pub fn input(&self, kind: &str, key: &Key) -> PathBuf {
+        self.cache.outputs(kind, key)
+    }
+
+    fn dataset(&self, key: &Key) -> Result<crate::data::Dataset> {
+        crate::data::Dataset::load(&self.input("dataset", key))
+    }
+}
+
+impl Work {
+    /// The name of the stage's folder in the cache.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Dataset(_) => "dataset",
+            Self::Train(_) => "train",
+            Self::Generate(_) => "generate",
+            Self::Evaluate(_) => "evaluate",
+            Self::Floor(_) => "floor",
+            Self::Report(_) => "report",
+        }
+    }
+
+    pub fn key(&self) -> Result<Key> {
+        let mut work = serde_json::to_value(self)?;
+        if let Self::Dataset(_) = self
+            && let Some(manifest) = work.pointer_mut("/manifest").and_then(|m| m.as_object_mut())
+        {
+            // Where the manifest lies is no part of what it says.
+            manifest.remove("folder");
+        }
+        Ok(Key::of(&serde_json::json!({ "work": work, "code": self.code_version() })))
+    }
+
+    /// Version of the code that this stage runs and its input stages do not: what an input runs is
+    /// in the input's key.
+    fn code_version(&self) -> String {
+        match self {
+            Self::Dataset(_) => facts::code_version(
+                &["graph/", "data/", "random.rs", "run/work/dataset.rs"],
+                &["data/simulator/raw"],
+            ),
+            Self::Train(work) => generator_code(&work.generator, &["run/work/train.rs"]),
+            Self::Generate(work) => generator_code(
+                &work.generator,
+                &["run/work/generate.rs", "run/work/answers.rs", "evaluate/conditions"],
+            ),
+            Self::Evaluate(_) => facts::code_version(
+                &["evaluate/", "run/work/evaluate.rs", "run/work/answers.rs"],
+                &["evaluate/conditions"],
+            ),
+            Self::Floor(_) => facts::code_version(
+                &["evaluate/", "run/work/evaluate.rs"],
+                &["evaluate/conditions"],
+            ),
+            Self::Report(_) => facts::code_version(&["report/", "run/work/report.rs"], &[]),
+        }
+    }
+
+    /// Stages that must be finished first.
+    pub fn inputs(&self) -> Vec<Key> {
+        match self {
+            Self::Dataset(_) => Vec::new(),
+            Self::Train(work) => vec![work.dataset.clone()],
+            Self::Generate(work) => vec![work.dataset.clone(), work.train.clone()],
+            Self::Evaluate(work) => vec![work.dataset.clone(), work.generate.clone()],
+            Self::Floor(work) => vec![work.dataset.clone()],
+            Self::Report(work) => work.inputs(),
+        }
+    }
+
+    fn run(&self, bench: &Bench) -> Result<()> {
+        match self {
+            Self::Dataset(work) => work.run(bench),
+            Self::Train(work) => work.run(bench),
+            Self::Generate(work) => work.run(bench),
+            Self::Evaluate(work) => work.run(bench),
+            Self::Floor(work) => work.run(bench),
+            Self::Report(work) => work.run(bench),
+        }
+    }
+}
+
+/// Everything below `generators` but the files of other generators, with what generators build on.
+fn generator_code(id: &str, own: &[&str]) -> String {
+    let file_of = |id: &str| format!("generators/{}", id.replace('-', "_"));
+    let others: Vec<String> = generators::REGISTRY
+        .iter()
+        .filter(|entry| entry.id != id)
+        .map(|entry| file_of(entry.id))
+        .collect();
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    let mut prefixes = vec!["generators/", "text/", "model/", "random.rs"];
+    prefixes.extend(own);
+    facts::code_version(&prefixes, &others)
+}
+
+/// Runs the stage that `spec` (a file) describes and publishes its outputs in the cache.
+///
+/// # Errors
+/// Whatever the stage fails with.
+pub fn run_spec(spec: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(spec)
+        .map_err(|error| UserError::io(spec, "cannot be read", error))?;
+    let spec: StageSpec =
+        serde_json::from_str(&text).with_context(|| spec.display().to_string())?;
+    let cache = Cache::new(&spec.cache);
+    let device = spec.means.device.parse().map_err(UserError::Setting)?;
+    let (out, scratch) = (cache.begin(&spec.key)?, cache.scratch(&spec.key));
+    super::cache::create(&scratch)?;
+    let bench = Bench {
+        cache: &cache,
+        out: &out,
+        scratch: &scratch,
+        device,
+        means: &spec.means,
+        progress: Progress::Relay,
+    };
+    let started = Instant::now();
+    spec.work.run(&bench)?;
+    let timing = Timing {
+        wall_seconds: started.elapsed().as_secs_f64(),
+        threads: spec.threads,
+        batch: spec.means.batch,
+        device: spec.means.device.clone(),
+        commit: facts::COMMIT.to_owned(),
+        dirty: facts::DIRTY,
+    };
+    write_json(&out.join(TIMING), &timing)?;
+    cache.publish(spec.work.kind(), &spec.key, &out)
+}
+
+const TIMING: &str = "timing.json";
+
+/// Reads the timing of a finished stage; `None` where it is gone.
+pub fn timing(cache: &Cache, kind: &str, key: &Key) -> Option<Timing> {
+    read_json(&cache.outputs(kind, key).join(TIMING)).ok()
+}
+
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    Ok(write_atomically(path, (serde_json::to_string_pretty(value)? + "\n").as_bytes())?)
+}
+
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| UserError::io(path, "cannot be read", error))?;
+    serde_json::from_str(&text).with_context(|| path.display().to_string())
+}

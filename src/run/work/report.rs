@@ -1,0 +1,126 @@
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::generate::tokens_at;
+use super::train::{FIT, MODEL};
+use super::{Bench, read_json, timing};
+use crate::evaluate::Record;
+use crate::generators::FitReport;
+use crate::run::cache::{Key, create};
+use crate::run::pending::{self as report, ReportInput, ReportKind, RunRecords, TrainingLog};
+
+/// Draws the tables and figures of an experiment from its records.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReportWork {
+    pub experiment: String,
+    pub title: String,
+    pub profile: String,
+    pub report: ReportKind,
+    pub dataset: Key,
+    pub arms: Vec<Arm>,
+    pub floor: Option<Key>,
+}
+
+/// One generator, seed, temperature and snapshot, with the stages that made its records.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Arm {
+    /// Name of the baseline.
+    pub baseline: String,
+    pub label: String,
+    pub seed: u64,
+    pub temperature: f64,
+    /// Index of the snapshot; the final model has one only where snapshots are arms.
+    pub snapshot: Option<u32>,
+    pub train: Key,
+    pub generate: Key,
+    pub evaluate: Key,
+    /// Why there are no records.
+    pub failure: Option<String>,
+}
+
+/// Folders of the stage's outputs.
+pub const TABLES: &str = "tables";
+pub const FIGURES: &str = "figures";
+
+impl ReportWork {
+    pub fn inputs(&self) -> Vec<Key> {
+        let mut inputs = vec![self.dataset.clone()];
+        for arm in self.arms.iter().filter(|arm| arm.failure.is_none()) {
+            inputs.extend([arm.train.clone(), arm.generate.clone(), arm.evaluate.clone()]);
+        }
+        inputs.extend(self.floor.clone());
+        inputs
+    }
+
+    pub fn run(&self, bench: &Bench) -> Result<()> {
+        let card = read_json(&bench.input("dataset", &self.dataset).join("card.json"))?;
+        let runs: Vec<RunRecords> =
+            self.arms.iter().map(|arm| arm.records(bench)).collect::<Result<_>>()?;
+        let floor = self.floor.as_ref().map(|key| records(bench, "floor", key)).transpose()?;
+        let files = report::report(
+            self.report,
+            &ReportInput {
+                experiment: &self.experiment,
+                title: &self.title,
+                dataset: &card,
+                profile: &self.profile,
+                runs: &runs,
+                floor: floor.as_deref(),
+                training_logs: &self.logs(bench),
+            },
+        );
+        let (tables, figures) = (bench.out.join(TABLES), bench.out.join(FIGURES));
+        create(&tables)?;
+        create(&figures)?;
+        report::write(&files, &tables, &figures)?;
+        Ok(())
+    }
+
+    /// The training logs of the arms, one per training.
+    fn logs(&self, bench: &Bench) -> Vec<TrainingLog> {
+        let mut seen: Vec<&Key> = Vec::new();
+        let mut logs = Vec::new();
+        for arm in self.arms.iter().filter(|arm| arm.failure.is_none()) {
+            let path = bench.input("train", &arm.train).join(MODEL).join("log.csv");
+            if !seen.contains(&&arm.train) && path.exists() {
+                seen.push(&arm.train);
+                logs.push(TrainingLog { label: arm.label.clone(), seed: arm.seed, path });
+            }
+        }
+        logs
+    }
+}
+
+impl Arm {
+    fn records(&self, bench: &Bench) -> Result<RunRecords> {
+        let fit: Option<FitReport> = read_json(&bench.input("train", &self.train).join(FIT)).ok();
+        let snapshot_tokens = match (self.snapshot, &fit) {
+            // A snapshot that does not exist has failed, which is what `outcome` says.
+            (Some(index), Some(fit)) => tokens_at(fit, index).ok(),
+            _ => None,
+        };
+        let outcome = match &self.failure {
+            Some(reason) => Err(reason.clone()),
+            None => Ok(records(bench, "evaluate", &self.evaluate)?),
+        };
+        let seconds = |kind, key| timing(bench.cache, kind, key).map(|timing| timing.wall_seconds);
+        Ok(RunRecords {
+            generator: self.baseline.clone(),
+            label: self.label.clone(),
+            seed: self.seed,
+            temperature: self.temperature,
+            snapshot_tokens,
+            graphs: outcome
+                .as_ref()
+                .map_or(0, |_| super::answers::count(&bench.input("generate", &self.generate))),
+            outcome,
+            parameters: fit.map(|fit| fit.parameters),
+            train_seconds: seconds("train", &self.train),
+            generate_seconds: seconds("generate", &self.generate),
+        })
+    }
+}
+
+fn records(bench: &Bench, kind: &str, key: &Key) -> Result<Vec<Record>> {
+    super::evaluate::load(&bench.input(kind, key))
+}

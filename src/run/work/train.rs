@@ -1,0 +1,40 @@
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::{Bench, write_json};
+use crate::generators::{self, FitContext};
+use crate::run::cache::{Key, create};
+
+/// Trains a generator on a dataset.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrainWork {
+    /// Id in the registry.
+    pub generator: String,
+    pub settings: toml::Table,
+    pub seed: u64,
+    /// `cpu` or `cuda`: their sums round differently. Empty where no network is trained.
+    pub device: String,
+    pub dataset: Key,
+}
+
+/// The trained model's folder in the stage's outputs.
+pub const MODEL: &str = "model";
+/// The [`generators::FitReport`] in the stage's outputs.
+pub const FIT: &str = "fit.json";
+
+impl TrainWork {
+    pub fn run(&self, bench: &Bench) -> Result<()> {
+        let dataset = bench.dataset(&self.dataset)?;
+        let out = bench.out.join(MODEL);
+        create(&out)?;
+        let report = generators::recipe(&self.generator, &self.settings)?.fit(&FitContext {
+            dataset: &dataset,
+            seed: self.seed,
+            device: bench.device,
+            out: &out,
+            scratch: bench.scratch,
+            progress: bench.progress,
+        })?;
+        write_json(&bench.out.join(FIT), &report)
+    }
+}

@@ -1,0 +1,261 @@
+//! The runner through the binary: what it prints, its exit codes, and what an interruption leaves.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const EXPERIMENT: &str = r#"
+id = "tiny"
+title = "Tiny"
+paper = "none"
+dataset = "simulator"
+report = "accuracy"
+generators = ["probabilistic", "resample"]
+evaluation = { kind = "accuracy" }
+conditions = { kind = "grid", max_edges = 6, max_depth = 3, samples = 2 }
+sampling = { temperatures = [0.0] }
+
+[profiles.smoke]
+seeds = [0, 1]
+graphs = 300
+"#;
+
+/// A working directory with one small experiment.
+struct Workplace {
+    dir: TempDir,
+}
+
+impl Workplace {
+    fn new() -> Self {
+        let workplace = Self { dir: TempDir::new().unwrap() };
+        workplace.write("tiny.toml", EXPERIMENT);
+        workplace
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tracegym"));
+        command
+            .current_dir(self.path())
+            .args(arguments)
+            .env_remove("TRACEGYM_DATA")
+            .env_remove("TRACEGYM_CACHE");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Exit code and what was said of `arguments`.
+    fn said(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.run(arguments);
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// The one message of a run that must be refused as the user's mistake.
+    fn refused(&self, arguments: &[&str]) -> String {
+        let (code, said) = self.said(arguments);
+        assert_eq!(code, 2, "{said}");
+        let message = said.lines().last().unwrap().to_owned();
+        assert!(message.starts_with("error: "), "{said}");
+        message
+    }
+
+    /// Content of every file below `dir`, wall times left out.
+    fn files(&self, dir: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        collect(&self.path().join(dir), &self.path().join(dir), &mut files);
+        files
+    }
+}
+
+fn collect(root: &Path, dir: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            collect(root, &path, files);
+        } else if !name.starts_with("cost.") && name != "timing.json" && name != "run.json" {
+            files
+                .insert(path.strip_prefix(root).unwrap().to_owned(), std::fs::read(&path).unwrap());
+        }
+    }
+}
+
+const TINY: [&str; 4] = ["run", "tiny.toml", "--profile", "smoke"];
+
+#[test]
+fn a_second_run_does_nothing_and_another_cache_gives_the_same_bytes() {
+    let workplace = Workplace::new();
+    let (code, said) = workplace.said(&TINY);
+    assert_eq!(code, 0, "{said}");
+    let results = workplace.files("results");
+    assert!(results.keys().any(|path| path.extension().is_some_and(|e| e == "md")), "{results:?}");
+    assert!(workplace.path().join("results/tiny/smoke/run.json").exists());
+    assert!(workplace.path().join("paper-figures").exists());
+
+    let record = std::fs::read(workplace.path().join("results/tiny/smoke/run.json")).unwrap();
+    let (code, said) = workplace.said(&TINY);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(said.lines().last(), Some("everything is up to date"));
+    assert_eq!(
+        std::fs::read(workplace.path().join("results/tiny/smoke/run.json")).unwrap(),
+        record
+    );
+
+    // A result that was damaged is put back from the cache.
+    let lost = results.keys().next().unwrap();
+    std::fs::write(workplace.path().join("results").join(lost), "damaged").unwrap();
+    assert_eq!(workplace.said(&TINY).0, 0);
+    assert_eq!(workplace.files("results"), results);
+
+    // Threads, jobs and batch size change no byte.
+    let mut again = TINY.to_vec();
+    let flags = ["--cache", "other", "--out", "again", "--jobs", "1", "--threads", "1"];
+    again.extend(flags);
+    again.extend(["--batch", "1", "--quiet"]);
+    let (code, said) = workplace.said(&again);
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert_eq!(workplace.files("again/results"), results);
+    let raw = |cache: &str| -> BTreeMap<PathBuf, Vec<u8>> {
+        workplace.files(&format!("{cache}/generate"))
+    };
+    assert_eq!(raw(".tracegym"), raw("other"));
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_results() {
+    let workplace = Workplace::new();
+    let mut whole = TINY.to_vec();
+    whole.extend(["--cache", "whole", "--out", "whole-out", "--quiet"]);
+    assert_eq!(workplace.said(&whole).0, 0);
+    let expected = workplace.files("whole-out/results");
+
+    let stages = |kind: &str| {
+        let dir = workplace.path().join(".tracegym").join(kind);
+        std::fs::read_dir(dir).map_or(0, Iterator::count)
+    };
+    for kind in ["tmp", "dataset", "train", "evaluate"] {
+        let mut child = workplace.command(&TINY).stderr(Stdio::null()).spawn().unwrap();
+        let patience = Instant::now();
+        while stages(kind) == 0 && child.try_wait().unwrap().is_none() {
+            assert!(patience.elapsed() < Duration::from_secs(60), "no {kind} in a minute");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let (code, said) = workplace.said(&TINY);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(workplace.files("results"), expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_says_how_to_go_on() {
+    let workplace = Workplace::new();
+    let mut child =
+        workplace.command(&TINY).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let tmp = workplace.path().join(".tracegym/tmp");
+    while std::fs::read_dir(&tmp).map_or(0, Iterator::count) == 0 {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // SAFETY: signals a process that this test started and has not waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    let status = child.wait().unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
+    assert_eq!(status.code(), Some(130), "{said}");
+    assert!(said.contains("the same command goes on from there"), "{said}");
+}
+
+#[test]
+fn a_failed_arm_takes_nothing_else_with_it() {
+    let workplace = Workplace::new();
+    // A generator that saves no snapshots fails where two of them are asked for.
+    let broken = "generator = \"resample\"\nlabel = \"Broken\"\nsource = \"test\"\nsnapshots = 2\n";
+    workplace.write("baselines/broken.toml", broken);
+    let experiment = EXPERIMENT
+        .replace("\"resample\"", "\"broken\"")
+        .replace("generators", "snapshots = true\ngenerators");
+    workplace.write("tiny.toml", &experiment);
+    let (code, said) = workplace.said(&TINY);
+    assert_eq!(code, 1, "{said}");
+    let reason = "snapshot 1 does not exist: training saved 0; correct `snapshots` in the baseline";
+    assert!(
+        said.contains(&format!("failed: generate broken seed 1 snapshot 1 for tiny: {reason}")),
+        "{said}"
+    );
+    assert!(!said.contains("panicked"), "{said}");
+    let tables = workplace.files("results/tiny/smoke");
+    let tables: String = tables.values().map(|table| String::from_utf8_lossy(table)).collect();
+    assert!(tables.contains("snapshot 1 does not exist"), "{tables}");
+    assert!(tables.contains("Probabilistic"), "{tables}");
+}
+
+#[test]
+fn mistakes_are_told_in_one_message() {
+    let workplace = Workplace::new();
+    workplace.write("typo.toml", &EXPERIMENT.replace("seeds", "sedes"));
+    insta::assert_snapshot!(
+        workplace.refused(&["run", "typo.toml", "--profile", "smoke"]),
+        @"error: typo.toml: line 13: unknown key `sedes` — did you mean `seeds`?"
+    );
+    insta::assert_snapshot!(
+        workplace.refused(&["run", "tiny.toml", "--profile", "full"]),
+        @"error: tiny.toml: profiles: no [profiles.full]; it has smoke"
+    );
+    insta::assert_snapshot!(
+        workplace.refused(&["run", "fig3-acuracy"]),
+        @"error: experiment `fig3-acuracy` does not exist — did you mean `fig3-accuracy`?"
+    );
+    insta::assert_snapshot!(
+        workplace.refused(&["run", "tiny.toml", "--profile", "smoke", "--dataset", "simulater"]),
+        @"error: there is no dataset `simulater` — did you mean `simulator`?"
+    );
+    workplace.write("other.toml", &EXPERIMENT.replace("\"resample\"", "\"resampel\""));
+    insta::assert_snapshot!(
+        workplace.refused(&["run", "other.toml", "--profile", "smoke"]),
+        @"error: baseline `resampel` does not exist — did you mean `resample`?"
+    );
+    workplace.write("out/results", "a file where a folder should be");
+    let message = workplace.refused(&["run", "tiny.toml", "--profile", "smoke", "--out", "out"]);
+    assert!(message.starts_with("error: out/results: cannot be written (--out): "), "{message}");
+    let (code, said) = workplace.said(&["run", "tiny.toml", "--device", "tpu"]);
+    assert_eq!(code, 2);
+    assert!(said.contains("`tpu` is not a device: use auto, cpu, cuda or cuda:N"), "{said}");
+}
+
+#[test]
+fn a_second_run_on_the_same_cache_is_refused() {
+    let workplace = Workplace::new();
+    std::fs::create_dir(workplace.path().join(".tracegym")).unwrap();
+    let lock = std::fs::File::create(workplace.path().join(".tracegym/lock")).unwrap();
+    lock.lock().unwrap();
+    let message = workplace.refused(&TINY);
+    assert!(message.starts_with("error: the cache .tracegym is in use"), "{message}");
+}
+
+#[test]
+fn list_shows_what_there_is() {
+    let workplace = Workplace::new();
+    let output = workplace.run(&["list"]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for expected in ["fig3-accuracy", "probabilistic", "resample", "simulator", "cached in"] {
+        assert!(text.contains(expected), "{expected} is missing from {text}");
+    }
+}
