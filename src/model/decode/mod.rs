@@ -5,12 +5,15 @@
 //! completed with depends on its tokens, its random stream and the model alone: not on the batch
 //! size, nor on what else is in the batch.
 
+mod cpu;
+pub mod kernels;
 mod math;
 mod sample;
 
 use anyhow::{Result, ensure};
 use rand_chacha::ChaCha8Rng;
 
+pub use self::cpu::CpuModel;
 pub use self::sample::Sampler;
 use crate::error::UserError;
 use crate::generators::Sampling;
@@ -183,5 +186,7 @@ fn advance(
     Ok(slot.take().map(|running| running.completion(token == stop)))
 }
 
+#[cfg(test)]
+mod cpu_tests;
 #[cfg(test)]
 mod tests;

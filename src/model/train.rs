@@ -1,0 +1,312 @@
+//! The training loop.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::adamw::{Moments, clip};
+use super::batches::{Batch, Batches, Corpus, Document, Position};
+use super::checkpoint::Checkpoint;
+use super::decode::kernels;
+use super::transformer::{self, Network, Parameter};
+use super::weights::{file_name, write_atomically};
+use super::{ModelConfig, Weights, config};
+use crate::device::DeviceChoice;
+use crate::progress::{Progress, StepProgress};
+
+/// How to train.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainConfig {
+    /// Training tokens to see, padding not counted.
+    pub tokens: u64,
+    /// Tokens of a batch, padding counted.
+    pub batch_tokens: usize,
+    /// Highest learning rate, after the warm-up.
+    pub learning_rate: f64,
+    /// Learning rate at the end of the cosine.
+    pub min_learning_rate: f64,
+    pub warmup_steps: u64,
+    pub weight_decay: f64,
+    /// Limit on the norm of the gradient.
+    pub clip: f64,
+    /// Steps between two measurements of validation loss.
+    pub evaluate_every: u64,
+    /// Steps between two checkpoints.
+    pub checkpoint_every: u64,
+    /// Training tokens after which a snapshot of the weights is kept.
+    pub snapshots: Vec<u64>,
+    pub seed: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainReport {
+    pub parameters: u64,
+    pub tokens: u64,
+    pub steps: u64,
+    /// Tokens at each snapshot; the last is the final model.
+    pub snapshots: Vec<u64>,
+    /// Mean over the last evaluation interval, nats per token.
+    pub final_train_loss: f64,
+    pub validation_perplexity: f64,
+}
+
+/// Name of the training log in the output folder.
+pub const LOG_FILE: &str = "log.csv";
+const LOG_HEADER: &str =
+    "step,tokens,loss,learning_rate,gradient_norm,validation_loss,validation_perplexity\n";
+
+impl TrainConfig {
+    /// Linear warm-up, then a cosine down to the minimum, by the share of tokens seen.
+    fn rate(&self, step: u64, tokens: u64) -> f64 {
+        let warmup = ((step + 1) as f64 / self.warmup_steps.max(1) as f64).min(1.0);
+        let progress = (tokens as f64 / self.tokens.max(1) as f64).min(1.0);
+        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
+        let span = self.learning_rate - self.min_learning_rate;
+        warmup * (self.min_learning_rate + span * cosine)
+    }
+}
+
+/// Trains a model from scratch, or goes on from the checkpoint in `scratch`, and writes
+/// `model.safetensors`, `config.json`, snapshots and `log.csv` to `out`. On the CPU an interrupted
+/// and resumed training ends in the same bits as an uninterrupted one.
+///
+/// # Errors
+/// A loss that is not finite (with the step), nothing to learn from, files that cannot be written.
+#[allow(clippy::too_many_arguments)]
+pub fn train(
+    model: &ModelConfig,
+    config: &TrainConfig,
+    corpus: &dyn Corpus,
+    validation: &[Document],
+    out: &Path,
+    scratch: &Path,
+    device: DeviceChoice,
+    progress: Progress,
+) -> Result<TrainReport> {
+    model.check()?;
+    let device = super::device(device)?.device;
+    let mut run = Run::start(model, config, scratch, device)?;
+    let bar = progress.step("training", "tokens", config.tokens);
+    bar.inc(run.state.tokens);
+    let mut batches =
+        Batches::new(corpus, config.seed, config.batch_tokens, model.context, run.state.position);
+    while run.state.tokens < config.tokens {
+        let Some(batch) = batches.next() else {
+            bail!("the training set has no layer that fits the context of {} tokens", model.context)
+        };
+        run.step(&batch)?;
+        run.state.position = batches.position();
+        bar.inc(batch.count);
+        run.after_step(validation, scratch, &bar)?;
+    }
+    bar.finish();
+    run.finish(validation, out)
+}
+
+/// Everything that a checkpoint holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    pub parameters: Vec<Parameter>,
+    pub moments: Moments,
+    pub step: u64,
+    pub tokens: u64,
+    pub position: Position,
+    /// Sum of losses and steps since the last line of the log.
+    pub loss: (f64, u64),
+    /// Gradient norm of the last step.
+    pub norm: f64,
+    pub log: String,
+    /// Snapshots taken: tokens and weights' file in the scratch folder.
+    pub snapshots: Vec<u64>,
+}
+
+struct Run<'a> {
+    model: &'a ModelConfig,
+    config: &'a TrainConfig,
+    device: Device,
+    scratch: PathBuf,
+    state: State,
+}
+
+impl<'a> Run<'a> {
+    fn start(
+        model: &'a ModelConfig,
+        config: &'a TrainConfig,
+        scratch: &Path,
+        device: Device,
+    ) -> Result<Self> {
+        let initial = Weights::initial(model, config.seed);
+        let parameters = transformer::parameters(model, &initial)?;
+        let state = match Checkpoint::load(scratch, &parameters)? {
+            Some(state) => state,
+            None => State {
+                moments: Moments::new(&parameters),
+                parameters,
+                step: 0,
+                tokens: 0,
+                position: Position::default(),
+                loss: (0.0, 0),
+                norm: 0.0,
+                log: LOG_HEADER.to_owned(),
+                snapshots: Vec::new(),
+            },
+        };
+        Ok(Self { model, config, device, scratch: scratch.to_owned(), state })
+    }
+
+    fn step(&mut self, batch: &Batch) -> Result<()> {
+        let device = self.device.clone().autodiff();
+        let network = Network::new(self.model, &self.state.parameters, &device);
+        let logits = network.logits(&batch.tokens, batch.rows, batch.length);
+        let (loss, slope) = cross_entropy(logits.clone().inner(), &batch.targets)?;
+        let step = self.state.step;
+        if !loss.is_finite() {
+            bail!("the loss is not finite ({loss}) at step {step}: lower the learning rate");
+        }
+        // The gradient of the loss with respect to the logits is known in closed form, so the
+        // softmax stays out of the autodiff graph: the derivative of Σ logits · slope is slope.
+        let surrogate = (logits * slope.autodiff()).sum();
+        let mut gradients = network.gradients(surrogate.backward())?;
+        let norm = clip(&mut gradients, self.config.clip);
+        if !norm.is_finite() {
+            bail!("the gradient is not finite at step {step}: lower the learning rate");
+        }
+        let rate = self.config.rate(step, self.state.tokens);
+        let State { parameters, moments, .. } = &mut self.state;
+        moments.update(parameters, &gradients, step + 1, rate, self.config.weight_decay);
+        self.state.step += 1;
+        self.state.tokens += batch.count;
+        self.state.loss = (self.state.loss.0 + loss, self.state.loss.1 + 1);
+        self.state.norm = norm;
+        Ok(())
+    }
+
+    /// Log, snapshots and checkpoints that are due.
+    fn after_step(
+        &mut self,
+        validation: &[Document],
+        scratch: &Path,
+        bar: &StepProgress,
+    ) -> Result<()> {
+        let due = |every: u64| every > 0 && self.state.step.is_multiple_of(every);
+        let (evaluate, checkpoint) =
+            (due(self.config.evaluate_every), due(self.config.checkpoint_every));
+        if evaluate {
+            bar.note(&format!("loss {:.3}", self.mean_loss()));
+            self.log_line(validation)?;
+        }
+        let due = self.config.snapshots.iter().filter(|tokens| **tokens <= self.state.tokens);
+        if due.count() > self.state.snapshots.len() && self.state.tokens < self.config.tokens {
+            let path = scratch.join(file_name(Some(self.state.tokens)));
+            transformer::weights(self.model, &self.state.parameters).save(&path, self.model)?;
+            self.state.snapshots.push(self.state.tokens);
+            Checkpoint::save(scratch, &self.state)?;
+        } else if checkpoint {
+            Checkpoint::save(scratch, &self.state)?;
+        }
+        Ok(())
+    }
+
+    fn mean_loss(&self) -> f64 {
+        self.state.loss.0 / self.state.loss.1.max(1) as f64
+    }
+
+    /// Measures validation loss and adds a line to the log.
+    fn log_line(&mut self, validation: &[Document]) -> Result<f64> {
+        let network = Network::new(self.model, &self.state.parameters, &self.device);
+        let validation_loss =
+            evaluate(&network, validation, self.config.batch_tokens, self.model.context)?;
+        let State { step, tokens, norm, .. } = self.state;
+        let (loss, rate) = (self.mean_loss(), self.config.rate(step, tokens));
+        writeln!(
+            self.state.log,
+            "{step},{tokens},{loss:.5},{rate:.6e},{norm:.4},{validation_loss:.5},{:.4}",
+            validation_loss.exp()
+        )?;
+        self.state.loss = (0.0, 0);
+        Ok(validation_loss)
+    }
+
+    fn finish(mut self, validation: &[Document], out: &Path) -> Result<TrainReport> {
+        let final_train_loss = self.mean_loss();
+        let validation_loss = self.log_line(validation)?;
+        let text = serde_json::to_string_pretty(self.model)? + "\n";
+        write_atomically(&out.join(config::CONFIG_FILE), text.as_bytes())?;
+        write_atomically(&out.join(LOG_FILE), self.state.log.as_bytes())?;
+        for tokens in &self.state.snapshots {
+            let name = file_name(Some(*tokens));
+            let from = self.scratch.join(&name);
+            std::fs::copy(&from, out.join(name)).with_context(|| from.display().to_string())?;
+        }
+        let weights = transformer::weights(self.model, &self.state.parameters);
+        weights.save(&out.join(file_name(None)), self.model)?;
+        let mut snapshots = self.state.snapshots;
+        snapshots.push(self.state.tokens);
+        Ok(TrainReport {
+            parameters: self.model.parameters(),
+            tokens: self.state.tokens,
+            steps: self.state.step,
+            snapshots,
+            final_train_loss,
+            validation_perplexity: validation_loss.exp(),
+        })
+    }
+}
+
+/// Mean loss of `documents`, nats per target; 0 for none.
+fn evaluate(
+    network: &Network,
+    documents: &[Document],
+    batch_tokens: usize,
+    context: usize,
+) -> Result<f64> {
+    let mut sorted: Vec<&Document> =
+        documents.iter().filter(|d| (2..=context).contains(&d.tokens.len())).collect();
+    sorted.sort_by_key(|document| document.tokens.len());
+    let (mut total, mut targets) = (0.0, 0u64);
+    let mut rest = sorted.as_slice();
+    while !rest.is_empty() {
+        let fits = |count: &usize| count * rest[count - 1].tokens.len() <= batch_tokens;
+        let count = (1..=rest.len()).take_while(fits).last().unwrap_or(1);
+        let documents: Vec<Document> = rest[..count].iter().map(|d| (*d).clone()).collect();
+        rest = &rest[count..];
+        let batch = Batch::new(&documents);
+        let logits = network.logits(&batch.tokens, batch.rows, batch.length);
+        let count = batch.targets.iter().flatten().count() as u64;
+        total += cross_entropy(logits, &batch.targets)?.0 * count as f64;
+        targets += count;
+    }
+    Ok(total / targets.max(1) as f64)
+}
+
+/// Mean cross-entropy over the targets, nats, and its gradient with respect to the logits.
+fn cross_entropy(logits: Tensor<2>, targets: &[Option<u32>]) -> Result<(f64, Tensor<2>)> {
+    let device = logits.device();
+    let [rows, vocabulary] = logits.dims();
+    let data = logits.into_data();
+    let mut values =
+        data.try_into_vec::<f32>().map_err(|error| anyhow::anyhow!("logits: {error:?}"))?;
+    let count = targets.iter().flatten().count().max(1);
+    let scale = 1.0 / count as f32;
+    let simd = kernels::simd();
+    let mut total = 0.0;
+    for (row, target) in values.chunks_exact_mut(vocabulary).zip(targets) {
+        let Some(target) = target else {
+            row.fill(0.0);
+            continue;
+        };
+        let target = *target as usize;
+        let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let chosen = row[target] - highest;
+        let sum = kernels::softmax_sum(simd, row);
+        total += f64::from(sum.ln()) - f64::from(chosen);
+        let scale = scale / sum;
+        row.iter_mut().for_each(|value| *value *= scale);
+        row[target] -= 1.0 / count as f32;
+    }
+    let slope = Tensor::from_data(TensorData::new(values, [rows, vocabulary]), &device);
+    Ok((total / count as f64, slope))
+}

@@ -1,0 +1,261 @@
+//! The transformer in Burn, for training (and for decoding on a GPU).
+//!
+//! Matrices that read the same input are kept side by side (query, key and value; gate and up), so
+//! that each layer has four products instead of seven. Files keep them apart ([`Weights`]).
+
+use anyhow::Result;
+use burn::tensor::activation::{silu, softmax};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::{ModelConfig, Weights};
+
+/// One learnt tensor on the host: the master copy that the optimiser updates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    pub name: String,
+    /// One or two dimensions.
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+    /// Whether weight decay applies: matrices yes, norms and embeddings no.
+    pub decay: bool,
+}
+
+/// Which tensors of the file stand side by side in a parameter of layer `layer`.
+fn parts(layer: usize) -> [(&'static str, Vec<String>); 6] {
+    let name = |part: &str| format!("layers.{layer}.{part}");
+    [
+        ("attention_norm", vec![name("attention_norm")]),
+        ("qkv", vec![name("query"), name("key"), name("value")]),
+        ("output", vec![name("output")]),
+        ("ffn_norm", vec![name("ffn_norm")]),
+        ("gate_up", vec![name("gate"), name("up")]),
+        ("down", vec![name("down")]),
+    ]
+}
+
+/// The training layout of `weights`.
+pub fn parameters(config: &ModelConfig, weights: &Weights) -> Result<Vec<Parameter>> {
+    let shapes: std::collections::HashMap<String, Vec<usize>> =
+        config.tensors().into_iter().collect();
+    let single = |name: &str, decay: bool| -> Result<Parameter> {
+        let shape = shapes[name].clone();
+        Ok(Parameter { name: name.to_owned(), shape, values: weights.get(name)?.to_vec(), decay })
+    };
+    let mut parameters = vec![single("token_embedding", false)?];
+    for layer in 0..config.layers {
+        for (name, parts) in parts(layer) {
+            if parts.len() == 1 {
+                parameters.push(single(&parts[0], !name.ends_with("norm"))?);
+                continue;
+            }
+            let widths: Vec<usize> = parts.iter().map(|part| shapes[part][1]).collect();
+            let rows = shapes[&parts[0]][0];
+            let mut values = Vec::with_capacity(rows * widths.iter().sum::<usize>());
+            for row in 0..rows {
+                for (part, width) in parts.iter().zip(&widths) {
+                    values.extend_from_slice(&weights.get(part)?[row * width..(row + 1) * width]);
+                }
+            }
+            let shape = vec![rows, widths.iter().sum()];
+            let name = format!("layers.{layer}.{name}");
+            parameters.push(Parameter { name, shape, values, decay: true });
+        }
+    }
+    parameters.push(single("final_norm", false)?);
+    Ok(parameters)
+}
+
+/// The file layout of `parameters`: the inverse of [`parameters`].
+pub fn weights(config: &ModelConfig, parameters: &[Parameter]) -> Weights {
+    let shapes: std::collections::HashMap<String, Vec<usize>> =
+        config.tensors().into_iter().collect();
+    let mut tensors = Vec::new();
+    let mut add = |parts: &[String], parameter: &Parameter| {
+        if let [only] = parts {
+            tensors.push((only.clone(), parameter.values.clone()));
+            return;
+        }
+        let mut start = 0;
+        for part in parts {
+            let width = shapes[part][1];
+            let rows = parameter.values.chunks_exact(parameter.shape[1]);
+            let values = rows.flat_map(|row| row[start..start + width].iter().copied()).collect();
+            tensors.push((part.clone(), values));
+            start += width;
+        }
+    };
+    let mut parameters = parameters.iter();
+    let names = std::iter::once(vec!["token_embedding".to_owned()])
+        .chain((0..config.layers).flat_map(|layer| parts(layer).map(|(_, parts)| parts)))
+        .chain(std::iter::once(vec!["final_norm".to_owned()]));
+    for parts in names {
+        if let Some(parameter) = parameters.next() {
+            add(&parts, parameter);
+        }
+    }
+    Weights::from_tensors(tensors)
+}
+
+/// The parameters on a device, in the order of [`parameters`].
+pub struct Network {
+    config: ModelConfig,
+    device: Device,
+    /// Matrices; empty at the places of vectors.
+    matrices: Vec<Option<Tensor<2>>>,
+    vectors: Vec<Option<Tensor<1>>>,
+    cosines: Tensor<4>,
+    sines: Tensor<4>,
+}
+
+/// Parameters per layer.
+const PER_LAYER: usize = 6;
+
+impl Network {
+    /// Puts the parameters on `device`; with an autodiff device they take part in gradients.
+    pub fn new(config: &ModelConfig, parameters: &[Parameter], device: &Device) -> Self {
+        let mut matrices = Vec::new();
+        let mut vectors = Vec::new();
+        let track = device.is_autodiff();
+        for parameter in parameters {
+            let data = TensorData::new(parameter.values.clone(), parameter.shape.clone());
+            if parameter.shape.len() == 2 {
+                let tensor = Tensor::<2>::from_data(data, device).set_require_grad(track);
+                matrices.push(Some(tensor));
+                vectors.push(None);
+            } else {
+                let tensor = Tensor::<1>::from_data(data, device).set_require_grad(track);
+                vectors.push(Some(tensor));
+                matrices.push(None);
+            }
+        }
+        let (cosines, sines) = rotary(config, device);
+        Self { config: config.clone(), device: device.clone(), matrices, vectors, cosines, sines }
+    }
+
+    fn matrix(&self, index: usize) -> Tensor<2> {
+        self.matrices[index].clone().expect("the order of `parameters`")
+    }
+
+    fn vector(&self, index: usize) -> Tensor<1> {
+        self.vectors[index].clone().expect("the order of `parameters`")
+    }
+
+    /// Logits `[rows · length, vocabulary]` of `tokens`, row-major `[rows, length]`. Padding stands
+    /// at the end of a row, where causal attention keeps it from everything else.
+    pub fn logits(&self, tokens: &[u32], rows: usize, length: usize) -> Tensor<2> {
+        let ids: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows * length]), &self.device);
+        let mask = causal_mask(length, &self.device);
+        let mut x = self.matrix(0).select(0, ids);
+        for layer in 0..self.config.layers {
+            let at = 1 + layer * PER_LAYER;
+            let normed = self.norm(x.clone(), at);
+            x = x + self.attention(normed, at, rows, length, &mask);
+            let normed = self.norm(x.clone(), at + 3);
+            x = x + self.feed_forward(normed, at);
+        }
+        let last = 1 + self.config.layers * PER_LAYER;
+        self.norm(x, last).matmul(self.matrix(0).transpose())
+    }
+
+    fn norm(&self, x: Tensor<2>, gain: usize) -> Tensor<2> {
+        let mean = x.clone().square().mean_dim(1);
+        let scale = (mean + self.config.norm_eps).sqrt().recip();
+        x * scale * self.vector(gain).unsqueeze::<2>()
+    }
+
+    fn attention(
+        &self,
+        x: Tensor<2>,
+        at: usize,
+        rows: usize,
+        length: usize,
+        mask: &Tensor<4>,
+    ) -> Tensor<2> {
+        let (heads, kv) = (self.config.heads, self.config.kv_heads);
+        let hd = self.config.head_dim();
+        let qkv = x.matmul(self.matrix(at + 1)).reshape([rows, length, heads + 2 * kv, hd]);
+        let mut parts = qkv.split_with_sizes(vec![heads + kv, kv], 2).into_iter();
+        let (Some(qk), Some(v)) = (parts.next(), parts.next()) else { unreachable!("two parts") };
+        let qk = self.rotate(qk, length);
+        let mut parts = qk.split_with_sizes(vec![heads, kv], 2).into_iter();
+        let (Some(q), Some(k)) = (parts.next(), parts.next()) else { unreachable!("two parts") };
+        let group = heads / kv;
+        let widen = |x: Tensor<4>| -> Tensor<4> {
+            let x = x.swap_dims(1, 2);
+            if group == 1 {
+                return x;
+            }
+            let x: Tensor<5> = x.unsqueeze_dim(2);
+            x.expand([rows, kv, group, length, hd]).reshape([rows, heads, length, hd])
+        };
+        let (q, k, v) = (q.swap_dims(1, 2), widen(k), widen(v));
+        let scale = 1.0 / (hd as f32).sqrt();
+        let scores = q.matmul(k.swap_dims(2, 3)) * scale + mask.clone();
+        let mixed = softmax(scores, 3).matmul(v);
+        let mixed = mixed.swap_dims(1, 2).reshape([rows * length, heads * hd]);
+        mixed.matmul(self.matrix(at + 2))
+    }
+
+    /// Rotary positions on `[rows, length, heads, head_dim]`, rotate-half convention.
+    fn rotate(&self, x: Tensor<4>, length: usize) -> Tensor<4> {
+        let half = self.config.head_dim() / 2;
+        let mut halves = x.clone().split_with_sizes(vec![half, half], 3).into_iter();
+        let (Some(a), Some(b)) = (halves.next(), halves.next()) else { unreachable!("two halves") };
+        let turned = Tensor::cat(vec![b.neg(), a], 3);
+        let cosines = self.cosines.clone().narrow(1, 0, length);
+        let sines = self.sines.clone().narrow(1, 0, length);
+        x * cosines + turned * sines
+    }
+
+    fn feed_forward(&self, x: Tensor<2>, at: usize) -> Tensor<2> {
+        let d_ff = self.config.d_ff;
+        let inner = x.matmul(self.matrix(at + 4));
+        let mut parts = inner.split_with_sizes(vec![d_ff, d_ff], 1).into_iter();
+        let (Some(gate), Some(up)) = (parts.next(), parts.next()) else {
+            unreachable!("two parts")
+        };
+        (silu(gate) * up).matmul(self.matrix(at + 5))
+    }
+
+    /// Gradients of every parameter after a backward pass, in order, on the host.
+    pub fn gradients(&self, mut gradients: burn::tensor::Gradients) -> Result<Vec<Vec<f32>>> {
+        let read = |data: Option<TensorData>| -> Result<Vec<f32>> {
+            let data = data.ok_or_else(|| anyhow::anyhow!("a parameter has no gradient"))?;
+            data.try_into_vec::<f32>().map_err(|error| anyhow::anyhow!("gradient: {error:?}"))
+        };
+        let mut all = Vec::new();
+        for (matrix, vector) in self.matrices.iter().zip(&self.vectors) {
+            let data = match (matrix, vector) {
+                (Some(matrix), _) => matrix.grad_remove(&mut gradients).map(Tensor::into_data),
+                (_, Some(vector)) => vector.grad_remove(&mut gradients).map(Tensor::into_data),
+                _ => None,
+            };
+            all.push(read(data)?);
+        }
+        Ok(all)
+    }
+}
+
+/// Cosines and sines, `[1, context, 1, head_dim]`, the half tables repeated.
+fn rotary(config: &ModelConfig, device: &Device) -> (Tensor<4>, Tensor<4>) {
+    let (hd, half) = (config.head_dim(), config.head_dim() / 2);
+    let table = |of: fn(f64) -> f64| {
+        let values: Vec<f32> = (0..config.context * hd)
+            .map(|index| {
+                let (position, pair) = ((index / hd) as f64, (index % half) as f64);
+                let frequency = f64::from(config.rope_base).powf(-pair / half as f64);
+                of(position * frequency) as f32
+            })
+            .collect();
+        Tensor::<4>::from_data(TensorData::new(values, [1, config.context, 1, hd]), device)
+    };
+    (table(f64::cos), table(f64::sin))
+}
+
+/// 0 where a position may look, a very low number where it may not: `[1, 1, length, length]`.
+fn causal_mask(length: usize, device: &Device) -> Tensor<4> {
+    let value = |index: usize| if index % length > index / length { -1e9f32 } else { 0.0 };
+    let values: Vec<f32> = (0..length * length).map(value).collect();
+    Tensor::from_data(TensorData::new(values, [1, 1, length, length]), device)
+}
