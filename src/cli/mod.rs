@@ -3,6 +3,7 @@
 
 mod list;
 mod run;
+pub mod simulate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -9,12 +9,14 @@
 mod chance;
 mod config;
 mod draw;
+mod raw;
 mod template;
 #[cfg(test)]
 mod tests;
 mod truth;
 
 pub use config::{LeafTypeWeights, ShapeWeights, SimulatorConfig};
+pub use raw::{RAW_HEADER, RawBlock, RawDefects, RawRows};
 pub use truth::{Branch, Communication, Frequency, UNCOMMON};
 
 use std::collections::BTreeMap;
