@@ -234,6 +234,12 @@ fn mistakes_are_told_in_one_message() {
     workplace.write("out/results", "a file where a folder should be");
     let message = workplace.refused(&["run", "tiny.toml", "--profile", "smoke", "--out", "out"]);
     assert!(message.starts_with("error: out/results: cannot be written (--out): "), "{message}");
+    if cfg!(not(feature = "cuda")) {
+        insta::assert_snapshot!(
+            workplace.refused(&["run", "tiny.toml", "--profile", "smoke", "--device", "cuda"]),
+            @"error: --device cuda:0: this binary is built without CUDA; build it with `cargo build --release --features cuda`, or use --device cpu"
+        );
+    }
     let (code, said) = workplace.said(&["run", "tiny.toml", "--device", "tpu"]);
     assert_eq!(code, 2);
     assert!(said.contains("`tpu` is not a device: use auto, cpu, cuda or cuda:N"), "{said}");

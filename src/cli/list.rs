@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::Ending;
-use crate::data::DatasetManifest;
+use crate::data::{DatasetManifest, data_root};
 use crate::generators::REGISTRY;
-use crate::run::Cache;
 use crate::run::manifest::{Baseline, Experiment, Profile};
+use crate::run::{Cache, Device, Plan, PlanOptions};
 
 /// Arguments of `tracegym list`.
 #[derive(Args, Debug)]
@@ -45,9 +45,35 @@ pub fn list(arguments: &ListArgs) -> Result<Ending> {
     }
     let cache = Cache::new(&arguments.cache);
     println!("cached in {}", arguments.cache.display());
+    for id in Experiment::ids() {
+        for profile in Profile::value_variants() {
+            if let Ok((done, of)) = progress_of(&cache, &id, *profile)
+                && done > 0
+            {
+                println!("  {id:24} {done:>4} of {of} stages of profile {}", profile.as_str());
+            }
+        }
+    }
     for kind in ["dataset", "train", "generate", "evaluate", "floor", "report"] {
         let (stages, bytes) = cache.usage(kind);
         println!("  {kind:24} {stages:>4} stages {:>10.1} MB", bytes as f64 / 1e6);
     }
     Ok(Ending::Done)
+}
+
+/// How many stages of an experiment on its own dataset and the CPU are finished, of how many.
+fn progress_of(cache: &Cache, id: &str, profile: Profile) -> Result<(usize, usize)> {
+    let plan = Plan::new(
+        vec![Experiment::find(id, profile)?],
+        &PlanOptions {
+            dataset: None,
+            graphs: None,
+            data_root: data_root(),
+            device: Device { name: "cpu".into(), reason: String::new() },
+            batch: 1,
+        },
+    )?;
+    let stages = plan.stages.values();
+    let done = stages.filter(|stage| cache.is_done(stage.work.kind(), &stage.key)).count();
+    Ok((done, plan.stages.len()))
 }

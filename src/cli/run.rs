@@ -108,7 +108,10 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
         &mut |experiment, report| {
             let folder = run::publish(&plan, experiment, report, &cache, &flags.out)?;
             published += usize::from(folder.is_some());
-            Ok(folder.map(|folder| format!("{}: {}", experiment.experiment.id, folder.display())))
+            Ok(folder.map(|folder| {
+                let folder = folder.strip_prefix(".").unwrap_or(&folder);
+                format!("{}: {}", experiment.experiment.id, folder.display())
+            }))
         },
     )?;
     if let Some(left) = outcome.interrupted {
@@ -157,6 +160,17 @@ fn check_writable(out: &Path) -> Result<(), UserError> {
     Ok(())
 }
 
-fn device(choice: DeviceChoice) -> Result<run::Device> {
-    Ok(run::Device { name: "cpu".into(), reason: format!("{choice}") })
+/// What `auto` comes to, and whether what is asked for can be had.
+fn device(choice: DeviceChoice) -> Result<run::Device, UserError> {
+    let (name, reason) = match choice {
+        DeviceChoice::Cpu => ("cpu".to_owned(), "asked for"),
+        DeviceChoice::Auto => ("cpu".to_owned(), "this binary is built without CUDA"),
+        DeviceChoice::Cuda(_) => {
+            return Err(UserError::setting(format!(
+                "--device {choice}: this binary is built without CUDA; build it with \
+                 `cargo build --release --features cuda`, or use --device cpu"
+            )));
+        }
+    };
+    Ok(run::Device { name, reason: reason.to_owned() })
 }

@@ -266,3 +266,73 @@ impl ExperimentPlan {
         folder.join(name.file_stem().unwrap_or(name.as_os_str()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::manifest::Profile;
+    use super::*;
+
+    fn options() -> PlanOptions {
+        PlanOptions {
+            dataset: None,
+            graphs: None,
+            data_root: None,
+            device: Device { name: "cpu".into(), reason: String::new() },
+            batch: 64,
+        }
+    }
+
+    fn plan(ids: &[&str], options: &PlanOptions) -> Plan {
+        let find = |id: &&str| Experiment::find(id, Profile::Smoke).unwrap();
+        Plan::new(ids.iter().map(find).collect(), options).unwrap()
+    }
+
+    fn keys(plan: &Plan, kind: &str) -> Vec<Key> {
+        let stages = plan.stages.values().filter(|stage| stage.work.kind() == kind);
+        stages.map(|stage| stage.key.clone()).collect()
+    }
+
+    #[test]
+    fn experiments_share_datasets_and_trainings() {
+        let alone = plan(&["fig3-accuracy"], &options());
+        let all = plan(&["fig3-accuracy", "fig4-fidelity", "learning-curve"], &options());
+        for kind in ["dataset", "train"] {
+            assert!(!keys(&alone, kind).is_empty());
+            assert_eq!(keys(&alone, kind), keys(&all, kind));
+        }
+        assert!(keys(&all, "generate").len() > keys(&alone, "generate").len());
+    }
+
+    #[test]
+    fn keys_follow_what_results_depend_on_and_nothing_else() {
+        let base = plan(&["fig3-accuracy"], &options());
+        let batch = PlanOptions { batch: 1, data_root: Some("elsewhere".into()), ..options() };
+        let all = |plan: &Plan| plan.stages.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(all(&base), all(&plan(&["fig3-accuracy"], &batch)));
+        let larger = PlanOptions { graphs: Some(601), ..options() };
+        let larger = plan(&["fig3-accuracy"], &larger);
+        assert!(all(&base).iter().all(|key| !larger.stages.contains_key(key)));
+    }
+
+    #[test]
+    fn a_failed_arm_changes_the_report_and_is_no_input_of_it() {
+        let plan = plan(&["fig4-fidelity"], &options());
+        let experiment = &plan.experiments[0];
+        let whole = experiment.report(|_| None).unwrap();
+        let failed = experiment.arms[0].evaluate.clone();
+        let partly = |key: &Key| (*key == failed).then(|| "out of memory".to_owned());
+        let partly = experiment.report(partly).unwrap();
+        assert_ne!(whole.key, partly.key);
+        assert!(whole.work.inputs().contains(&failed));
+        assert!(!partly.work.inputs().contains(&failed));
+    }
+
+    #[test]
+    fn another_dataset_has_its_own_size_and_folder() {
+        let mut plan = plan(&["fig3-accuracy"], &options());
+        let experiment = &mut plan.experiments[0];
+        assert_eq!(experiment.folder(), PathBuf::from("fig3-accuracy/smoke"));
+        experiment.dataset = "data/mine.toml".into();
+        assert_eq!(experiment.folder(), PathBuf::from("fig3-accuracy/smoke/mine"));
+    }
+}
