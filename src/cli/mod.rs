@@ -49,6 +49,8 @@ enum Ending {
 
 /// Runs the verb of this process's arguments.
 pub fn main() -> ExitCode {
+    // Before any thread starts and anything large is allocated.
+    crate::model::tune_allocator();
     let ending = match Cli::parse().verb {
         Verb::All(flags) => run::all(&flags),
         Verb::Run(arguments) => run::run(&arguments),

@@ -9,6 +9,7 @@ use clap::Args;
 use super::Ending;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
+use crate::model::{self, Chosen};
 use crate::progress::Progress;
 use crate::run::manifest::{Experiment, Profile};
 use crate::run::{self, Cache, Plan, PlanOptions, RunOptions};
@@ -82,8 +83,9 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
         .iter()
         .map(|name| Experiment::find(name, flags.profile))
         .collect::<Result<_>>()?;
-    let device = device(flags.device)?;
-    say(&format!("device {}: {}", device.name, device.reason));
+    let Chosen { name, reason, .. } = model::device(flags.device)?;
+    say(&format!("device {name}: {reason}"));
+    let device = run::Device { name, reason };
     let plan = Plan::new(
         experiments,
         &PlanOptions {
@@ -158,19 +160,4 @@ fn check_writable(out: &Path) -> Result<(), UserError> {
         tempfile::tempfile_in(&folder).map_err(failed)?;
     }
     Ok(())
-}
-
-/// What `auto` comes to, and whether what is asked for can be had.
-fn device(choice: DeviceChoice) -> Result<run::Device, UserError> {
-    let (name, reason) = match choice {
-        DeviceChoice::Cpu => ("cpu".to_owned(), "asked for"),
-        DeviceChoice::Auto => ("cpu".to_owned(), "this binary is built without CUDA"),
-        DeviceChoice::Cuda(_) => {
-            return Err(UserError::setting(format!(
-                "--device {choice}: this binary is built without CUDA; build it with \
-                 `cargo build --release --features cuda`, or use --device cpu"
-            )));
-        }
-    };
-    Ok(run::Device { name, reason: reason.to_owned() })
 }
