@@ -1,6 +1,9 @@
 //! Datasets, from files to a card. Fixtures are written by the tests; checks against real traces
 //! run where `TRACEGYM_DATA` names a folder that holds them.
 
+#[path = "data/reference.rs"]
+mod reference;
+
 use std::path::Path;
 
 use tracegym::data::{BuildOptions, Dataset, DatasetManifest, Side, build, data_root};
@@ -61,4 +64,63 @@ fn a_missing_file_says_how_to_name_the_data_folder() {
     let error = manifest.inputs(None).unwrap_err().to_string();
     assert!(error.contains("alibaba-v2022-graphs/call_graphs.csv.gz"), "{error}");
     assert!(error.contains("TRACEGYM_DATA"), "{error}");
+}
+
+/// The funnel of a raw sample equals what the reference counts in the same file.
+fn check_raw_sample(name: &str, columns: &reference::Columns) -> Option<Dataset> {
+    let manifest = real(name)?;
+    let scratch = tempfile::tempdir().unwrap();
+    let dataset = build(&manifest, &options(scratch.path())).unwrap();
+    println!("{}", dataset.card.funnel);
+    let folder = data_root().unwrap().join(name);
+    let expected = reference::funnel(&folder.join(&dataset.card.inputs[0].name), columns);
+    let found = dataset.card.funnel.0.iter();
+    let found: Vec<(u64, u64)> = found.map(|step| (step.rows, step.traces.unwrap())).collect();
+    assert_eq!(found[..5], expected.steps);
+    // The steps between are one per reason that occurred.
+    let mut reasons: Vec<(u64, u64)> = Vec::new();
+    for pair in found[4..found.len() - 2].windows(2) {
+        reasons.push((pair[0].0 - pair[1].0, pair[0].1 - pair[1].1));
+    }
+    let mut expected_reasons: Vec<(u64, u64)> = expected.reasons.into_values().collect();
+    reasons.sort_unstable();
+    expected_reasons.sort_unstable();
+    assert_eq!(reasons, expected_reasons);
+    assert_eq!(found[found.len() - 2..], [expected.shallow, expected.distinct]);
+    assert_eq!(dataset.graphs().len() as u64, expected.distinct.1);
+    Some(dataset)
+}
+
+#[test]
+fn the_v2022_sample_has_the_funnel_that_its_rows_say() {
+    let Some(dataset) = check_raw_sample("alibaba-v2022-sample", &reference::V2022) else { return };
+    assert_eq!(dataset.card.funnel.0[0].rows, 1000);
+    for graph in dataset.graphs() {
+        assert_eq!(graph.service().len(), "S_000000000".len());
+        assert!(graph.calls().iter().all(|call| call.destination.len() >= "MS_00000".len()));
+    }
+}
+
+#[test]
+fn the_v2021_sample_has_the_funnel_that_its_rows_say() {
+    let Some(dataset) = check_raw_sample("alibaba-v2021-sample", &reference::V2021) else { return };
+    assert_eq!(dataset.card.funnel.0[0].rows, 967);
+}
+
+#[test]
+fn drawn_structures_have_the_frequencies_of_the_file_and_say_where_times_come_from() {
+    let Some(manifest) = real("alibaba-v2022-structures") else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let options = BuildOptions { graphs: Some(5_000), ..options(scratch.path()) };
+    let dataset = build(&manifest, &options).unwrap();
+    println!("{}{:?}", dataset.card.funnel, dataset.card.split);
+    assert_eq!(dataset.graphs().len(), 5_000);
+    let first = &dataset.card.funnel.0[0];
+    assert_eq!((first.rows, first.traces), (84_030, Some(193_538_785)));
+    // The service that 35.6 of 193.5 million traces belong to (service_info.csv).
+    let top = dataset.graphs().iter().filter(|g| g.service().as_str() == "S_130831269").count();
+    assert!((820..=1020).contains(&top), "{top} of 5000, expected 920");
+    assert!(dataset.card.labels[0].contains("not measured"));
+    let shallow = dataset.graphs().iter().filter(|graph| graph.num_edges() <= 2).count();
+    assert!((2_400..=3_600).contains(&shallow), "the median real structure has 2 calls: {shallow}");
 }

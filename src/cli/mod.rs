@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Exit codes: 0 done, 1 something failed, 2 a mistake of the
 //! user (told in one message), 130 interrupted.
 
+mod data;
 mod list;
 mod run;
 pub mod simulate;
@@ -28,6 +29,8 @@ enum Verb {
     All(run::RunFlags),
     /// Runs the experiments given by id or manifest file.
     Run(run::RunArgs),
+    /// Builds datasets and shows what they are.
+    Data(data::DataArgs),
     /// Shows experiments, generators, datasets and what is cached.
     List(list::ListArgs),
     /// Runs one stage; started by `all` and `run`.
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
     let ending = match Cli::parse().verb {
         Verb::All(flags) => run::all(&flags),
         Verb::Run(arguments) => run::run(&arguments),
+        Verb::Data(arguments) => data::run(&arguments).map(|()| Ending::Done),
         Verb::List(arguments) => list::list(&arguments),
         Verb::Stage { spec } => return stage(&spec),
     };

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::manifest::{DatasetManifest, SourceSpec};
 use super::simulator::{Cloud, SimulatorConfig};
-use super::{Dataset, DatasetCard, Funnel, call_table, finish, split};
+use super::{Dataset, DatasetCard, Funnel, call_table, finish, raw, split, structures};
 use crate::graph::CallGraph;
 use crate::progress::Progress;
 
@@ -33,8 +33,10 @@ pub(super) struct Harvest {
     pub labels: Vec<String>,
 }
 
-/// Graphs drawn or simulated when neither the manifest nor the options say how many.
+/// Graphs simulated when neither the manifest nor the options say how many.
 const DEFAULT_SIMULATED: u64 = 20_000;
+/// Graphs drawn from weighted structures likewise.
+const DEFAULT_DRAWN: u64 = 100_000;
 
 /// Builds the dataset of `manifest`. The same manifest, inputs and options give the same dataset,
 /// whatever the number of threads.
@@ -70,10 +72,19 @@ pub(super) fn harvest(manifest: &DatasetManifest, options: &BuildOptions) -> Res
         SourceSpec::Simulator { seed, cloud } => {
             simulate(cloud, *seed, drawn.unwrap_or(DEFAULT_SIMULATED), options.progress)
         }
-        SourceSpec::AlibabaV2022 { .. }
-        | SourceSpec::AlibabaV2021 { .. }
-        | SourceSpec::WeightedStructures { .. } => {
-            anyhow::bail!("source `{}` is not built yet", manifest.source.id())
+        SourceSpec::AlibabaV2022 { .. } => {
+            raw::read(&files, raw::Flavour::V2022, options, limit, manifest.split.seed)
+        }
+        SourceSpec::AlibabaV2021 { .. } => {
+            raw::read(&files, raw::Flavour::V2021, options, limit, manifest.split.seed)
+        }
+        SourceSpec::WeightedStructures { times_from, seed, .. } => {
+            let timed = manifest.times_manifest(times_from)?;
+            // The drawn graphs' number is not meant for the graphs that lend their times.
+            let unlimited = BuildOptions { graphs: None, ..options.clone() };
+            let timed = harvest(&timed, &unlimited)?.graphs;
+            let count = drawn.unwrap_or(DEFAULT_DRAWN);
+            structures::read(&files, &timed, times_from, count, *seed, options)
         }
     }
 }

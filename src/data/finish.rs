@@ -12,8 +12,6 @@ pub const MAX_DEPTH: u32 = 15;
 /// Why a trace gave no graph, in the order in which the funnel lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// No row names the service.
-    NoService,
     /// An rpc id that is not a dot-decimal path.
     UnreadableId,
     /// A time of more than 2^32 ms after the start of the trace.
@@ -21,6 +19,8 @@ pub enum Reason {
     /// The first constraint of section 1 that the rows break.
     Invalid(ViolationCode),
     TooDeep,
+    /// No row names the service.
+    NoService,
     /// The same service and the same fields of all calls as another trace.
     Duplicate,
 }

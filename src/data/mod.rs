@@ -9,8 +9,10 @@ mod funnel;
 mod inputs;
 mod lines;
 mod manifest;
+mod raw;
 pub mod simulator;
 mod split;
+mod structures;
 mod table;
 
 pub use build::{BuildOptions, build, data_root};

@@ -1,0 +1,124 @@
+//! `tracegym data`: builds datasets and shows what they are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::data::{BuildOptions, DatasetCard, DatasetManifest, build, data_root};
+use crate::error::UserError;
+use crate::progress::Progress;
+
+#[derive(Args, Debug)]
+pub struct DataArgs {
+    #[command(subcommand)]
+    verb: DataVerb,
+}
+
+#[derive(Subcommand, Debug)]
+enum DataVerb {
+    /// Builds a dataset, prints its funnel, and writes calls.parquet and card.json.
+    Build(BuildArgs),
+    /// Shows the card of a dataset that was built.
+    Card {
+        /// Folder with the dataset's card.json.
+        dir: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+struct BuildArgs {
+    /// Name of a dataset (data/NAME.toml or built in) or a manifest file.
+    dataset: String,
+    /// Folder to write; `dataset-NAME` if not given.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Folder that holds the traces; manifests name paths inside it. The environment variable
+    /// TRACEGYM_DATA does the same.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Count rows that cannot be read in the funnel instead of stopping at the first.
+    #[arg(long)]
+    skip_bad_rows: bool,
+    /// How many graphs are drawn or simulated; of measured graphs, at most how many are kept.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    graphs: Option<u64>,
+    /// No progress on standard error.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Runs a verb of `tracegym data`.
+pub fn run(args: &DataArgs) -> Result<()> {
+    match &args.verb {
+        DataVerb::Build(args) => run_build(args),
+        DataVerb::Card { dir } => show_card(dir),
+    }
+}
+
+fn run_build(args: &BuildArgs) -> Result<()> {
+    let manifest = DatasetManifest::find(&args.dataset)?;
+    let out = args.out.clone().unwrap_or_else(|| format!("dataset-{}", manifest.name).into());
+    let failed = |error| UserError::io(&out, "cannot be written", error);
+    std::fs::create_dir_all(&out).map_err(failed)?;
+    let options = BuildOptions {
+        data_root: args.data.clone().or_else(data_root),
+        skip_bad_rows: args.skip_bad_rows,
+        graphs: args.graphs,
+        scratch: out.clone(),
+        progress: Progress::detect(args.quiet),
+    };
+    let mut dataset = build(&manifest, &options)?;
+    // Both files are written beside the folder's content and moved into place.
+    let fresh = tempfile::tempdir_in(&out).map_err(failed)?;
+    dataset.save(fresh.path())?;
+    for entry in std::fs::read_dir(fresh.path()).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        std::fs::rename(entry.path(), out.join(entry.file_name())).map_err(failed)?;
+    }
+    print_card(&dataset.card);
+    println!("written to {}", out.display());
+    Ok(())
+}
+
+fn show_card(dir: &Path) -> Result<()> {
+    let path = dir.join("card.json");
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| UserError::io(&path, "cannot be read", error))?;
+    let card: DatasetCard = serde_json::from_str(&text).map_err(|error| {
+        let place = format!("line {}", error.line());
+        UserError::input(&path, place, format!("is not a dataset's card: {error}"))
+    })?;
+    print_card(&card);
+    Ok(())
+}
+
+fn print_card(card: &DatasetCard) {
+    println!("dataset {} from {}", card.name, card.source);
+    for label in &card.labels {
+        println!("  note: {label}");
+    }
+    for input in &card.inputs {
+        println!("  input {} ({} bytes, blake3 {})", input.name, input.bytes, &input.hash);
+    }
+    print!("{}", card.funnel);
+    println!(
+        "{} graphs, {} calls, {} services, {} microservices",
+        card.graphs, card.calls, card.services, card.microservices
+    );
+    let split = &card.split;
+    println!(
+        "split {} (seed {}): {} train, {} test; of the test graphs {:.1} % have a tree shape that \
+         occurs in training, {:.1} % with the same service",
+        split.kind,
+        split.seed,
+        split.train_graphs,
+        split.test_graphs,
+        100.0 * split.test_structure_in_train,
+        100.0 * split.test_service_structure_in_train,
+    );
+    if card.graphs == 0 {
+        println!("no graph is left: this dataset can neither train nor test a generator");
+    }
+    println!("hash {}", card.hash);
+}

@@ -1,0 +1,149 @@
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::buckets::{Record, RecordCall, records};
+use super::distinct::Partitions;
+use super::row::Flavour;
+use super::scan::Outcome;
+use super::spill;
+use crate::data::Funnel;
+use crate::data::finish::{self, Losses, Reason};
+use crate::graph::{CallGraph, CallRow, Name};
+
+/// Rows and traces that came through each step; adds up over buckets.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// By steps passed (0: read, 3: has a response time): rows, and traces with such a row.
+    passed: [(u64, u64); 4],
+    /// Rows left when each trace keeps the first of each rpc id.
+    first_rows: u64,
+    pub losses: Losses,
+}
+
+impl Tally {
+    pub fn merge(&mut self, other: &Tally) {
+        for (mine, others) in self.passed.iter_mut().zip(other.passed) {
+            mine.0 += others.0;
+            mine.1 += others.1;
+        }
+        self.first_rows += other.first_rows;
+        self.losses.merge(&other.losses);
+    }
+
+    /// The funnel of the paper's section 2, in its order.
+    pub fn push_to(&self, funnel: &mut Funnel, read: Outcome, skip_bad_rows: bool) {
+        let [all, of_type, known, timed] = self.passed;
+        if skip_bad_rows {
+            funnel.push("row of the table", read.rows, None);
+            funnel.push("can be read", all.0, Some(all.1));
+        } else {
+            funnel.push("row of the table", all.0, Some(all.1));
+        }
+        funnel.push("type is mc, db, http, rpc or mq", of_type.0, Some(of_type.1));
+        funnel.push("um and dm are known", known.0, Some(known.1));
+        funnel.push("has a response time", timed.0, Some(timed.1));
+        funnel.push("first of its rpc id in its trace", self.first_rows, Some(timed.1));
+        self.losses.push_to(funnel, self.first_rows, timed.1);
+    }
+}
+
+/// Turns the traces of one bucket into graphs; those that are valid go to `partitions`.
+pub fn bucket(
+    path: &Path,
+    flavour: Flavour,
+    names: &[(Name, Box<str>)],
+    seed: u64,
+    partitions: &Partitions,
+) -> Result<Tally> {
+    let content = spill::take(path)?;
+    let mut records = records(&content);
+    // Stable: rows that agree in all of these stay in the order of the file. The first row of an
+    // rpc id by (timestamp, rpc id) is the first of its run here.
+    records.sort_by(|a, b| {
+        (a.trace_hash, a.trace, a.call.id, a.call.timestamp).cmp(&(
+            b.trace_hash,
+            b.trace,
+            b.call.id,
+            b.call.timestamp,
+        ))
+    });
+    let mut tally = Tally::default();
+    let mut calls: Vec<RecordCall<'_>> = Vec::new();
+    for trace in records.chunk_by(|a, b| a.trace_hash == b.trace_hash && a.trace == b.trace) {
+        count(trace, &mut tally);
+        let kept = trace.iter().filter(|record| record.passed == 3).map(|record| record.call);
+        calls.clear();
+        calls.extend(kept);
+        if calls.is_empty() {
+            continue;
+        }
+        let begin = calls.iter().map(|call| call.timestamp).min().unwrap_or_default();
+        let service = service(&calls, flavour, names);
+        calls.dedup_by(|b, a| a.id == b.id);
+        tally.first_rows += calls.len() as u64;
+        match graph(&calls, begin, service, names) {
+            Ok((graph, destinations)) => {
+                let fingerprint = finish::fingerprint(seed, &graph);
+                partitions.push(fingerprint, service, &destinations, &graph)?;
+            }
+            Err(reason) => tally.losses.add(reason, calls.len() as u64),
+        }
+    }
+    Ok(tally)
+}
+
+fn count(trace: &[Record<'_>], tally: &mut Tally) {
+    for (step, entry) in tally.passed.iter_mut().enumerate() {
+        let rows = trace.iter().filter(|record| usize::from(record.passed) >= step).count();
+        entry.0 += rows as u64;
+        entry.1 += u64::from(rows > 0);
+    }
+}
+
+/// Number of the trace's service: the smallest name among its rows; for v2021, which has none, the
+/// interface of the root call, or else the microservice that it reaches. 0 if there is none.
+fn service(calls: &[RecordCall<'_>], flavour: Flavour, names: &[(Name, Box<str>)]) -> u32 {
+    match flavour {
+        Flavour::V2022 => calls
+            .iter()
+            .map(|call| call.service)
+            .filter(|service| *service != 0)
+            .min_by_key(|service| &names[*service as usize].1)
+            .unwrap_or(0),
+        Flavour::V2021 => calls
+            .iter()
+            .find(|call| call.id == b"0")
+            .map_or(0, |root| if root.service != 0 { root.service } else { root.dm }),
+    }
+}
+
+/// The trace's graph, and the numbers of its calls' destinations in the graph's order.
+fn graph(
+    calls: &[RecordCall<'_>],
+    begin: i64,
+    service: u32,
+    names: &[(Name, Box<str>)],
+) -> Result<(CallGraph, Vec<u32>), Reason> {
+    let row = |call: &RecordCall<'_>| {
+        let id = std::str::from_utf8(call.id).map_err(|_| Reason::UnreadableId)?;
+        let start = u32::try_from(call.timestamp - begin).map_err(|_| Reason::TimeRange)?;
+        let row = CallRow {
+            edge_id: id.parse().map_err(|()| Reason::UnreadableId)?,
+            source: names[call.um as usize].0.clone(),
+            destination: names[call.dm as usize].0.clone(),
+            kind: call.kind,
+            start,
+            finish: start.checked_add(call.rt).ok_or(Reason::TimeRange)?,
+        };
+        Ok((row, call.dm))
+    };
+    let mut rows = calls.iter().map(row).collect::<Result<Vec<(CallRow, u32)>, Reason>>()?;
+    rows.sort_by(|a, b| a.0.edge_id.cmp(&b.0.edge_id));
+    let (rows, destinations): (Vec<CallRow>, Vec<u32>) = rows.into_iter().unzip();
+    let graph = finish::judge(names[service as usize].0.clone(), &rows)?;
+    if service == 0 {
+        return Err(Reason::NoService);
+    }
+    Ok((graph, destinations))
+}

@@ -1,0 +1,119 @@
+//! Raw Alibaba traces, as published: one row per call, calls of all traces mixed (paper,
+//! section 2).
+//!
+//! Polars' streaming engine reads the tables; rows go to buckets on disk by hash of their trace
+//! id ([`buckets`]); each bucket is sorted, grouped and judged by itself ([`assemble`]); valid
+//! graphs go to partitions by fingerprint, where duplicates meet ([`distinct`]). Memory holds a
+//! batch, the distinct names, one bucket per thread, and the graphs that are kept; it does not
+//! grow with the tables.
+
+mod assemble;
+mod buckets;
+mod distinct;
+mod row;
+mod scan;
+mod spill;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use rayon::prelude::*;
+
+use super::Funnel;
+use super::build::{BuildOptions, Harvest, sampled};
+use crate::error::UserError;
+use crate::progress::Progress;
+use assemble::Tally;
+use buckets::Buckets;
+use distinct::Partitions;
+pub use row::Flavour;
+use scan::Outcome;
+
+/// Bytes of uncompressed table per bucket: a bucket takes about as much memory while it is
+/// processed.
+const BYTES_PER_BUCKET: u64 = 48 << 20;
+/// Above this many buckets (96 GB of tables) buckets grow instead.
+const MAX_BUCKETS: u64 = 2048;
+/// How much larger than a gzip file its content is taken to be.
+const GZIP_RATIO: u64 = 8;
+
+/// Reads the graphs of raw tables; at most `limit` of them, drawn at random with `seed`.
+///
+/// The graphs stand in the order of their fingerprints, which does not depend on the order of the
+/// rows or files.
+pub fn read(
+    files: &[PathBuf],
+    flavour: Flavour,
+    options: &BuildOptions,
+    limit: Option<u64>,
+    seed: u64,
+) -> Result<Harvest> {
+    let failed = |error| UserError::io(&options.scratch, "cannot be written", error);
+    std::fs::create_dir_all(&options.scratch).map_err(failed)?;
+    let scratch = tempfile::tempdir_in(&options.scratch).map_err(failed)?;
+    let count = bucket_count(files)?;
+    let (buckets, outcome) = fill(files, flavour, options, scratch.path(), count)?;
+    let partitions = Partitions::new(scratch.path(), count)?;
+    let names = buckets.names(flavour);
+    let step = options.progress.step("grouping traces", "buckets", count);
+    let paths = buckets.finish()?;
+    let tallies: Vec<Tally> = paths
+        .par_iter()
+        .map(|path| {
+            let tally = assemble::bucket(path, flavour, &names, seed, &partitions)?;
+            step.inc(1);
+            Ok(tally)
+        })
+        .collect::<Result<_>>()?;
+    step.finish();
+    let mut total = Tally::default();
+    tallies.iter().for_each(|tally| total.merge(tally));
+    let (graphs, duplicates) = partitions.finish(&names, limit)?;
+    total.losses.merge(&duplicates);
+
+    let mut funnel = Funnel::default();
+    total.push_to(&mut funnel, outcome, options.skip_bad_rows);
+    if let Some(limit) = limit
+        && funnel.0.last().is_some_and(|last| last.traces > Some(limit))
+    {
+        funnel.push(sampled(limit), super::build::calls(&graphs), Some(limit));
+    }
+    Ok(Harvest { graphs, funnel, labels: Vec::new() })
+}
+
+/// Sends the rows of all files to buckets: fast by polars; if that stops anywhere, line by line,
+/// which finds the bad row or leaves bad rows out.
+fn fill(
+    files: &[PathBuf],
+    flavour: Flavour,
+    options: &BuildOptions,
+    scratch: &Path,
+    count: u64,
+) -> Result<(Buckets, Outcome)> {
+    scan::check_headers(files, flavour)?;
+    let buckets = Buckets::new(scratch, "fast", count)?;
+    if let Some((buckets, rows)) = scan::fast(files, flavour, buckets, options.progress)? {
+        return Ok((buckets, Outcome { rows, bad: 0 }));
+    }
+    if !options.skip_bad_rows {
+        // Without a target: the first bad row ends this pass.
+        scan::careful(files, flavour, None, false, Progress::Quiet)?;
+    }
+    let mut buckets = Buckets::new(scratch, "careful", count)?;
+    let skip = options.skip_bad_rows;
+    let outcome = scan::careful(files, flavour, Some(&mut buckets), skip, options.progress)?;
+    Ok((buckets, outcome))
+}
+
+fn bucket_count(files: &[PathBuf]) -> Result<u64> {
+    let mut bytes = 0;
+    for path in files {
+        let failed = |error| UserError::io(path, "cannot be read", error);
+        let size = std::fs::metadata(path).map_err(failed)?.len();
+        let gzip = path.extension().is_some_and(|extension| extension == "gz");
+        bytes += if gzip { size.saturating_mul(GZIP_RATIO) } else { size };
+    }
+    Ok((bytes / BYTES_PER_BUCKET + 1).min(MAX_BUCKETS))
+}

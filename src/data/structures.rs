@@ -1,0 +1,247 @@
+//! Source `weighted-structures`: distinct call graphs with the number of traces that had each,
+//! without times. Graphs are drawn by that number and unrolled into trees; times are drawn from
+//! another dataset's response times.
+//!
+//! A structure merges calls: a node is a microservice (and interface), an edge's weight is how
+//! often the trace made that call in all. Unrolling keeps these totals: a node that is reached
+//! k times becomes k calls, and the calls that it makes are dealt out to them in turn. (In most
+//! structures a repeated node makes fewer calls than it is reached times, so weights are totals of
+//! the trace and not per visit.) A call that leads back to a node on its own path, or to itself,
+//! is made and goes no further.
+
+mod draw;
+mod unroll;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use rayon::prelude::*;
+use serde::Deserialize;
+
+use super::Funnel;
+use super::build::{BuildOptions, Harvest};
+use super::lines::{BadLine, Lines, SKIP_REMEDY};
+use super::raw::Flavour;
+use super::table::shown;
+use crate::error::UserError;
+use crate::graph::{CallGraph, Interner, Name};
+use crate::random;
+use draw::{Times, Weights};
+use unroll::{Tree, Unusable, unroll};
+
+/// Longest line, in bytes; the largest real structure has 40 thousand.
+const MAX_LINE_BYTES: usize = 4 << 20;
+/// Structures with more calls are dropped: of the real ones 64, which 751 of 193.5 million traces
+/// had.
+pub const MAX_CALLS: u64 = 1000;
+
+/// One line of the file. Other keys are ignored.
+#[derive(Deserialize)]
+struct Line {
+    service: String,
+    /// Traces that had this graph.
+    num: u64,
+    /// Source, destination, type, number of calls.
+    edges: Vec<(String, String, String, u64)>,
+}
+
+/// A structure that can be drawn.
+struct Structure {
+    service: Name,
+    traces: u64,
+    tree: Tree,
+}
+
+/// Draws `count` graphs of the structures in `files`, with response times as in `timed`.
+pub fn read(
+    files: &[PathBuf],
+    timed: &[CallGraph],
+    times_from: &str,
+    count: u64,
+    seed: u64,
+    options: &BuildOptions,
+) -> Result<Harvest> {
+    let (structures, mut funnel) = structures(files, options.skip_bad_rows)?;
+    let weights = Weights::new(structures.iter().map(|structure| structure.traces));
+    let (Some(weights), Some(times)) = (weights, Times::new(timed)) else {
+        let empty =
+            if structures.is_empty() { "no usable structure" } else { "no graph with times" };
+        let message = format!("{empty} is left to draw from (times_from = \"{times_from}\")");
+        return Err(UserError::setting(message).into());
+    };
+    let step = options.progress.step("drawing", "graphs", count);
+    let graphs = (0..count)
+        .into_par_iter()
+        .map(|index| {
+            step.inc(1);
+            let mut rng = random::stream(seed, "data.structures", &[index]);
+            let structure = &structures[weights.draw(&mut rng)];
+            times.graph(structure.service.clone(), &structure.tree, &mut rng)
+        })
+        .collect::<Result<Vec<CallGraph>>>()?;
+    step.finish();
+    funnel.push("calls and graphs drawn by frequency", super::build::calls(&graphs), Some(count));
+    let label = format!("times are drawn from {times_from} by call type and depth, not measured");
+    Ok(Harvest { graphs, funnel, labels: vec![label] })
+}
+
+/// The structures that can be unrolled. Rows of the funnel are structures, traces are traces.
+fn structures(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<Structure>, Funnel)> {
+    let mut names = Interner::default();
+    let mut kept = Vec::new();
+    let (mut lines, mut bad) = (0u64, 0u64);
+    let mut read = (0u64, 0u64);
+    let mut lost = [(0u64, 0u64); Unusable::ALL.len()];
+    for path in files {
+        let mut reader = Lines::open(path, MAX_LINE_BYTES)?;
+        while let Some(text) = reader.next() {
+            let parsed = match text {
+                Ok("") => continue,
+                Ok(text) => parse(text),
+                Err(BadLine(message)) => Err(message),
+            };
+            lines += 1;
+            let line = match parsed {
+                Ok(line) => line,
+                Err(_) if skip_bad_rows => {
+                    bad += 1;
+                    continue;
+                }
+                Err(message) => {
+                    let place = format!("line {}", reader.number());
+                    let message = format!("{message}: {SKIP_REMEDY}");
+                    return Err(UserError::input(path, place, message).into());
+                }
+            };
+            read = (read.0 + 1, read.1.saturating_add(line.num));
+            match unroll(&line.edges, &mut names) {
+                Ok(tree) => {
+                    let service = names.name(&service_name(&line.service));
+                    kept.push(Structure { service, traces: line.num, tree });
+                }
+                Err(reason) => {
+                    let entry = &mut lost[reason as usize];
+                    *entry = (entry.0 + 1, entry.1.saturating_add(line.num));
+                }
+            }
+        }
+    }
+    if lines == 0
+        && let Some(path) = files.first()
+    {
+        let message = "is empty: expected one JSON object per line";
+        return Err(UserError::input(path, "line 1", message).into());
+    }
+    let mut funnel = Funnel::default();
+    if skip_bad_rows {
+        funnel.push("structure (rows) and traces that had it", read.0 + bad, None);
+        funnel.push("can be read", read.0, Some(read.1));
+    } else {
+        funnel.push("structure (rows) and traces that had it", read.0, Some(read.1));
+    }
+    let mut left = read;
+    for reason in Unusable::ALL {
+        let (structures, traces) = lost[reason as usize];
+        left = (left.0 - structures, left.1.saturating_sub(traces));
+        funnel.push(reason.step(), left.0, Some(left.1));
+    }
+    Ok((kept, funnel))
+}
+
+/// The service as other v2022 data names it: `Top_8_S_51794709` (the file marks its ten most
+/// frequent services) is `S_051794709`.
+fn service_name(raw: &str) -> String {
+    let unranked = raw
+        .strip_prefix("Top_")
+        .and_then(|rest| rest.split_once('_'))
+        .filter(|(rank, _)| rank.bytes().all(|byte| byte.is_ascii_digit()))
+        .map_or(raw, |(_, service)| service);
+    Flavour::V2022.name(unranked)
+}
+
+fn parse(text: &str) -> Result<Line, String> {
+    let line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if line.service.is_empty() {
+        return Err("key service: has no value".into());
+    }
+    for (source, destination, _, weight) in &line.edges {
+        if *weight == 0 {
+            let edge = shown(&format!("{source} to {destination}"));
+            return Err(format!("key edges: the edge from {edge} has weight `0`"));
+        }
+    }
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::data::BuildOptions;
+    use crate::progress::Progress;
+    use crate::testing::paper_example;
+
+    fn read_text(text: &str, count: u64, skip_bad_rows: bool) -> Result<Harvest> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let options = BuildOptions {
+            data_root: None,
+            skip_bad_rows,
+            graphs: None,
+            scratch: std::env::temp_dir(),
+            progress: Progress::Quiet,
+        };
+        read(&[file.path().to_owned()], &[paper_example()], "other", count, 3, &options)
+    }
+
+    const COMMON: &str = r#"{"service":"S_1","num":90,"edges":[["USER","A","http",1]]}"#;
+    const RARE: &str =
+        r#"{"service":"S_2","num":10,"edges":[["USER","A","http",1],["A","B","mc",3]]}"#;
+
+    #[test]
+    fn graphs_are_drawn_by_frequency_and_labelled() {
+        let harvest = read_text(&format!("{COMMON}\n{RARE}\n"), 2000, false).unwrap();
+        let common = harvest.graphs.iter().filter(|graph| graph.num_edges() == 1).count();
+        assert!((1740..=1860).contains(&common), "{common} of 2000 at 90 %");
+        let label = "times are drawn from other by call type and depth, not measured";
+        assert_eq!(harvest.labels, [label]);
+        let last = harvest.funnel.0.last().unwrap();
+        assert_eq!((last.rows, last.traces), ((2000 + 3 * (2000 - common)) as u64, Some(2000)));
+    }
+
+    #[test]
+    fn services_are_named_as_elsewhere() {
+        assert_eq!(service_name("Top_8_S_51794709"), "S_051794709");
+        assert_eq!(service_name("S_100315674"), "S_100315674");
+        assert_eq!(service_name("Top_shop"), "Top_shop");
+    }
+
+    #[test]
+    fn unusable_structures_are_counted_with_their_traces() {
+        let unknown =
+            r#"{"service":"S_2","num":7,"edges":[["USER","A","http",1],["A","B","UNKNOWN",1]]}"#;
+        let huge =
+            r#"{"service":"S_2","num":5,"edges":[["USER","A","http",1],["A","B","mc",10616]]}"#;
+        let funnel = read_text(&[COMMON, unknown, huge].join("\n"), 1, false).unwrap().funnel;
+        let steps: Vec<(u64, Option<u64>)> =
+            funnel.0.iter().map(|step| (step.rows, step.traces)).collect();
+        assert_eq!(steps[0], (3, Some(102)));
+        assert!(steps.contains(&(2, Some(95))));
+        assert_eq!(steps[steps.len() - 2], (1, Some(90)));
+    }
+
+    #[test]
+    fn bad_lines_are_told_or_counted() {
+        let zero = r#"{"service":"S_2","num":7,"edges":[["USER","A","http",0]]}"#;
+        let text = r#"{"service":"S_2","num":"many","edges":[]}"#;
+        for (line, expected) in [(zero, "weight `0`"), (text, "invalid type"), ("{", "EOF")] {
+            let both = format!("{COMMON}\n{line}\n");
+            let error = read_text(&both, 1, false).err().unwrap().to_string();
+            assert!(error.contains(": line 2: ") && error.contains(expected), "{error}");
+            let funnel = read_text(&both, 1, true).unwrap().funnel;
+            assert_eq!((funnel.0[0].rows, funnel.0[1].rows), (2, 1));
+        }
+        assert!(read_text("", 1, false).err().unwrap().to_string().contains("is empty"));
+    }
+}
