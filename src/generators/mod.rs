@@ -5,6 +5,7 @@
 
 mod contract;
 pub mod probabilistic;
+pub mod recursive_llm;
 mod resample;
 
 pub use contract::{
@@ -25,6 +26,11 @@ pub struct Entry {
 
 /// All built-in generators, in the order in which tables list them.
 pub const REGISTRY: &[Entry] = &[
+    Entry {
+        id: "recursive-llm",
+        about: "a transformer that writes a graph layer by layer (the paper's recursive generator)",
+        build: recursive_llm::build,
+    },
     Entry {
         id: "probabilistic",
         about: "call graphs drawn from tables of training frequencies (after Luo et al., SoCC 2021)",

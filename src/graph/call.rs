@@ -56,7 +56,12 @@ pub struct EdgeId(Vec<u32>);
 
 impl EdgeId {
     pub fn root() -> Self {
-        Self(vec![0])
+        Self::top(0)
+    }
+
+    /// A path of one number: the root for 0, a second root (which no valid graph has) otherwise.
+    pub fn top(number: u32) -> Self {
+        Self(vec![number])
     }
 
     pub fn child(&self, number: u32) -> Self {

@@ -1,1 +1,10 @@
-//! Placeholder.
+//! Text formats of call graphs, their parsers, and the tokenizer.
+
+pub mod parse;
+pub mod recursive;
+mod tokenizer;
+
+#[cfg(test)]
+mod tests;
+
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,118 @@
+use std::path::Path;
+
+use super::*;
+use crate::data::simulator::{Cloud, SimulatorConfig};
+use crate::data::{Dataset, DatasetCard, Side};
+use crate::generators::Sampling;
+use crate::progress::Progress;
+
+fn dataset(graphs: u64) -> Dataset {
+    let cloud = Cloud::new(&SimulatorConfig::default()).expect("default cloud");
+    let graphs: Vec<CallGraph> = (0..graphs).map(|index| cloud.graph(1, index)).collect();
+    let sides = graphs.iter().map(|_| Side::Train).collect();
+    Dataset::new(DatasetCard::default(), graphs, sides)
+}
+
+fn fit(dataset: &Dataset, table: &str, out: &Path) -> FitReport {
+    let scratch = tempfile::tempdir().expect("temp dir");
+    let recipe = build(&table.parse().expect("toml")).expect("settings");
+    let context = FitContext {
+        dataset,
+        seed: 5,
+        device: DeviceChoice::Cpu,
+        out,
+        scratch: scratch.path(),
+        progress: Progress::Quiet,
+    };
+    recipe.fit(&context).expect("fits")
+}
+
+const TINY: &str = "size = \"xs\"\ntokens = 40000\nbatch_tokens = 512\ncontext = 512\n\
+    evaluate_every = 20\nsnapshots = [0.5]\nlearning_rate = 5e-3\nwarmup_steps = 10";
+
+#[test]
+fn it_learns_and_what_it_generates_depends_on_the_address_alone() {
+    let dataset = dataset(150);
+    let out = tempfile::tempdir().expect("temp dir");
+    let report = fit(&dataset, TINY, out.path());
+    assert_eq!(report.snapshots.len(), 2);
+    let log = std::fs::read_to_string(out.path().join(model::LOG_FILE)).expect("log");
+    let loss = |line: &str| line.split(',').nth(2).and_then(|cell| cell.parse::<f64>().ok());
+    let losses: Vec<f64> = log.lines().filter_map(loss).collect();
+    assert!(losses[losses.len() - 1] < losses[0] - 1.0, "{losses:?}");
+
+    let conditions: Vec<Condition> = dataset.graphs()[..24]
+        .iter()
+        .map(|graph| Condition {
+            service: graph.service().clone(),
+            num_edges: Some(graph.num_edges()),
+            depth: Some(graph.depth()),
+            latency: Some(graph.latency()),
+        })
+        .collect();
+    let recipe = build(&TINY.parse().expect("toml")).expect("settings");
+    let generate = |batch: usize, count: usize, temperature: f64| {
+        let generator = recipe.load(out.path(), None, DeviceChoice::Cpu).expect("loads");
+        let sampling = Sampling { temperature, top_k: Some(50) };
+        let options = GenerateOptions { seed: 9, sampling, batch, progress: Progress::Quiet };
+        generator.generate(&conditions[..count], &options).expect("generates")
+    };
+    let alone = generate(1, 24, 0.8);
+    assert_eq!(alone.len(), 24);
+    assert_eq!(generate(64, 24, 0.8), alone);
+    assert_eq!(generate(5, 7, 0.8), alone[..7]);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("pool");
+    assert_eq!(pool.install(|| generate(16, 24, 0.8)), alone);
+    recipe.load(out.path(), Some(report.snapshots[0]), DeviceChoice::Cpu).expect("snapshot");
+    recipe.load(out.path(), Some(report.snapshots[1]), DeviceChoice::Cpu).expect("final");
+}
+
+/// Answers every prompt as the graph itself would: the recursion must put it together again.
+#[test]
+fn the_recursion_rebuilds_graphs_from_their_steps() {
+    let dataset = dataset(60);
+    let graphs: Vec<&CallGraph> = dataset.graphs().iter().collect();
+    let tokenizer = learn_tokenizer(&graphs, 1).expect("tokenizer");
+    let conditions: Vec<Condition> = graphs
+        .iter()
+        .map(|graph| Condition {
+            service: graph.service().clone(),
+            num_edges: Some(graph.num_edges()),
+            depth: Some(graph.depth()),
+            latency: Some(graph.latency()),
+        })
+        .collect();
+    let bar = Progress::Quiet.step("test", "graphs", 0);
+    let mut recursion = Recursion::new(&tokenizer, &conditions, 1, &bar);
+    let mut rng = random::stream(1, "test", &[]);
+    let mut queues: Vec<VecDeque<Step>> = graphs.iter().map(|g| steps(g).into()).collect();
+    while let Some(prompt) = recursion.next() {
+        let layer = &recursion.running[&prompt.id];
+        let step = queues[layer.graph].pop_front().expect("a step is left");
+        // A root call may start later than 0; the prompt asks for no earlier start.
+        if layer.parent.is_some() {
+            assert_eq!(layer.condition, step.condition);
+        }
+        let tokens = tokenizer.encode(&recursive::answer(&step, &mut rng)).expect("encodes");
+        recursion.complete(Completion { id: prompt.id, tokens, stopped: true });
+    }
+    for (graph, grown) in graphs.iter().zip(&recursion.graphs) {
+        assert_eq!(grown.generated.failure, None);
+        let rebuilt = CallGraph::from_rows(graph.service().clone(), &grown.generated.rows);
+        assert_eq!(rebuilt.as_ref(), Ok(*graph));
+    }
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused() {
+    for (table, word) in [
+        ("sise = \"s\"", "sise"),
+        ("size = \"huge\"", "huge"),
+        ("snapshots = [0.5, 0.2]", "snapshots"),
+        ("snapshots = [1.5]", "snapshots"),
+        ("learning_rate = 0.0", "learning_rate"),
+    ] {
+        let Err(error) = build(&table.parse().expect("toml")) else { panic!("{table}") };
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}

@@ -1,0 +1,334 @@
+//! Reading answers in the recursive format, strictly: the checks of the paper's appendix C
+//! (section 5 of our specification), every failure with its code.
+
+use std::collections::HashSet;
+
+use super::recursive::ATTRIBUTES;
+use crate::graph::ViolationCode as Code;
+use crate::graph::{CallType, LayerCondition, LayerEdge, Name, StepBody, Subgraph, Violation};
+
+/// Longest name of a service or microservice that is accepted, bytes.
+const MAX_NAME: usize = 256;
+
+/// The step that `answer` describes, if it is one and keeps to `condition`.
+///
+/// Attributes that the condition lacks are not checked. Edge ids need not be consecutive, only
+/// distinct. A sub-condition's `id` is not compared with the condition's (the paper does not).
+///
+/// # Errors
+/// A text that does not parse: the first thing wrong with it. A text that parses: everything that
+/// is wrong with it, in the order of section 5.
+pub fn parse(condition: &LayerCondition, answer: &str) -> Result<StepBody, Vec<Violation>> {
+    let body = grammar(answer).map_err(|violation| vec![violation])?;
+    let mut found = Vec::new();
+    match &body {
+        StepBody::Layer { edges, subgraphs } => {
+            check_edges(condition, edges, &mut found);
+            check_subgraphs(condition, edges, subgraphs, &mut found);
+        }
+        StepBody::Split { parts } => check_split(condition, parts, &mut found),
+    }
+    if found.is_empty() { Ok(body) } else { Err(found) }
+}
+
+fn format(detail: impl Into<String>) -> Violation {
+    Violation::new(Code::Format, detail)
+}
+
+/// Lines of an answer, read one after the other.
+struct Lines<'a>(std::iter::Peekable<std::str::Split<'a, char>>);
+
+impl<'a> Lines<'a> {
+    fn expect(&mut self, line: &str) -> Result<(), Violation> {
+        match self.0.next() {
+            Some(found) if found == line => Ok(()),
+            Some(found) => Err(format(format!("expected `{line}`, found `{}`", clip(found)))),
+            None => Err(format(format!("expected `{line}`, found the end"))),
+        }
+    }
+
+    /// Takes the next line if it is `line`.
+    fn take(&mut self, line: &str) -> bool {
+        self.0.next_if_eq(&line).is_some()
+    }
+
+    /// Takes the next line if it starts with `start`.
+    fn starting(&mut self, start: &str) -> Option<&'a str> {
+        self.0.next_if(|line| line.starts_with(start))
+    }
+}
+
+/// The beginning of a text, for messages.
+fn clip(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+fn grammar(answer: &str) -> Result<StepBody, Violation> {
+    let mut lines = Lines(answer.split('\n').peekable());
+    lines.expect("")?;
+    lines.expect("<layer>")?;
+    let body = if lines.take("<split>") {
+        let mut parts = Vec::new();
+        while let Some(line) = lines.starting("<subgraph>") {
+            parts.push(condition_of(&line["<subgraph>".len()..])?);
+        }
+        lines.expect("</split>")?;
+        StepBody::Split { parts }
+    } else {
+        lines.expect("<edges>")?;
+        let mut edges = Vec::new();
+        while let Some(line) = lines.starting("(") {
+            edges.push(edge(line)?);
+        }
+        lines.expect("</edges>")?;
+        let mut subgraphs = Vec::new();
+        while let Some(line) = lines.starting("<subgraph of edge_id ") {
+            let rest = &line["<subgraph of edge_id ".len()..];
+            let (edge, rest) = rest.split_once('>').ok_or_else(|| format("`>` is missing"))?;
+            let edge = number(edge).ok_or_else(|| format(format!("edge_id `{}`", clip(edge))))?;
+            subgraphs.push(Subgraph { edge, condition: condition_of(rest)? });
+        }
+        if edges.is_empty() {
+            return Err(format("the layer has no edges"));
+        }
+        StepBody::Layer { edges, subgraphs }
+    };
+    lines.expect("</layer>")?;
+    match lines.0.next() {
+        None => Ok(body),
+        Some(more) => Err(format(format!("`{}` after the end of the layer", clip(more)))),
+    }
+}
+
+/// Plain decimal digits, no sign, no leading zero.
+fn number(text: &str) -> Option<u32> {
+    let plain =
+        text.bytes().all(|b| b.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
+    if plain { text.parse().ok() } else { None }
+}
+
+fn name(text: &str) -> Option<Name> {
+    let plain = !text.is_empty() && text.len() <= MAX_NAME;
+    (plain && !text.contains(['<', '>', '(', ')'])).then(|| Name::from(text))
+}
+
+fn edge(line: &str) -> Result<LayerEdge, Violation> {
+    let wrong = |detail: String| Violation::new(Code::EdgeField, detail);
+    let inner = line
+        .strip_prefix('(')
+        .and_then(|line| line.strip_suffix(')'))
+        .ok_or_else(|| format(format!("`{}` is not an edge in brackets", clip(line))))?;
+    let (mut destination, mut kind, mut id) = (None, None, None);
+    let (mut start, mut finish) = (None, None);
+    for field in inner.split(',') {
+        let unreadable = || wrong(format!("cannot read `{}`", clip(field)));
+        let twice = || wrong(format!("`{}` is a second value", clip(field)));
+        let milliseconds = |text: &str| text.strip_suffix(" milliseconds").and_then(number);
+        let set = |place: &mut Option<u32>, value: Option<u32>| {
+            let value = value.ok_or_else(unreadable)?;
+            if place.replace(value).is_some() { Err(twice()) } else { Ok(()) }
+        };
+        if let Some(value) = field.strip_prefix("destination is ") {
+            let value = name(value).ok_or_else(unreadable)?;
+            if destination.replace(value).is_some() {
+                return Err(twice());
+            }
+        } else if let Some(value) = field.strip_prefix("type is ") {
+            let value: CallType = value.parse().map_err(|()| unreadable())?;
+            if kind.replace(value).is_some() {
+                return Err(twice());
+            }
+        } else if let Some(value) = field.strip_prefix("edge_id is ") {
+            set(&mut id, number(value))?;
+        } else if let Some(value) = field.strip_prefix("communication starts at ") {
+            set(&mut start, milliseconds(value))?;
+        } else if let Some(value) = field.strip_prefix("communication finishes at ") {
+            set(&mut finish, milliseconds(value))?;
+        } else {
+            return Err(unreadable());
+        }
+    }
+    let missing = |name: &str| wrong(format!("an edge lacks its {name}"));
+    Ok(LayerEdge {
+        number: id.ok_or_else(|| missing("edge_id"))?,
+        destination: destination.ok_or_else(|| missing("destination"))?,
+        kind: kind.ok_or_else(|| missing("type"))?,
+        start: start.ok_or_else(|| missing("start"))?,
+        finish: finish.ok_or_else(|| missing("finish"))?,
+    })
+}
+
+/// A complete condition line up to `</subgraph>`.
+fn condition_of(text: &str) -> Result<LayerCondition, Violation> {
+    let line =
+        text.strip_suffix("</subgraph>").ok_or_else(|| format("`</subgraph>` is missing"))?;
+    let mut condition = LayerCondition::default();
+    let mut seen = HashSet::new();
+    for attribute in line.split('/') {
+        let unreadable = || format(format!("cannot read the attribute `{}`", clip(attribute)));
+        let (key, value) = attribute.split_once(':').ok_or_else(unreadable)?;
+        if !seen.insert(key) {
+            return Err(format(format!("a sub-condition has `{}` twice", clip(key))));
+        }
+        let number = || number(value).map(Some).ok_or_else(unreadable);
+        let name = || name(value).map(Some).ok_or_else(unreadable);
+        match key {
+            "id" => condition.service = name()?,
+            "start_node" => condition.start_node = name()?,
+            "caller" => condition.caller = name()?,
+            "num_edges" => condition.num_edges = number()?,
+            "remaining_depth" => condition.remaining_depth = number()?,
+            "latency" => condition.latency = number()?,
+            "start_communication_at" => condition.start_communication_at = number()?,
+            "start_edge_id" => condition.start_edge_id = number()?,
+            "num_current_edges" => condition.num_current_edges = number()?,
+            "num_subgraphs" => condition.num_subgraphs = number()?,
+            _ => return Err(unreadable()),
+        }
+    }
+    match ATTRIBUTES.into_iter().find(|name| !seen.contains(name)) {
+        None => Ok(condition),
+        Some(missing) => Err(format(format!("a sub-condition lacks `{missing}`"))),
+    }
+}
+
+fn check_edges(condition: &LayerCondition, edges: &[LayerEdge], found: &mut Vec<Violation>) {
+    let mut add = |code: Code, detail: String| found.push(Violation::new(code, detail));
+    if let Some(expected) = condition.num_current_edges
+        && expected as usize != edges.len()
+    {
+        add(Code::EdgeCount, format!("{} edges instead of {expected}", edges.len()));
+    }
+    if let (Some(bound), Some(first)) = (condition.start_communication_at, edges.first())
+        && first.start < bound
+    {
+        let detail = format!("the first edge starts at {}, the condition at {bound}", first.start);
+        add(Code::StartBeforeCondition, detail);
+    }
+    let mut seen = HashSet::new();
+    for edge in edges {
+        let LayerEdge { number, start, finish, .. } = edge;
+        if !seen.insert(number) {
+            add(Code::DuplicateEdgeId, format!("edge {number} occurs more than once"));
+        }
+        if finish < start {
+            let detail = format!("edge {number} finishes at {finish} and starts at {start}");
+            add(Code::FinishBeforeStart, detail);
+        }
+        if let Some(latency) = condition.latency
+            && *finish > latency
+        {
+            let detail = format!("edge {number} finishes at {finish}, the latency is {latency}");
+            add(Code::FinishAfterLatency, detail);
+        }
+    }
+}
+
+fn check_subgraphs(
+    condition: &LayerCondition,
+    edges: &[LayerEdge],
+    subgraphs: &[Subgraph],
+    found: &mut Vec<Violation>,
+) {
+    let mut add = |code: Code, detail: String| found.push(Violation::new(code, detail));
+    let count = edges.len() as u64;
+    let below = subgraphs.iter().filter_map(|subgraph| subgraph.condition.num_edges);
+    let total = count + below.map(u64::from).sum::<u64>();
+    if !subgraphs.is_empty() {
+        if condition.remaining_depth == Some(0) {
+            add(Code::SubgraphBeyondDepth, "no depth remains below this layer".into());
+        }
+        if condition.num_edges.is_some_and(|edges| u64::from(edges) <= count) {
+            add(Code::SubgraphBeyondEdges, "no edges remain below this layer".into());
+        }
+    }
+    let mut named = HashSet::new();
+    for subgraph in subgraphs {
+        let edge = edges.iter().find(|edge| edge.number == subgraph.edge);
+        match edge {
+            Some(edge) if named.insert(subgraph.edge) => {
+                check_subgraph(condition, edge, &subgraph.condition, &mut add);
+            }
+            Some(_) => add(Code::SubgraphEdge, format!("edge {} has two", subgraph.edge)),
+            None => add(Code::SubgraphEdge, format!("there is no edge {}", subgraph.edge)),
+        }
+    }
+    if let Some(depth) = condition.remaining_depth
+        && depth > 0
+        && !subgraphs.iter().any(|s| s.condition.remaining_depth == Some(depth - 1))
+    {
+        add(Code::DepthLost, format!("no sub-condition keeps a remaining depth of {}", depth - 1));
+    }
+    if let Some(expected) = condition.num_edges
+        && u64::from(expected) != total
+    {
+        add(Code::EdgeSum, format!("{total} edges here and below instead of {expected}"));
+    }
+}
+
+fn check_subgraph(
+    condition: &LayerCondition,
+    edge: &LayerEdge,
+    below: &LayerCondition,
+    add: &mut impl FnMut(Code, String),
+) {
+    let number = edge.number;
+    if let (Some(depth), Some(own)) = (below.remaining_depth, condition.remaining_depth)
+        && depth >= own
+    {
+        add(Code::SubgraphDepth, format!("edge {number}: remaining depth {depth} of {own}"));
+    }
+    if below.start_node.as_ref() != Some(&edge.destination) {
+        let detail = format!("edge {number} reaches {}, not the start node", edge.destination);
+        add(Code::SubgraphStartNode, detail);
+    }
+    if let (Some(caller), Some(node)) = (&below.caller, &condition.start_node)
+        && caller != node
+    {
+        add(Code::SubgraphCaller, format!("edge {number}: caller {caller} instead of {node}"));
+    }
+    if let Some(latency) = below.latency
+        && latency > edge.finish
+    {
+        let detail = format!("edge {number}: latency {latency} after its finish {}", edge.finish);
+        add(Code::SubgraphLatency, detail);
+    }
+    if let Some(start) = below.start_communication_at
+        && start < edge.start
+    {
+        let detail = format!("edge {number}: start {start} before its own {}", edge.start);
+        add(Code::SubgraphStart, detail);
+    }
+}
+
+fn check_split(condition: &LayerCondition, parts: &[LayerCondition], found: &mut Vec<Violation>) {
+    let mut add = |code: Code, detail: String| found.push(Violation::new(code, detail));
+    for part in parts {
+        if let (Some(node), Some(own)) = (&part.start_node, &condition.start_node)
+            && node != own
+        {
+            add(Code::SubgraphStartNode, format!("a part starts at {node} instead of {own}"));
+        }
+        if let (Some(caller), Some(own)) = (&part.caller, &condition.caller)
+            && caller != own
+        {
+            add(Code::SubgraphCaller, format!("a part's caller is {caller} instead of {own}"));
+        }
+        if let (Some(edges), Some(whole)) = (part.num_edges, condition.num_edges)
+            && edges >= whole
+        {
+            add(Code::SplitPart, format!("a part has {edges} of {whole} edges"));
+        }
+    }
+    if let Some(depth) = condition.remaining_depth
+        && !parts.iter().any(|part| part.remaining_depth == Some(depth))
+    {
+        add(Code::SplitDepth, format!("no part keeps the remaining depth {depth}"));
+    }
+    let total: u64 = parts.iter().filter_map(|part| part.num_edges).map(u64::from).sum();
+    if let Some(whole) = condition.num_edges
+        && u64::from(whole) != total
+    {
+        add(Code::SplitSum, format!("the parts have {total} of {whole} edges"));
+    }
+}

@@ -1,0 +1,121 @@
+//! Writing the recursive format (paper, section 3): one generation step as a prompt and an answer.
+//!
+//! The prompt is the condition line; the answer is everything after it, from the line break on.
+//! They are tokenised apart, so a prompt's tokens are the same in training and in generation.
+
+use std::fmt::Write as _;
+
+use rand::{Rng, RngExt, seq::SliceRandom};
+
+use crate::graph::{LayerCondition, LayerEdge, Step, StepBody};
+
+/// Opens every condition line.
+pub const PROMPT: &str = "[GENERATE GRAPH]";
+
+/// Probability with which an attribute other than `id` stays in a training prompt.
+pub const KEEP: f64 = 0.9;
+
+/// Attributes of a condition line, in the order in which generation prompts list them.
+pub const ATTRIBUTES: [&str; 10] = [
+    "id",
+    "start_node",
+    "caller",
+    "num_edges",
+    "remaining_depth",
+    "latency",
+    "start_communication_at",
+    "start_edge_id",
+    "num_current_edges",
+    "num_subgraphs",
+];
+
+/// The value of an attribute as text, if the condition has it.
+fn attribute(condition: &LayerCondition, name: &str) -> Option<String> {
+    let number = |value: Option<u32>| value.map(|value| value.to_string());
+    match name {
+        "id" => condition.service.as_ref().map(|name| name.to_string()),
+        "start_node" => condition.start_node.as_ref().map(|name| name.to_string()),
+        "caller" => condition.caller.as_ref().map(|name| name.to_string()),
+        "num_edges" => number(condition.num_edges),
+        "remaining_depth" => number(condition.remaining_depth),
+        "latency" => number(condition.latency),
+        "start_communication_at" => number(condition.start_communication_at),
+        "start_edge_id" => number(condition.start_edge_id),
+        "num_current_edges" => number(condition.num_current_edges),
+        "num_subgraphs" => number(condition.num_subgraphs),
+        _ => None,
+    }
+}
+
+fn condition_line(condition: &LayerCondition, order: &[&str]) -> String {
+    let mut line = String::new();
+    for name in order {
+        if let Some(value) = attribute(condition, name) {
+            if !line.is_empty() {
+                line.push('/');
+            }
+            let _ = write!(line, "{name}:{value}");
+        }
+    }
+    line
+}
+
+/// The prompt of a step in generation: every attribute that the condition has, in a fixed order.
+pub fn prompt(condition: &LayerCondition) -> String {
+    format!("{PROMPT}{}", condition_line(condition, &ATTRIBUTES))
+}
+
+/// A training prompt: attributes in random order, each but `id` kept with probability [`KEEP`].
+pub fn training_prompt(condition: &LayerCondition, rng: &mut impl Rng) -> String {
+    let mut order: Vec<&str> =
+        ATTRIBUTES.into_iter().filter(|name| *name == "id" || rng.random_bool(KEEP)).collect();
+    order.shuffle(rng);
+    format!("{PROMPT}{}", condition_line(condition, &order))
+}
+
+/// The answer of a step. Fields and attributes come in random order; none is left out, because a
+/// sub-condition is the prompt of the next step (the paper does not say whether it drops any).
+pub fn answer(step: &Step, rng: &mut impl Rng) -> String {
+    let mut text = String::from("\n<layer>\n");
+    match &step.body {
+        StepBody::Layer { edges, subgraphs } => {
+            text.push_str("<edges>\n");
+            for edge in edges {
+                push_edge(&mut text, edge, rng);
+            }
+            text.push_str("</edges>\n");
+            for subgraph in subgraphs {
+                let line = shuffled(&subgraph.condition, rng);
+                let _ = writeln!(text, "<subgraph of edge_id {}>{line}</subgraph>", subgraph.edge);
+            }
+        }
+        StepBody::Split { parts } => {
+            text.push_str("<split>\n");
+            for part in parts {
+                let line = shuffled(part, rng);
+                let _ = writeln!(text, "<subgraph>{line}</subgraph>");
+            }
+            text.push_str("</split>\n");
+        }
+    }
+    text.push_str("</layer>");
+    text
+}
+
+fn shuffled(condition: &LayerCondition, rng: &mut impl Rng) -> String {
+    let mut order = ATTRIBUTES;
+    order.shuffle(rng);
+    condition_line(condition, &order)
+}
+
+fn push_edge(text: &mut String, edge: &LayerEdge, rng: &mut impl Rng) {
+    let mut fields = [
+        format!("destination is {}", edge.destination),
+        format!("type is {}", edge.kind),
+        format!("edge_id is {}", edge.number),
+        format!("communication starts at {} milliseconds", edge.start),
+        format!("communication finishes at {} milliseconds", edge.finish),
+    ];
+    fields.shuffle(rng);
+    let _ = writeln!(text, "({})", fields.join(","));
+}

@@ -1,0 +1,204 @@
+//! The tokenizer: text as few tokens, without loss.
+//!
+//! The vocabulary has the 256 bytes, so every text can be written; phrases that recur in the
+//! training text, each microservice and each service, which are matched longest first; and three
+//! tokens that no text contains. Numbers are single digits (bytes) outside names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Result, anyhow, ensure};
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer as Inner};
+
+use crate::error::UserError;
+
+/// A phrase must occur this often in the sample of training text to become a token.
+const MIN_COUNT: u64 = 20;
+/// Longest phrase, bytes.
+const MAX_PHRASE: usize = 120;
+/// Tokens that are not text, at the start of the vocabulary.
+const SPECIAL: [&str; 3] = ["<pad>", "<bos>", "<eos>"];
+/// File of the tokenizer, in the format of the `tokenizers` library.
+pub const FILE: &str = "tokenizer.json";
+
+pub struct Tokenizer {
+    inner: Inner,
+    /// Bytes of each token; special tokens have none.
+    bytes: Vec<Vec<u8>>,
+}
+
+impl Tokenizer {
+    pub const PAD: u32 = 0;
+    pub const BEGIN: u32 = 1;
+    pub const END: u32 = 2;
+
+    /// Learns a vocabulary: `names` become tokens, and the phrases between names and numbers that
+    /// recur in `texts`.
+    pub fn learn<'a>(
+        texts: impl IntoIterator<Item = &'a str>,
+        names: &BTreeSet<String>,
+    ) -> Result<Self> {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for text in texts {
+            phrases(text, names, &mut |phrase| match counts.get_mut(phrase) {
+                Some(count) => *count += 1,
+                None => {
+                    counts.insert(phrase.to_owned(), 1);
+                }
+            });
+        }
+        let mut phrases: Vec<(u64, String)> = counts
+            .into_iter()
+            .filter(|(phrase, count)| *count >= MIN_COUNT && phrase.len() <= MAX_PHRASE)
+            .map(|(phrase, count)| (count, phrase))
+            .collect();
+        phrases.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        let phrases = phrases.into_iter().map(|(_, phrase)| phrase);
+        let words = phrases.chain(names.iter().cloned()).filter(|word| word.len() > 1);
+        Self::with_words(&words.collect::<Vec<_>>())
+    }
+
+    /// Bytes and `words`; no merges, so that a special token's text stays apart from the token.
+    fn with_words(words: &[String]) -> Result<Self> {
+        let alphabet: BTreeSet<char> = ByteLevel::alphabet().into_iter().collect();
+        let special = SPECIAL.iter().map(|word| (*word).to_owned());
+        let vocabulary = special.chain(alphabet.into_iter().map(String::from)).zip(0..);
+        let bpe = BPE::new(vocabulary.collect(), Vec::new());
+        let mut inner = Inner::new(bpe);
+        inner.with_pre_tokenizer(Some(ByteLevel::new(false, false, false)));
+        inner.with_decoder(Some(ByteLevel::new(false, false, false)));
+        let words: Vec<AddedToken> = words
+            .iter()
+            .map(|word| AddedToken::from(word.clone(), false).normalized(false))
+            .collect();
+        inner.add_tokens(&words);
+        Self::new(inner)
+    }
+
+    fn new(inner: Inner) -> Result<Self> {
+        let size = inner.get_vocab_size(true);
+        let added = inner.get_added_tokens_decoder();
+        let of_char = byte_of_char();
+        let mut bytes = Vec::with_capacity(size);
+        for id in 0..size as u32 {
+            let token = inner.id_to_token(id).ok_or_else(|| anyhow!("token {id} is missing"))?;
+            bytes.push(match added.get(&id) {
+                Some(word) => word.content.clone().into_bytes(),
+                None if SPECIAL.contains(&token.as_str()) => Vec::new(),
+                None => {
+                    let byte = token.chars().next().and_then(|char| of_char.get(&char).copied());
+                    vec![byte.ok_or_else(|| anyhow!("token {id} `{token}` is not a byte"))?]
+                }
+            });
+        }
+        for (id, name) in SPECIAL.iter().enumerate() {
+            ensure!(inner.token_to_id(name) == Some(id as u32), "token {id} is not {name}");
+        }
+        Ok(Self { inner, bytes })
+    }
+
+    /// Number of tokens.
+    pub fn vocabulary(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Tokens of a text; decoding them gives the text back.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding =
+            self.inner.encode_fast(text, false).map_err(|error| anyhow!("tokenizer: {error}"))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Text of tokens. Special tokens and ids outside the vocabulary have none; bytes that are not
+    /// UTF-8 (which a model may put out) become U+FFFD.
+    pub fn decode(&self, tokens: &[u32]) -> String {
+        let bytes = tokens.iter().filter_map(|token| self.bytes.get(*token as usize)).flatten();
+        let bytes: Vec<u8> = bytes.copied().collect();
+        String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    }
+
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        let text = self.inner.to_string(true).map_err(|error| anyhow!("tokenizer: {error}"))?;
+        let path = dir.join(FILE);
+        std::fs::write(&path, text + "\n")
+            .map_err(|error| UserError::io(&path, "cannot be written", error))?;
+        Ok(())
+    }
+
+    pub fn load(dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE);
+        let inner = Inner::from_file(&path)
+            .map_err(|error| UserError::input(&path, "tokenizer", error.to_string()))?;
+        Self::new(inner)
+    }
+}
+
+/// The byte that each character of the byte-level alphabet stands for.
+fn byte_of_char() -> std::collections::HashMap<char, u8> {
+    let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let mut other = 0u32;
+    (0..=255u8)
+        .map(|byte| {
+            if printable(byte) {
+                return (char::from(byte), byte);
+            }
+            other += 1;
+            (char::from_u32(255 + other).unwrap_or('\u{fffd}'), byte)
+        })
+        .collect()
+}
+
+/// Calls `found` with every phrase of `text`: the stretches between names and digits, cut before
+/// each separator, so that a phrase is a separator and the words up to the next value.
+fn phrases(text: &str, names: &BTreeSet<String>, found: &mut impl FnMut(&str)) {
+    let bytes = text.as_bytes();
+    let (mut start, mut at) = (0, 0);
+    while at < bytes.len() {
+        let value = if bytes[at].is_ascii_digit() { Some(1) } else { name_at(text, at, names) };
+        if let Some(length) = value {
+            cut(&text[start..at], found);
+            at += length;
+            start = at;
+        } else {
+            at += 1;
+        }
+    }
+    cut(&text[start..], found);
+}
+
+/// Length of the name that starts at byte `at`, if one follows the words that precede names.
+fn name_at(text: &str, at: usize, names: &BTreeSet<String>) -> Option<usize> {
+    let before = &text[..at];
+    let field = before.ends_with("destination is ");
+    let attribute = ["id:", "start_node:", "caller:"].iter().any(|key| before.ends_with(key));
+    if !field && !attribute {
+        return None;
+    }
+    let end = text[at..].find([',', ')', '/', '<', '\n']).map_or(text.len(), |end| at + end);
+    names.contains(&text[at..end]).then_some(end - at)
+}
+
+/// Cuts a stretch before `,`, `)`, `/` and a `<` that does not begin a line; the unit of a time
+/// stays with what follows it.
+fn cut(stretch: &str, found: &mut impl FnMut(&str)) {
+    let bytes = stretch.as_bytes();
+    let mut start = 0;
+    for at in 1..bytes.len() {
+        let separator = match bytes[at] {
+            b',' | b')' => true,
+            b'/' => bytes[at - 1] != b'<',
+            b'<' => bytes[at - 1] != b'\n' && bytes[at - 1] != b'>',
+            _ => false,
+        };
+        if separator && &stretch[start..at] != " milliseconds" {
+            found(&stretch[start..at]);
+            start = at;
+        }
+    }
+    if start < bytes.len() {
+        found(&stretch[start..]);
+    }
+}
