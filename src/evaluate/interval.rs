@@ -24,18 +24,23 @@ impl Interval {
     /// Wilson's score interval for a proportion of `hits` in `count` independent trials (Wilson,
     /// 1927). Inside [0, 1] and never empty, also for 0 or `count` hits; none for no trials.
     pub fn wilson(hits: u64, count: u64) -> Self {
-        if count == 0 {
+        Self::wilson_share(hits as f64 / count as f64, count as f64)
+    }
+
+    /// As [`Interval::wilson`] for a share of `count` trials that need not be whole numbers, as
+    /// after a correction for overdispersion. None for no trials.
+    pub fn wilson_share(share: f64, count: f64) -> Self {
+        if share.is_nan() || count <= 0.0 {
             return Self::NONE;
         }
-        let n = count as f64;
-        let p = hits as f64 / n;
-        let scale = 1.0 + Z * Z / n;
-        let middle = (p + Z * Z / (2.0 * n)) / scale;
-        let half = Z / scale * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+        let scale = 1.0 + Z * Z / count;
+        let middle = (share + Z * Z / (2.0 * count)) / scale;
+        let spread = share * (1.0 - share) / count + Z * Z / (4.0 * count * count);
+        let half = Z / scale * spread.sqrt();
         // At the ends the exact bound is 0 or 1; rounding must not push it inside.
         Self {
-            low: if hits == 0 { 0.0 } else { (middle - half).max(0.0) },
-            high: if hits == count { 1.0 } else { (middle + half).min(1.0) },
+            low: if share == 0.0 { 0.0 } else { (middle - half).max(0.0) },
+            high: if share == 1.0 { 1.0 } else { (middle + half).min(1.0) },
         }
     }
 

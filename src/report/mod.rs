@@ -1,5 +1,161 @@
 //! Tables and figures, drawn from records alone.
+//!
+//! A report takes the records of all runs of an experiment and gives named tables and figures.
+//! Nothing in them depends on wall time, except for the table `cost`, which is kept apart for that
+//! reason (docs/snapshots.md).
 
+mod accuracy;
+mod arms;
+mod fidelity;
 pub mod figure;
+mod learning;
+mod notes;
 pub mod number;
+mod published;
 pub mod table;
+mod training_log;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+pub use arms::COST;
+pub use figure::Figure;
+pub use table::Table;
+
+use crate::data::DatasetCard;
+use crate::error::UserError;
+use crate::evaluate::Record;
+
+/// Results of one generator, seed, temperature and snapshot.
+#[derive(Clone, Debug)]
+pub struct RunRecords {
+    /// Name of the baseline.
+    pub generator: String,
+    /// Name in tables and figures.
+    pub label: String,
+    pub seed: u64,
+    pub temperature: f64,
+    /// Training tokens that the model had seen, where snapshots are compared.
+    pub snapshot_tokens: Option<u64>,
+    /// Why the run failed, or what it gave.
+    pub outcome: Result<Vec<Record>, String>,
+    pub parameters: Option<u64>,
+    /// Wall times, for the table `cost` only.
+    pub train_seconds: Option<f64>,
+    pub generate_seconds: Option<f64>,
+    /// Conditions that were answered.
+    pub graphs: u64,
+}
+
+/// Where a training wrote its losses: CSV with columns step, tokens, loss, learning_rate,
+/// gradient_norm, validation_loss, validation_perplexity; a field without a measurement is empty.
+#[derive(Clone, Debug)]
+pub struct TrainingLog {
+    pub label: String,
+    pub seed: u64,
+    pub path: PathBuf,
+}
+
+/// All that a report draws from.
+#[derive(Clone, Copy, Debug)]
+pub struct ReportInput<'a> {
+    pub experiment: &'a str,
+    pub title: &'a str,
+    pub dataset: &'a DatasetCard,
+    pub profile: &'a str,
+    /// In the order in which they appear in tables.
+    pub runs: &'a [RunRecords],
+    /// Records of real against real graphs.
+    pub floor: Option<&'a [Record]>,
+    pub training_logs: &'a [TrainingLog],
+}
+
+/// Tables and figures with the stems of their file names.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReportFiles {
+    pub tables: Vec<(String, Table)>,
+    pub figures: Vec<(String, Figure)>,
+}
+
+impl ReportFiles {
+    fn table(&mut self, name: &str, table: Table) {
+        self.tables.push((name.to_owned(), table));
+    }
+
+    fn figure(&mut self, name: impl Into<String>, figure: Figure) {
+        self.figures.push((name.into(), figure));
+    }
+}
+
+/// What an experiment is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReportKind {
+    /// Accuracy by number of edges, depth, temperature and training data (figures 3 and 12).
+    Accuracy,
+    /// Popular calls, heavy hitters, sizes (figures 4 and 8).
+    Fidelity,
+    /// Accuracy and fidelity by training tokens, and the course of training.
+    Learning,
+}
+
+/// Draws the report of an experiment. Failed runs are shown as such.
+pub fn report(kind: ReportKind, input: &ReportInput) -> ReportFiles {
+    match kind {
+        ReportKind::Accuracy => accuracy::report(input),
+        ReportKind::Fidelity => fidelity::report(input),
+        ReportKind::Learning => learning::report(input),
+    }
+}
+
+/// Writes tables as `.csv`, `.md` and `.tex`, figures as `.svg` and `.png`, and returns the paths
+/// in order. Each file appears whole or not at all. Folders are made.
+///
+/// # Errors
+/// A folder or file that cannot be written.
+pub fn write(files: &ReportFiles, tables_dir: &Path, figures_dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut written = Vec::new();
+    for (name, table) in &files.tables {
+        let formats =
+            [("csv", table.to_csv()), ("md", table.to_markdown()), ("tex", table.to_latex())];
+        for (extension, text) in formats {
+            written.push(write_file(tables_dir, name, extension, text.as_bytes())?);
+        }
+    }
+    for (name, figure) in &files.figures {
+        let svg = figure.to_svg()?;
+        written.push(write_file(figures_dir, name, "svg", svg.as_bytes())?);
+        written.push(write_file(figures_dir, name, "png", &figure.to_png()?)?);
+    }
+    Ok(written)
+}
+
+/// Writes beside the target and renames, so that nobody sees half a file.
+fn write_file(dir: &Path, name: &str, extension: &str, content: &[u8]) -> Result<PathBuf> {
+    std::fs::create_dir_all(dir).map_err(|error| UserError::io(dir, "cannot be made", error))?;
+    let path = dir.join(format!("{name}.{extension}"));
+    let failed = |error| UserError::io(&path, "cannot be written", error);
+    let mut file = tempfile::Builder::new().prefix(".").tempfile_in(dir).map_err(failed)?;
+    file.write_all(content).map_err(failed)?;
+    make_readable(file.as_file()).map_err(failed)?;
+    file.persist(&path).map_err(|error| failed(error.error))?;
+    Ok(path)
+}
+
+/// Temporary files are private by default; results are not.
+fn make_readable(file: &std::fs::File) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    }
+    #[cfg(not(unix))]
+    let _ = file;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -36,22 +36,24 @@ pub fn csv(value: f64) -> String {
 /// Three significant digits with their trailing zeros, all digits of the whole part, powers of ten
 /// below 0.001; NaN is `n/a`.
 pub fn print(value: f64) -> String {
-    let value = stable(value);
-    if value.is_nan() {
+    print_beside(value, value)
+}
+
+/// `other` with as many decimals as `value` has in print: the ends of its interval.
+pub fn print_beside(value: f64, other: f64) -> String {
+    let (value, other) = (stable(value), stable(other));
+    if other.is_nan() {
         return "n/a".to_owned();
-    }
-    if value == 0.0 || !value.is_finite() {
-        return value.to_string();
     }
     // The exponent is read off the decimal text: a logarithm could be off by one at powers of ten.
     let scientific = format!("{value:.*e}", PRINT_DIGITS - 1);
     let exponent: i32 =
         scientific.split_once('e').and_then(|(_, text)| text.parse().ok()).unwrap_or(0);
     if exponent < -3 {
-        return scientific;
+        return format!("{other:.*e}", PRINT_DIGITS - 1);
     }
     let decimals = (PRINT_DIGITS as i32 - 1 - exponent).max(0) as usize;
-    format!("{value:.decimals$}")
+    format!("{other:.decimals$}")
 }
 
 /// A share in per cent with one decimal, without the sign; NaN is `n/a`.
@@ -95,6 +97,7 @@ mod tests {
             (print(0.16), print(3.84), print(1234.5)),
             ("0.160".into(), "3.84".into(), "1234".into())
         );
+        assert_eq!((print(0.0), print_beside(0.1, 0.04)), ("0.00".into(), "0.040".into()));
         assert_eq!((print(0.0999999), print(0.00012345)), ("0.100".into(), "1.23e-4".into()));
         assert_eq!(
             (percent(0.7675), percent(1.0), percent(0.0)),

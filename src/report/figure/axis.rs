@@ -56,7 +56,9 @@ impl Axis {
         if max == 0.0 {
             (min, max) = (1.0, 10.0);
         }
-        let (low, high) = (min.log10() - 0.03, max.log10() + 0.03);
+        // Markers at the ends do not lie on the axes.
+        let margin = 0.015 + 0.03 * (max.log10() - min.log10());
+        let (low, high) = (min.log10() - margin, max.log10() + margin);
         let scale = Scale::Log { min: 10f64.powf(low), max: 10f64.powf(high) };
         Self { label: label.to_owned(), scale, percent: false, whole: false }
     }
@@ -132,7 +134,8 @@ fn linear_ticks(min: f64, max: f64, count: usize, whole: bool) -> Vec<f64> {
     (first..=last).map(|multiple| number::stable(multiple as f64 * step)).collect()
 }
 
-/// Powers of ten inside [min, max], thinned out to `count`; with 2 and 5 times them if few.
+/// Powers of ten inside [min, max], thinned out to `count`; with 2 and 5 times them if few,
+/// and evenly spaced numbers if these are few as well.
 fn log_ticks(min: f64, max: f64, count: usize) -> Vec<f64> {
     let (first, last) = (min.log10().floor() as i32, max.log10().ceil() as i32);
     let inside = |value: &f64| (min * 0.999..=max * 1.001).contains(value);
@@ -140,7 +143,8 @@ fn log_ticks(min: f64, max: f64, count: usize) -> Vec<f64> {
         (first..=last).map(|power| number::stable(10f64.powi(power))).filter(inside).collect();
     if decades.len() < 3 {
         let fine = (first..=last).flat_map(|power| [1.0, 2.0, 5.0].map(|n| n * 10f64.powi(power)));
-        return fine.map(number::stable).filter(inside).collect();
+        let fine: Vec<f64> = fine.map(number::stable).filter(inside).collect();
+        return if fine.len() < 3 { linear_ticks(min, max, count, false) } else { fine };
     }
     let step = decades.len().div_ceil(count.max(1));
     decades.into_iter().step_by(step).collect()
@@ -166,6 +170,10 @@ mod tests {
         );
         assert_eq!(texts(&Axis::log("tokens", [1e3, 1e6]), 5), ["1k", "10k", "100k", "1M"]);
         assert_eq!(texts(&Axis::log("KL", [0.15, 3.0]), 5), ["0.2", "0.5", "1", "2"]);
+        assert_eq!(
+            texts(&Axis::log("perplexity", [1.5, 1.9]), 8),
+            ["1.5", "1.6", "1.7", "1.8", "1.9"]
+        );
         let names = Axis::names("edges", (1..=12).map(|n| n.to_string()).collect());
         assert_eq!(texts(&names, 4), ["1", "5", "10"]);
         assert_eq!(texts(&Axis::linear("flat", 2.0, 2.0), 2), ["2", "2.5", "3"]);

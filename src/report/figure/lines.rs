@@ -38,13 +38,16 @@ impl Lines {
         points.chain(self.levels.iter().map(|level| level.value)).flat_map(Bounded::all).collect()
     }
 
+    /// Only what is drawn has a place in the legend.
     pub(super) fn keys(&self) -> Vec<Key> {
-        let lines = self.lines.iter().map(|line| Key {
+        let drawn = |line: &&Line| line.points.iter().any(|(_, y)| !y.value.is_nan());
+        let lines = self.lines.iter().filter(drawn).map(|line| Key {
             label: line.label.clone(),
             style: line.style,
             swatch: Swatch::Line,
         });
-        let levels = self.levels.iter().map(|level| Key {
+        let levels = self.levels.iter().filter(|level| !level.value.value.is_nan());
+        let levels = levels.map(|level| Key {
             label: level.label.clone(),
             style: level.style,
             swatch: Swatch::Dashes,

@@ -5,6 +5,8 @@
 use std::sync::Once;
 
 use anyhow::{Context, Result, anyhow};
+use image::ImageEncoder;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use plotters::coord::Shift;
 use plotters::prelude::{
     BitMapBackend, Circle, DrawingArea, DrawingBackend, IntoDrawingArea, PathElement, Polygon,
@@ -150,9 +152,11 @@ impl Scene {
         let large =
             image::RgbImage::from_raw(wide, high, buffer).context("an image of this size")?;
         let small = image::imageops::thumbnail(&large, width, height);
-        let mut png = std::io::Cursor::new(Vec::new());
-        small.write_to(&mut png, image::ImageOutputFormat::Png)?;
-        Ok(png.into_inner())
+        let mut png = Vec::new();
+        // Large areas of one colour: no filter and the best compression give the smallest files.
+        PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::NoFilter)
+            .write_image(&small, width, height, image::ColorType::Rgb8)?;
+        Ok(png)
     }
 
     fn draw<DB: DrawingBackend>(&self, area: DrawingArea<DB, Shift>, pen: &Pen) -> Result<()> {

@@ -1,4 +1,4 @@
-use super::{Cell, Table, one_line};
+use super::{Cell, Table, failed, one_line};
 use crate::report::number;
 
 pub fn write(table: &Table) -> String {
@@ -36,7 +36,7 @@ fn fields(cell: &Cell, interval: bool) -> Vec<String> {
         Cell::Number { value, low, high } | Cell::Share { value, low, high } => {
             (number::csv(*value), *low, *high)
         }
-        Cell::Failed(reason) => (format!("failed: {}", one_line(reason)), f64::NAN, f64::NAN),
+        Cell::Failed(reason) => (failed("failed", &one_line(reason)), f64::NAN, f64::NAN),
         Cell::Missing => (number::csv(f64::NAN), f64::NAN, f64::NAN),
     };
     if interval { vec![first, number::csv(low), number::csv(high)] } else { vec![first] }

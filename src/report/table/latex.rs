@@ -1,4 +1,4 @@
-use super::{Align, Cell, Table, one_line};
+use super::{Align, Cell, Table, failed, one_line};
 use crate::report::number;
 
 pub fn write(table: &Table) -> String {
@@ -33,21 +33,19 @@ fn printed(cell: &Cell) -> String {
     match cell {
         Cell::Text(text) => escape(text),
         Cell::Integer(value) => number::grouped(*value, "\\,"),
-        Cell::Number { value, low, high } => ranged(*value, *low, *high, number::print),
-        Cell::Share { value, low, high } => ranged(*value, *low, *high, number::percent),
-        Cell::Failed(reason) => format!("\\emph{{failed}}: {}", escape(reason)),
+        Cell::Number { .. } | Cell::Share { .. } => ranged(&cell.printed().unwrap_or_default()),
+        Cell::Failed(reason) => failed("\\emph{failed}", &escape(reason)),
         Cell::Missing => "n/a".to_owned(),
     }
 }
 
 /// An en dash is `--`, and the interval is set smaller than the value.
-fn ranged(value: f64, low: f64, high: f64, number: fn(f64) -> String) -> String {
-    let printed = Cell::printed(value, low, high, number);
+fn ranged(printed: &str) -> String {
     match printed.split_once(' ') {
         Some((value, interval)) => {
             format!("{value} {{\\footnotesize {}}}", interval.replace('–', "--"))
         }
-        None => printed,
+        None => printed.to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{Align, Cell, Table, one_line};
+use super::{Align, Cell, Table, failed, one_line};
 use crate::report::number;
 
 pub fn write(table: &Table) -> String {
@@ -42,9 +42,8 @@ fn printed(cell: &Cell) -> String {
     match cell {
         Cell::Text(text) => escape(text),
         Cell::Integer(value) => number::grouped(*value, ","),
-        Cell::Number { value, low, high } => Cell::printed(*value, *low, *high, number::print),
-        Cell::Share { value, low, high } => Cell::printed(*value, *low, *high, number::percent),
-        Cell::Failed(reason) => format!("**failed**: {}", escape(reason)),
+        Cell::Number { .. } | Cell::Share { .. } => cell.printed().unwrap_or_default(),
+        Cell::Failed(reason) => failed("**failed**", &escape(reason)),
         Cell::Missing => "n/a".to_owned(),
     }
 }

@@ -4,6 +4,8 @@ mod csv;
 mod latex;
 mod markdown;
 
+use super::number;
+
 /// Side to which a column's cells are set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
@@ -69,7 +71,7 @@ pub enum Cell {
         low: f64,
         high: f64,
     },
-    /// The run behind the cell failed, for this reason.
+    /// The run behind the cell failed, for this reason; empty where the row or a note gives it.
     Failed(String),
     /// There is no such number: not asked for, or not defined.
     Missing,
@@ -85,13 +87,20 @@ impl Cell {
         Self::Number { value, low: f64::NAN, high: f64::NAN }
     }
 
-    /// Value and interval, as printed: `76.8 (75.1–78.4)`.
-    fn printed(value: f64, low: f64, high: f64, number: fn(f64) -> String) -> String {
-        if value.is_nan() || low.is_nan() || high.is_nan() {
-            number(value)
-        } else {
-            format!("{} ({}–{})", number(value), number(low), number(high))
-        }
+    /// Value and interval, as printed: `76.8 (75.1–78.4)`. `None` for cells that are not numbers.
+    fn printed(&self) -> Option<String> {
+        let (value, low, high, texts) = match *self {
+            Self::Number { value, low, high } => {
+                (value, low, high, [value, low, high].map(|x| number::print_beside(value, x)))
+            }
+            Self::Share { value, low, high } => {
+                (value, low, high, [value, low, high].map(number::percent))
+            }
+            _ => return None,
+        };
+        let [text, from, to] = texts;
+        let interval = !value.is_nan() && !low.is_nan() && !high.is_nan();
+        Some(if interval { format!("{text} ({from}–{to})") } else { text })
     }
 }
 
@@ -137,10 +146,10 @@ impl Table {
         latex::write(self)
     }
 
-    /// The same table with `#` for the numbers of the rows that `hide` picks, for snapshots of
-    /// results that differ between machines (docs/snapshots.md). Text, failures and missing cells
-    /// stay.
-    pub fn masked(&self, hide: impl Fn(&[Cell]) -> bool) -> Self {
+    /// The same table with `#` for the numbers that `hide` picks by row and column, for snapshots
+    /// of results that differ between machines (docs/snapshots.md). Text, failures and missing
+    /// cells stay.
+    pub fn masked(&self, hide: impl Fn(&[Cell], &Column) -> bool) -> Self {
         let mask = |cell: &Cell| match cell {
             Cell::Number { value, .. } | Cell::Share { value, .. } if !value.is_nan() => {
                 Cell::text("#")
@@ -149,11 +158,19 @@ impl Table {
             other => other.clone(),
         };
         let mut masked = self.clone();
-        for row in masked.rows.iter_mut().filter(|row| hide(row)) {
-            *row = row.iter().map(mask).collect();
+        for (masked, row) in masked.rows.iter_mut().zip(&self.rows) {
+            let cells = masked.iter_mut().zip(&self.columns);
+            for (cell, _) in cells.filter(|(_, column)| hide(row, column)) {
+                *cell = mask(cell);
+            }
         }
         masked
     }
+}
+
+/// A failed cell: the word, and the reason unless another place gives it.
+fn failed(word: &str, reason: &str) -> String {
+    if reason.is_empty() { word.to_owned() } else { format!("{word}: {reason}") }
 }
 
 /// One line of text: line breaks and other control characters become spaces.
@@ -228,10 +245,12 @@ mod tests {
 
     #[test]
     fn masked_rows_keep_words_and_failures() {
-        let masked = example().masked(|row| row[0] != Cell::text("half #1"));
+        let masked =
+            example().masked(|row, column| row[0] != Cell::text("half #1") || column.name == "KL");
         assert_eq!(masked.rows[0][0], Cell::text("recursive_llm"));
         assert_eq!(masked.rows[0][2], Cell::text("#"));
         assert_eq!(masked.rows[1][..3], example().rows[1][..3]);
         assert_eq!(masked.rows[2][1], Cell::Integer(0));
+        assert_eq!(masked.rows[2][3], Cell::text("#"));
     }
 }

@@ -1,0 +1,310 @@
+//! Runs put together: what is compared, and one number with an interval for several seeds.
+
+use std::collections::BTreeMap;
+
+use super::figure::{Bounded, Style};
+use super::table::{Cell, Column, Table};
+use super::{ReportInput, RunRecords};
+use crate::evaluate::{Interval, Record};
+
+/// Name of the table of wall times: the only one that differs from run to run.
+pub const COST: &str = "cost";
+
+/// All seeds of one generator, temperature and snapshot.
+pub struct Arm<'a> {
+    pub generator: &'a str,
+    pub label: &'a str,
+    pub temperature: f64,
+    /// Mean over the seeds of the training tokens at the snapshot.
+    pub tokens: Option<u64>,
+    pub style: Style,
+    pub runs: Vec<&'a RunRecords>,
+}
+
+/// Groups runs in order of first appearance. The n-th snapshots of the seeds belong together:
+/// their token counts may differ a little, as they fall on whole steps.
+pub fn arms<'a>(runs: &'a [RunRecords]) -> Vec<Arm<'a>> {
+    let mut labels: Vec<&str> = Vec::new();
+    let mut keys: Vec<(usize, u64, Option<usize>)> = Vec::new();
+    let mut arms: Vec<Arm> = Vec::new();
+    for run in runs {
+        let label = labels.iter().position(|label| *label == run.label).unwrap_or_else(|| {
+            labels.push(&run.label);
+            labels.len() - 1
+        });
+        let key = (label, run.temperature.to_bits(), snapshot_index(runs, run));
+        let place = keys.iter().position(|known| *known == key).unwrap_or_else(|| {
+            keys.push(key);
+            arms.push(Arm {
+                generator: &run.generator,
+                label: &run.label,
+                temperature: run.temperature,
+                tokens: None,
+                style: Style::Generator(label),
+                runs: Vec::new(),
+            });
+            arms.len() - 1
+        });
+        arms[place].runs.push(run);
+    }
+    for arm in &mut arms {
+        let tokens: Vec<u64> = arm.runs.iter().filter_map(|run| run.snapshot_tokens).collect();
+        arm.tokens = tokens.iter().sum::<u64>().checked_div(tokens.len() as u64);
+    }
+    arms
+}
+
+/// How many earlier snapshots there are of the same training.
+fn snapshot_index(runs: &[RunRecords], run: &RunRecords) -> Option<usize> {
+    let tokens = run.snapshot_tokens?;
+    let same = |other: &&RunRecords| {
+        (&other.label, other.seed, other.temperature.to_bits())
+            == (&run.label, run.seed, run.temperature.to_bits())
+    };
+    let mut earlier: Vec<u64> =
+        runs.iter().filter(same).filter_map(|r| r.snapshot_tokens).collect();
+    earlier.retain(|other| *other < tokens);
+    earlier.sort_unstable();
+    earlier.dedup();
+    Some(earlier.len())
+}
+
+/// Metrics that are counts of graphs among independent graphs.
+const PROPORTIONS: [&str; 5] =
+    ["accuracy/1", "failure/1", "valid/1", "edges-share/1", "depth-share/1"];
+
+/// Metrics that are shown in per cent.
+fn is_share(metric: &str) -> bool {
+    PROPORTIONS.contains(&metric) || ["heavy-hitters/1", "popular-call/1"].contains(&metric)
+}
+
+/// One number for the records of several seeds; `None` without records.
+///
+/// With one seed the record is taken as it is. With several, the value is the mean over the seeds,
+/// NaN if any is: averages over different sets are not compared. The interval of a proportion is
+/// Wilson's for all prompts together, after their number was divided by the overdispersion of the
+/// seeds (variance between seeds by what binomial chance explains, where above 1): at least as
+/// wide as the pooled interval, wider where seeds disagree. The interval of any other metric
+/// reaches from the lowest to the highest end of the seeds' own: conservative, as seeds share the
+/// real graphs, so that their intervals are not independent.
+pub fn combine(metric: &str, records: &[&Record]) -> Option<Bounded> {
+    if let [record] = records {
+        return Some(Bounded { value: record.value, low: record.low, high: record.high });
+    }
+    let n = records.len() as f64;
+    let value = records.iter().map(|record| record.value).sum::<f64>() / n;
+    if records.is_empty() {
+        return None;
+    }
+    let interval = if value.is_nan() {
+        Interval::NONE
+    } else if PROPORTIONS.contains(&metric) {
+        proportion_interval(records)
+    } else if records.iter().any(|record| record.low.is_nan() || record.high.is_nan()) {
+        Interval::NONE
+    } else {
+        Interval {
+            low: records.iter().map(|record| record.low).fold(f64::INFINITY, f64::min),
+            high: records.iter().map(|record| record.high).fold(f64::NEG_INFINITY, f64::max),
+        }
+    };
+    Some(Bounded { value, low: interval.low, high: interval.high })
+}
+
+fn proportion_interval(records: &[&Record]) -> Interval {
+    let n = records.len() as f64;
+    let count: u64 = records.iter().map(|record| record.count).sum();
+    let hits: f64 = records.iter().map(|record| (record.value * record.count as f64).round()).sum();
+    let pooled = hits / count as f64;
+    let mean = records.iter().map(|record| record.value).sum::<f64>() / n;
+    let between =
+        records.iter().map(|record| (record.value - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let chance = pooled * (1.0 - pooled) * n / count as f64;
+    let overdispersion = if chance > 0.0 { (between / chance).max(1.0) } else { 1.0 };
+    let wilson = Interval::wilson_share(pooled, count as f64 / overdispersion);
+    Interval { low: wilson.low.min(mean), high: wilson.high.max(mean) }
+}
+
+impl Arm<'_> {
+    /// The first failed seed and why. One failed seed fails the arm: the mean of the others would
+    /// be over another set than that of the other arms.
+    pub fn failure(&self) -> Option<String> {
+        self.runs.iter().find_map(|run| {
+            let reason = run.outcome.as_ref().err()?;
+            Some(format!("seed {}: {reason}", run.seed))
+        })
+    }
+
+    /// The number for `metric` and `cell`; `None` if a seed failed or lacks it.
+    pub fn estimate(&self, metric: &str, cell: &str) -> Option<Bounded> {
+        let records = self.runs.iter().map(|run| {
+            let records = run.outcome.as_ref().ok()?;
+            records.iter().find(|record| record.metric == metric && record.cell == cell)
+        });
+        combine(metric, &records.collect::<Option<Vec<_>>>()?)
+    }
+
+    /// As [`Arm::estimate`], for figures.
+    pub fn bounded(&self, metric: &str, cell: &str) -> Bounded {
+        self.estimate(metric, cell).unwrap_or(Bounded::NONE)
+    }
+
+    /// As [`Arm::estimate`], for tables. Which failure it was, notes and rows say once.
+    pub fn cell(&self, metric: &str, cell: &str) -> Cell {
+        match self.estimate(metric, cell) {
+            _ if self.failure().is_some() => Cell::Failed(String::new()),
+            Some(bounded) => table_cell(metric, bounded),
+            None => Cell::Missing,
+        }
+    }
+
+    /// A row of a table: what the arm is, then numbers, of which the first says why a failed arm
+    /// failed.
+    pub fn row(&self, head: Vec<Cell>, metrics: &[(&str, &str)]) -> Vec<Cell> {
+        let mut cells: Vec<Cell> =
+            metrics.iter().map(|(metric, cell)| self.cell(metric, cell)).collect();
+        if let (Some(first), Some(reason)) = (cells.first_mut(), self.failure()) {
+            *first = Cell::Failed(reason);
+        }
+        head.into_iter().chain(cells).collect()
+    }
+
+    /// Answers over all seeds.
+    pub fn graphs(&self) -> u64 {
+        self.runs.iter().map(|run| run.graphs).sum()
+    }
+
+    /// All cells of `metric`, in the order of the first run that has them.
+    pub fn cells_of(&self, metric: &str) -> Vec<&str> {
+        let records = self.runs.iter().filter_map(|run| run.outcome.as_ref().ok());
+        let mut cells = records.map(|records| {
+            let of_metric = records.iter().filter(|record| record.metric == metric);
+            of_metric.map(|record| record.cell.as_str()).collect::<Vec<_>>()
+        });
+        cells.find(|cells| !cells.is_empty()).unwrap_or_default()
+    }
+}
+
+/// The number as its metric is shown: in per cent or not.
+pub fn table_cell(metric: &str, Bounded { value, low, high }: Bounded) -> Cell {
+    match is_share(metric) {
+        _ if value.is_nan() => Cell::Missing,
+        true => Cell::Share { value, low, high },
+        false => Cell::Number { value, low, high },
+    }
+}
+
+/// Label of the arm; with its temperature where arms of several are shown.
+pub fn name(arm: &Arm, arms: &[Arm]) -> String {
+    match arms.iter().any(|other| other.temperature != arm.temperature) {
+        true => format!("{}, T = {}", arm.label, arm.temperature),
+        false => arm.label.to_owned(),
+    }
+}
+
+/// Values of `name` in cells like `name=value`, ascending; open ranges (`31+`) last.
+pub fn values_of(arms: &[Arm], metric: &str, name: &str) -> Vec<String> {
+    let mut values: BTreeMap<(u64, String), ()> = BTreeMap::new();
+    for cell in arms.iter().flat_map(|arm| arm.cells_of(metric)) {
+        let Some(value) = cell.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) else {
+            continue;
+        };
+        let value = value.split('/').next().unwrap_or(value);
+        let digits: String = value.chars().take_while(char::is_ascii_digit).collect();
+        values.insert((digits.parse().unwrap_or(u64::MAX), value.to_owned()), ());
+    }
+    values.into_keys().map(|(_, value)| value).collect()
+}
+
+/// Parameters, wall times and rate, mean over seeds. Differs from run to run, so no snapshot and no
+/// comparison may use it.
+pub fn cost_table(input: &ReportInput, arms: &[Arm]) -> Table {
+    let mut table = Table::new(
+        format!("Cost: {}", input.title),
+        vec![
+            Column::text("generator"),
+            Column::number("parameters", ""),
+            Column::number("training", "s"),
+            Column::number("generating", "s"),
+            Column::number("graphs per second", ""),
+        ],
+    );
+    for arm in arms {
+        let mean = |value: &dyn Fn(&RunRecords) -> Option<f64>| {
+            let values: Option<Vec<f64>> = arm.runs.iter().map(|run| value(run)).collect();
+            let values = values.filter(|values| !values.is_empty());
+            values.map_or(Cell::Missing, |v| Cell::number(v.iter().sum::<f64>() / v.len() as f64))
+        };
+        let rate = |run: &RunRecords| {
+            let seconds = run.generate_seconds.filter(|seconds| *seconds > 0.0)?;
+            Some(run.graphs as f64 / seconds)
+        };
+        let tokens = arm.tokens.map_or(String::new(), |tokens| format!(" at {tokens} tokens"));
+        table.push(vec![
+            Cell::text(name(arm, arms) + &tokens),
+            arm.runs[0].parameters.map_or(Cell::Missing, Cell::Integer),
+            mean(&|run| run.train_seconds),
+            mean(&|run| run.generate_seconds),
+            mean(&rate),
+        ]);
+    }
+    table.notes.push(
+        "Wall times, mean over seeds; processes of the same experiment may share the machine."
+            .to_owned(),
+    );
+    table.notes.extend(input.dataset.labels.iter().cloned());
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(metric: &str, value: f64, low: f64, high: f64, count: u64) -> Record {
+        Record { metric: metric.into(), cell: String::new(), value, low, high, count }
+    }
+
+    fn combined(records: &[Record]) -> Bounded {
+        combine(&records[0].metric, &records.iter().collect::<Vec<_>>()).expect("records")
+    }
+
+    #[test]
+    fn one_seed_keeps_its_interval() {
+        let one = combined(&[record("kl-top100/1", 0.5, 0.4, 0.7, 9)]);
+        assert_eq!((one.value, one.low, one.high), (0.5, 0.4, 0.7));
+        assert!(combine("kl-top100/1", &[]).is_none());
+    }
+
+    #[test]
+    fn seeds_that_agree_are_pooled() {
+        let seeds =
+            [record("accuracy/1", 0.5, 0.3, 0.7, 20), record("accuracy/1", 0.5, 0.3, 0.7, 20)];
+        let (both, wilson) = (combined(&seeds), Interval::wilson(20, 40));
+        assert_eq!((both.value, both.low, both.high), (0.5, wilson.low, wilson.high));
+    }
+
+    #[test]
+    fn seeds_that_disagree_widen_the_interval() {
+        let seeds =
+            [record("accuracy/1", 0.2, 0.1, 0.3, 1000), record("accuracy/1", 0.8, 0.7, 0.9, 1000)];
+        let (both, pooled) = (combined(&seeds), Interval::wilson(1000, 2000));
+        // Two seeds this far apart are worth a few prompts, not two thousand.
+        assert!(both.low < 0.2 && both.high > 0.8 && pooled.low > 0.45, "{both:?}");
+        let all =
+            [record("accuracy/1", 1.0, 0.9, 1.0, 50), record("accuracy/1", 1.0, 0.9, 1.0, 50)];
+        assert_eq!(
+            (combined(&all).low, combined(&all).high),
+            (Interval::wilson(100, 100).low, 1.0)
+        );
+    }
+
+    #[test]
+    fn other_metrics_take_the_hull() {
+        let seeds =
+            [record("edges-tv/1", 0.1, 0.05, 0.2, 9), record("edges-tv/1", 0.3, 0.25, 0.4, 9)];
+        assert_eq!(combined(&seeds), Bounded { value: 0.2, low: 0.05, high: 0.4 });
+        let nan =
+            [record("edges-tv/1", 0.1, 0.05, 0.2, 9), record("edges-tv/1", f64::NAN, 0.0, 0.0, 0)];
+        assert!(combined(&nan).value.is_nan() && combined(&nan).low.is_nan());
+    }
+}

@@ -1,0 +1,330 @@
+//! Popular calls, heavy hitters and sizes against real graphs.
+
+use super::arms::{self, Arm, COST, combine, name, table_cell, values_of};
+use super::figure::{
+    Axis, BarSeries, Bars, Bounded, COLUMN, Content, Figure, Line, Lines, PAGE, Panel, Style,
+};
+use super::notes::{figure_notes, notes};
+use super::table::{Cell, Column, Table};
+use super::{ReportFiles, ReportInput, ReportKind, published};
+use crate::evaluate::Record;
+
+/// Rows of the floor: label, what its cells end in, and whether it has heavy hitters.
+const FLOORS: [(&str, Option<&str>); 2] =
+    [("real (half against half)", None), ("real (training against test)", Some("graphs=train"))];
+
+/// Columns of the overview: heading, metric, cell.
+const OVERVIEW: [(&str, &str, &str); 9] = [
+    ("valid", "valid/1", ""),
+    ("accuracy", "accuracy/1", ""),
+    ("KL top 100, valid", "kl-top100/1", "graphs=valid"),
+    ("KL top 100, all", "kl-top100/1", "graphs=all"),
+    ("KL top 100 + other, valid", "kl-top100-other/1", "graphs=valid"),
+    ("KL top 100 + other, all", "kl-top100-other/1", "graphs=all"),
+    ("TV edges", "edges-tv/1", ""),
+    ("TV depth", "depth-tv/1", ""),
+    ("KS latency", "latency-ks/1", ""),
+];
+
+pub fn report(input: &ReportInput) -> ReportFiles {
+    let arms = arms::arms(input.runs);
+    let mut files = ReportFiles::default();
+    files.table("fidelity", overview(input, &arms));
+    files.table("heavy-hitters", heavy_hitters(input, &arms));
+    files.table("popular-calls", popular_calls(input, &arms));
+    files.table("edges", sizes(input, &arms, "edges"));
+    files.table("depth", sizes(input, &arms, "depth"));
+    files.table("published", published::compare(input, &arms, ReportKind::Fidelity));
+    files.table(COST, arms::cost_table(input, &arms));
+    files.figure("popular-calls", popular_calls_figure(input, &arms));
+    files.figure("heavy-hitters", heavy_hitters_figure(input, &arms));
+    files.figure("sizes", sizes_figure(input, &arms));
+    files
+}
+
+/// The floor's number; `None` where it has none.
+pub fn floor_value(floor: Option<&[Record]>, metric: &str, cell: &str) -> Option<Bounded> {
+    let records = floor?.iter().filter(|record| record.metric == metric && record.cell == cell);
+    combine(metric, &records.collect::<Vec<_>>())
+}
+
+fn floor_cell(input: &ReportInput, metric: &str, cell: &str) -> Cell {
+    floor_value(input.floor, metric, cell).map_or(Cell::Missing, |value| table_cell(metric, value))
+}
+
+fn overview(input: &ReportInput, arms: &[Arm]) -> Table {
+    let mut columns = vec![Column::text("generator"), Column::number("answers", "")];
+    columns.extend(OVERVIEW.map(|(heading, metric, _)| match metric {
+        "valid/1" | "accuracy/1" => Column::share(heading),
+        _ if metric.starts_with("kl-") => Column::estimate(heading, "nats"),
+        _ => Column::estimate(heading, ""),
+    }));
+    let mut table = Table::new(format!("Fidelity: {}", input.title), columns);
+    for (label, other_cell) in FLOORS.iter().filter(|_| input.floor.is_some()) {
+        let mut row = vec![Cell::text(*label), Cell::Missing];
+        row.extend(
+            OVERVIEW.map(|(_, metric, cell)| floor_cell(input, metric, other_cell.unwrap_or(cell))),
+        );
+        table.push(row);
+    }
+    let metrics = OVERVIEW.map(|(_, metric, cell)| (metric, cell));
+    for arm in arms {
+        let head = vec![Cell::text(name(arm, arms)), Cell::Integer(arm.graphs())];
+        table.push(arm.row(head, &metrics));
+    }
+    table.notes.push(
+        "KL: divergence of the real from the synthetic distribution of the 100 most popular real calls, smoothed by half a call each; it does not see calls outside the 100, which `+ other` puts into one bucket. TV: total variation distance, KS: Kolmogorov-Smirnov distance, of valid graphs. For all of them lower is better, and the rows of real graphs show what two samples of the truth reach."
+            .into(),
+    );
+    table.notes.extend(notes(input, arms));
+    table
+}
+
+/// Values of K in the records of arms or floor.
+fn ks(arms: &[Arm]) -> Vec<String> {
+    values_of(arms, "heavy-hitters/1", "k")
+}
+
+fn heavy_hitters(input: &ReportInput, arms: &[Arm]) -> Table {
+    let ks = ks(arms);
+    let mut columns = vec![Column::text("generator")];
+    columns.extend(ks.iter().map(|k| Column::share(format!("K = {k}"))));
+    let mut table =
+        Table::new(format!("Overlap of the K most called microservices: {}", input.title), columns);
+    let cells: Vec<String> = ks.iter().map(|k| format!("k={k}")).collect();
+    let metrics: Vec<(&str, &str)> =
+        cells.iter().map(|cell| ("heavy-hitters/1", cell.as_str())).collect();
+    if input.floor.is_some() {
+        let mut row = vec![Cell::text(FLOORS[0].0)];
+        row.extend(metrics.iter().map(|(metric, cell)| floor_cell(input, metric, cell)));
+        table.push(row);
+    }
+    for arm in arms {
+        table.push(arm.row(vec![Cell::text(name(arm, arms))], &metrics));
+    }
+    table.notes.push(
+        "n/a: the real graphs have no more than K microservices, so that all of them would count."
+            .into(),
+    );
+    table.notes.extend(notes(input, arms));
+    table
+}
+
+/// The popular calls in order of rank: rank, call.
+fn calls(arms: &[Arm]) -> Vec<(u64, String)> {
+    let Some(arm) = arms.iter().find(|arm| !arm.cells_of("popular-call/1").is_empty()) else {
+        return Vec::new();
+    };
+    let mut calls: Vec<(u64, String)> = arm
+        .cells_of("popular-call/1")
+        .into_iter()
+        .filter_map(|cell| {
+            let rest = cell.strip_prefix("rank=")?;
+            let (rank, call) = rest.split_once("/side=real/call=")?;
+            Some((rank.parse().ok()?, call.to_owned()))
+        })
+        .collect();
+    calls.sort();
+    calls
+}
+
+fn call_value(arm: &Arm, rank: u64, side: &str, call: &str) -> Option<Bounded> {
+    arm.estimate("popular-call/1", &format!("rank={rank}/side={side}/call={call}"))
+}
+
+/// What is real is the same for all arms.
+fn real_value(arms: &[Arm], value: impl Fn(&Arm) -> Option<Bounded>) -> Bounded {
+    arms.iter().find_map(value).unwrap_or(Bounded::NONE)
+}
+
+/// `SRC>DST:type` in its parts.
+fn call_parts(call: &str) -> (&str, &str, &str) {
+    let (source, rest) = call.split_once('>').unwrap_or((call, ""));
+    let (destination, kind) = rest.rsplit_once(':').unwrap_or((rest, ""));
+    (source, destination, kind)
+}
+
+fn popular_calls(input: &ReportInput, arms: &[Arm]) -> Table {
+    let mut columns = vec![
+        Column::number("rank", ""),
+        Column::text("source"),
+        Column::text("destination"),
+        Column::text("type"),
+        Column::share("real"),
+    ];
+    columns.extend(arms.iter().map(|arm| Column::share(name(arm, arms))));
+    let mut table = Table::new(format!("Most popular real calls: {}", input.title), columns);
+    for (rank, call) in calls(arms) {
+        let (source, destination, kind) = call_parts(&call);
+        let real = real_value(arms, |arm| call_value(arm, rank, "real", &call));
+        let mut row = vec![
+            Cell::Integer(rank),
+            Cell::text(source),
+            Cell::text(destination),
+            Cell::text(kind),
+            table_cell("popular-call/1", real),
+        ];
+        row.extend(arms.iter().map(|arm| {
+            arm.cell("popular-call/1", &format!("rank={rank}/side=synthetic/call={call}"))
+        }));
+        table.push(row);
+    }
+    table
+        .notes
+        .push("Share of all calls of the test graphs or of the valid synthetic graphs.".into());
+    table.notes.extend(notes(input, arms));
+    table
+}
+
+/// Shares of graphs by number of edges or depth.
+fn sizes(input: &ReportInput, arms: &[Arm], attribute: &str) -> Table {
+    let metric = format!("{attribute}-share/1");
+    let mut columns = vec![Column::text(format!("{attribute} (calls)")), Column::share("real")];
+    columns[0].align = super::table::Align::Right;
+    columns.extend(arms.iter().map(|arm| Column::share(name(arm, arms))));
+    let mut table = Table::new(format!("Graphs by {attribute}: {}", input.title), columns);
+    for value in values_of(arms, &metric, attribute) {
+        let cell = |side: &str| format!("{attribute}={value}/side={side}");
+        let real = real_value(arms, |arm| arm.estimate(&metric, &cell("real")));
+        let mut row = vec![Cell::text(value.clone()), table_cell(&metric, real)];
+        row.extend(arms.iter().map(|arm| arm.cell(&metric, &cell("synthetic"))));
+        table.push(row);
+    }
+    table.notes.push("Share of the test graphs or of the valid synthetic graphs.".into());
+    table.notes.extend(notes(input, arms));
+    table
+}
+
+fn popular_calls_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
+    let calls = calls(arms);
+    let real = BarSeries {
+        label: "real".into(),
+        style: Style::Real,
+        values: calls
+            .iter()
+            .map(|(rank, call)| real_value(arms, |arm| call_value(arm, *rank, "real", call)))
+            .collect(),
+    };
+    let series = arms.iter().filter(|arm| arm.failure().is_none()).map(|arm| BarSeries {
+        label: name(arm, arms),
+        style: arm.style,
+        values: calls
+            .iter()
+            .map(|(rank, call)| call_value(arm, *rank, "synthetic", call).unwrap_or(Bounded::NONE))
+            .collect(),
+    });
+    let bars = Bars { backdrop: Some(real), series: series.collect() };
+    let names = calls.iter().map(|(_, call)| {
+        let (source, destination, kind) = call_parts(call);
+        format!("{source} → {destination} {kind}")
+    });
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::names("call (source → destination, type)", names.collect()),
+        y: Axis::from_zero("share of all calls (%)", bars.values()).percent(),
+        content: Content::Bars(bars),
+    };
+    Figure {
+        title: format!("The most popular real calls: {}", input.title),
+        panels: vec![panel],
+        across: 1,
+        width: PAGE,
+        row_height: 330.0,
+        notes: figure_notes(input, arms),
+    }
+}
+
+fn heavy_hitters_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
+    let ks = ks(arms);
+    let cells: Vec<String> = ks.iter().map(|k| format!("k={k}")).collect();
+    let value = |value: Option<Bounded>| value.unwrap_or(Bounded::NONE);
+    let mut series = Vec::new();
+    if input.floor.is_some() {
+        let floor = |cell| value(floor_value(input.floor, "heavy-hitters/1", cell));
+        series.push(BarSeries {
+            label: FLOORS[0].0.to_owned(),
+            style: Style::Real,
+            values: cells.iter().map(|cell| floor(cell)).collect(),
+        });
+    }
+    series.extend(arms.iter().filter(|arm| arm.failure().is_none()).map(|arm| BarSeries {
+        label: name(arm, arms),
+        style: arm.style,
+        values: cells.iter().map(|cell| arm.bounded("heavy-hitters/1", cell)).collect(),
+    }));
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::names("K (microservices)", ks),
+        y: Axis::share("overlap of the top K (%)"),
+        content: Content::Bars(Bars { backdrop: None, series }),
+    };
+    let mut notes = vec![
+        "Bars show the spread of repeats with 1,000 graphs each, or all there are. No bar: K or fewer microservices in the real graphs."
+            .to_owned(),
+    ];
+    notes.extend(figure_notes(input, arms));
+    Figure {
+        title: format!("Overlap of the most called microservices: {}", input.title),
+        panels: vec![panel],
+        across: 1,
+        width: COLUMN,
+        row_height: 240.0,
+        notes,
+    }
+}
+
+fn sizes_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
+    let mut notes =
+        vec!["Real: test graphs; generators: valid graphs. Shares of 0 are not drawn.".into()];
+    notes.extend(figure_notes(input, arms));
+    Figure {
+        title: format!("Graphs by number of edges and depth: {}", input.title),
+        panels: vec![
+            size_panel(arms, "edges", "number of edges (calls)"),
+            size_panel(arms, "depth", "depth (calls)"),
+        ],
+        across: 2,
+        width: PAGE,
+        row_height: 240.0,
+        notes,
+    }
+}
+
+fn size_panel(arms: &[Arm], attribute: &str, label: &str) -> Panel {
+    let metric = format!("{attribute}-share/1");
+    let mut values = values_of(arms, &metric, attribute);
+    let at = |value: &str, side: &str, arm: &Arm| {
+        // A logarithmic axis has no place for 0.
+        arm.estimate(&metric, &format!("{attribute}={value}/side={side}"))
+            .filter(|share| share.value > 0.0)
+    };
+    // Depths end where nobody has a graph any more.
+    let sides = ["real", "synthetic"];
+    let used = |value: &String| {
+        arms.iter().any(|arm| sides.iter().any(|side| at(value, side, arm).is_some()))
+    };
+    values.truncate(values.iter().rposition(used).map_or(0, |last| last + 1));
+    let points = |share: &dyn Fn(&str) -> Bounded| {
+        values.iter().enumerate().map(|(place, value)| (place as f64, share(value))).collect()
+    };
+    let mut lines = vec![Line {
+        label: "real".to_owned(),
+        style: Style::Real,
+        points: points(&|value| real_value(arms, |arm| at(value, "real", arm))),
+        markers: true,
+    }];
+    lines.extend(arms.iter().filter(|arm| arm.failure().is_none()).map(|arm| Line {
+        label: name(arm, arms),
+        style: arm.style,
+        points: points(&|value| at(value, "synthetic", arm).unwrap_or(Bounded::NONE)),
+        markers: true,
+    }));
+    let shares: Vec<f64> =
+        lines.iter().flat_map(|line| line.points.iter().map(|(_, share)| share.value)).collect();
+    Panel {
+        title: String::new(),
+        x: Axis::names(label, values),
+        y: Axis::log("share of graphs (%)", shares).percent(),
+        content: Content::Lines(Lines { lines, levels: Vec::new() }),
+    }
+}

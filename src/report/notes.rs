@@ -1,0 +1,88 @@
+//! What stands under every table and figure.
+
+use super::ReportInput;
+use super::arms::{Arm, name};
+use super::number::grouped;
+
+/// How several seeds were put together, for tables with intervals.
+const SEVERAL_SEEDS: &str = "Means over seeds. Intervals of shares of prompts or graphs are Wilson's, widened where seeds disagree more than chance explains; other intervals reach from the lowest to the highest end of the seeds'.";
+const ONE_SEED: &str = "One seed: intervals show the uncertainty of the sample of prompts and graphs, not that of training.";
+
+/// Seeds and answers behind the numbers; the dataset with its labels; failures.
+pub fn notes(input: &ReportInput, arms: &[Arm]) -> Vec<String> {
+    let mut notes = vec![sample(arms)];
+    let several = arms.iter().any(|arm| arm.runs.len() > 1);
+    notes.push(format!(
+        "95 % intervals in brackets. {}",
+        if several { SEVERAL_SEEDS } else { ONE_SEED }
+    ));
+    notes.extend(common(input, arms));
+    notes
+}
+
+/// As [`notes`], for figures.
+pub fn figure_notes(input: &ReportInput, arms: &[Arm]) -> Vec<String> {
+    let mut notes = vec![format!("{} Bands and bars: 95 % intervals.", sample(arms))];
+    notes.extend(common(input, arms));
+    notes
+}
+
+fn common(input: &ReportInput, arms: &[Arm]) -> Vec<String> {
+    let card = input.dataset;
+    let mut notes = vec![format!(
+        "Dataset `{}`: {} training and {} test graphs of {} services, split {}. Profile `{}`.",
+        card.name,
+        grouped(card.split.train_graphs, ","),
+        grouped(card.split.test_graphs, ","),
+        grouped(card.services, ","),
+        if card.split.kind.is_empty() { "unknown" } else { &card.split.kind },
+        input.profile,
+    )];
+    if input.profile == "smoke" {
+        notes.push(
+            "The smoke profile proves that everything runs; its numbers mean nothing.".into(),
+        );
+    }
+    notes.extend(card.labels.iter().cloned());
+    notes.extend(
+        arms.iter()
+            .filter_map(|arm| Some(format!("`{}` failed: {}", name(arm, arms), arm.failure()?))),
+    );
+    notes
+}
+
+/// "3 seeds (0, 1, 2), 6,800 answers each", once if all arms agree.
+fn sample(arms: &[Arm]) -> String {
+    let mut samples: Vec<(String, Vec<String>)> = Vec::new();
+    for arm in arms.iter().filter(|arm| arm.failure().is_none()) {
+        let sample = sample_of(arm);
+        let name = name(arm, arms);
+        match samples.iter_mut().find(|(known, _)| *known == sample) {
+            Some((_, names)) if names.contains(&name) => {}
+            Some((_, names)) => names.push(name),
+            None => samples.push((sample, vec![name])),
+        }
+    }
+    match samples.as_slice() {
+        [] => "No run gave a result.".to_owned(),
+        [(sample, _)] => format!("{sample}."),
+        _ => {
+            let each =
+                samples.iter().map(|(sample, names)| format!("{}: {sample}", names.join(", ")));
+            format!("{}.", each.collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
+fn sample_of(arm: &Arm) -> String {
+    let seeds: Vec<String> = arm.runs.iter().map(|run| run.seed.to_string()).collect();
+    let word = if seeds.len() == 1 { "seed" } else { "seeds" };
+    let per_seed = arm.graphs() / arm.runs.len().max(1) as u64;
+    let each = if seeds.len() == 1 { "" } else { " each" };
+    format!(
+        "{} {word} ({}), {} answers{each}",
+        seeds.len(),
+        seeds.join(", "),
+        grouped(per_seed, ",")
+    )
+}

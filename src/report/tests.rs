@@ -1,0 +1,310 @@
+//! Whole reports from synthetic records: snapshots of every table in every format, and figures that
+//! say what they should. `TRACEGYM_FIGURES=DIR cargo test report::` keeps the figures.
+
+use super::*;
+use crate::data::SplitCard;
+use crate::evaluate::Interval;
+
+const CALLS: [&str; 3] = ["USER>MS_00001:http", "MS_00001>MS_00002:mc", "MS_00001>MS_00003:rpc"];
+
+fn card() -> DatasetCard {
+    DatasetCard {
+        name: "example".into(),
+        labels: vec!["Response times are drawn from `other`, not measured.".into()],
+        services: 12,
+        split: SplitCard {
+            kind: "by-structure".into(),
+            train_graphs: 9_000,
+            test_graphs: 1_000,
+            ..SplitCard::default()
+        },
+        ..DatasetCard::default()
+    }
+}
+
+fn share(metric: &str, cell: impl Into<String>, share: f64, count: u64) -> Record {
+    let hits = (share.clamp(0.0, 1.0) * count as f64).round() as u64;
+    let Interval { low, high } = Interval::wilson(hits, count);
+    let value = hits as f64 / count as f64;
+    Record { metric: metric.into(), cell: cell.into(), value, low, high, count }
+}
+
+fn number(metric: &str, cell: impl Into<String>, value: f64) -> Record {
+    let (low, high) = (value * 0.8, value * 1.3);
+    Record { metric: metric.into(), cell: cell.into(), value, low, high, count: 500 }
+}
+
+/// Accuracy falls with edges and depth, by `skill`.
+fn accuracy_records(skill: f64) -> Vec<Record> {
+    let at = |size: f64| skill - size / 20.0;
+    let mut records = vec![share("accuracy/1", "", at(4.0), 400)];
+    for edges in 1..=8u32 {
+        records.push(share("accuracy/1", format!("edges={edges}"), at(edges.into()), 50));
+        for depth in (1..=4.min(edges)).filter(|depth| (*depth == 1) == (edges == 1)) {
+            let cell = format!("edges={edges}/depth={depth}");
+            records.push(share("accuracy/1", &cell, at((edges + depth).into()), 10));
+            let mut graphs =
+                number("train-graphs/1", &cell, f64::from(24u32.saturating_sub(edges * depth)));
+            (graphs.low, graphs.high) = (f64::NAN, f64::NAN);
+            records.push(graphs);
+        }
+    }
+    for depth in 1..=4u32 {
+        records.push(share("accuracy/1", format!("depth={depth}"), at((2 * depth).into()), 100));
+    }
+    for (bin, size) in [("0", 9.0), ("1-4", 6.0), ("20+", 2.0)] {
+        records.push(share("accuracy/1", format!("train-graphs={bin}"), at(size), 120));
+    }
+    let none = Record { value: f64::NAN, low: f64::NAN, high: f64::NAN, ..records[0].clone() };
+    records.push(Record { cell: "train-graphs=5-19".into(), count: 0, ..none });
+    records.push(share("failure/1", "code=request-edges", (1.0 - at(4.0)) * 0.75, 400));
+    records
+}
+
+fn fidelity_records(distance: f64) -> Vec<Record> {
+    let mut records = vec![
+        share("valid/1", "", 1.0 - distance / 4.0, 500),
+        share("accuracy/1", "", 0.9 - distance, 500),
+    ];
+    for (factor, graphs) in [(1.0, "valid"), (1.5, "all")] {
+        let cell = format!("graphs={graphs}");
+        records.push(number("kl-top100/1", &cell, distance * factor));
+        records.push(number("kl-top100-other/1", &cell, distance * factor * 1.2));
+    }
+    for (rank, call) in (1..).zip(CALLS) {
+        let real = 0.5 / f64::from(rank);
+        for (side, value) in [("real", real), ("synthetic", real * (1.0 - distance / 2.0))] {
+            let cell = format!("rank={rank}/side={side}/call={call}");
+            records.push(number("popular-call/1", cell, value));
+        }
+    }
+    for (k, overlap) in [(10, 1.0 - distance / 2.0), (20, 0.9 - distance / 2.0), (500, f64::NAN)] {
+        let record = number("heavy-hitters/1", format!("k={k}"), overlap);
+        records.push(Record { high: record.high.clamp(0.0, 1.0), ..record });
+    }
+    for (attribute, most) in [("edges", 5), ("depth", 3)] {
+        for value in 1..=most + 1u32 {
+            let open = if value > most { "+" } else { "" };
+            let fall = 0.5f64.powi(value as i32);
+            for (side, share_of) in [("real", fall), ("synthetic", fall * (1.0 - distance / 3.0))] {
+                let cell = format!("{attribute}={value}{open}/side={side}");
+                records.push(share(&format!("{attribute}-share/1"), cell, share_of, 1_000));
+            }
+        }
+    }
+    for metric in ["edges-tv/1", "depth-tv/1", "latency-ks/1"] {
+        records.push(number(metric, "", distance / 2.0));
+    }
+    records
+}
+
+fn floor() -> Vec<Record> {
+    let mut records = Vec::new();
+    for (cell, factor) in [("graphs=valid", 1.0), ("graphs=all", 1.0), ("graphs=train", 2.0)] {
+        records.push(number("kl-top100/1", cell, 0.05 * factor));
+        records.push(number("kl-top100-other/1", cell, 0.06 * factor));
+    }
+    for (cell, factor) in [("", 1.0), ("graphs=train", 2.0)] {
+        for metric in ["edges-tv/1", "depth-tv/1", "latency-ks/1"] {
+            records.push(number(metric, cell, 0.02 * factor));
+        }
+    }
+    for k in [10, 20, 500] {
+        records.push(number("heavy-hitters/1", format!("k={k}"), 0.7));
+    }
+    records
+}
+
+fn run(generator: &str, seed: u64, outcome: Result<Vec<Record>, String>) -> RunRecords {
+    RunRecords {
+        generator: generator.into(),
+        label: generator.replace("llm", "LLM"),
+        seed,
+        temperature: 0.0,
+        snapshot_tokens: None,
+        graphs: if outcome.is_ok() { 400 } else { 0 },
+        outcome,
+        parameters: Some(123_456),
+        train_seconds: Some(12.5),
+        generate_seconds: Some(4.0),
+    }
+}
+
+/// Two seeds that disagree a little, one seed, and a generator of which one seed failed.
+fn runs(records: impl Fn(f64) -> Vec<Record>) -> Vec<RunRecords> {
+    vec![
+        run("recursive-llm", 0, Ok(records(0.95))),
+        run("recursive-llm", 1, Ok(records(0.85))),
+        run("probabilistic", 0, Ok(records(0.4))),
+        run("resample", 0, Ok(records(0.9))),
+        run("resample", 1, Err("training: loss is not finite at step 7".into())),
+    ]
+}
+
+fn draw(kind: ReportKind, runs: &[RunRecords], logs: &[TrainingLog]) -> ReportFiles {
+    let floor = floor();
+    let with_floor = kind != ReportKind::Accuracy;
+    report(
+        kind,
+        &ReportInput {
+            experiment: "example",
+            title: "an example",
+            dataset: &card(),
+            profile: "quick",
+            runs,
+            floor: with_floor.then_some(floor.as_slice()),
+            training_logs: logs,
+        },
+    )
+}
+
+/// All tables but the wall times.
+fn text(files: &ReportFiles, format: fn(&Table) -> String) -> String {
+    let tables = files.tables.iter().filter(|(name, _)| name != COST);
+    tables.map(|(name, table)| format!("== {name}\n{}\n", format(table))).collect()
+}
+
+fn check_files(files: &ReportFiles, figures: &[&str]) {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = std::env::var_os("TRACEGYM_FIGURES").map(PathBuf::from);
+    let figures_dir = kept.unwrap_or_else(|| dir.path().join("figures"));
+    let written = write(files, &dir.path().join("a/tables"), &figures_dir).unwrap();
+    assert_eq!(written.len(), files.tables.len() * 3 + figures.len() * 2);
+    for path in &written {
+        let content = std::fs::read(path).unwrap();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("png") => assert!(image::load_from_memory(&content).is_ok(), "{path:?}"),
+            Some("svg") => {
+                let svg = String::from_utf8(content).unwrap();
+                assert!(svg.trim_end().ends_with("</svg>"), "{path:?}");
+                // Every figure carries the labels of its dataset, and failed runs.
+                assert!(svg.contains("not measured"), "{path:?}");
+                assert!(svg.contains("resample failed") || !svg.contains("resample"), "{path:?}");
+            }
+            _ => assert!(content.ends_with(b"\n"), "{path:?}"),
+        }
+    }
+    let names: Vec<&str> = files.figures.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, figures);
+    // Only what is written remains: no temporary files.
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("a/tables")).unwrap().count(),
+        files.tables.len() * 3
+    );
+}
+
+#[test]
+fn accuracy() {
+    let files = draw(ReportKind::Accuracy, &runs(accuracy_records), &[]);
+    insta::assert_snapshot!("accuracy-md", text(&files, Table::to_markdown));
+    insta::assert_snapshot!("accuracy-csv", text(&files, Table::to_csv));
+    insta::assert_snapshot!("accuracy-tex", text(&files, Table::to_latex));
+    check_files(
+        &files,
+        &[
+            "accuracy-heat-map",
+            "accuracy-by-edges",
+            "accuracy-by-depth",
+            "accuracy-by-training-graphs",
+        ],
+    );
+}
+
+#[test]
+fn accuracy_at_several_temperatures() {
+    let mut all = Vec::new();
+    for (temperature, loss) in [(0.0, 0.0), (0.4, 0.1), (0.8, 0.2)] {
+        let colder = runs(|skill| accuracy_records(skill - loss)).into_iter().take(3);
+        all.extend(colder.map(|run| RunRecords { temperature, ..run }));
+    }
+    let files = draw(ReportKind::Accuracy, &all, &[]);
+    let names: Vec<&str> = files.figures.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(
+        names.contains(&"accuracy-heat-map-t0.4") && names.contains(&"accuracy-by-temperature")
+    );
+    assert_eq!(names.len(), 4 * 3 + 1);
+    assert_eq!(files.tables[0].1.rows.len(), 6);
+    assert_eq!(files.tables[1].1.columns[2].name, "recursive-LLM, T = 0");
+}
+
+#[test]
+fn fidelity() {
+    let files = draw(ReportKind::Fidelity, &runs(|skill| fidelity_records(1.0 - skill)), &[]);
+    insta::assert_snapshot!("fidelity-md", text(&files, Table::to_markdown));
+    insta::assert_snapshot!("fidelity-csv", text(&files, Table::to_csv));
+    insta::assert_snapshot!("fidelity-tex", text(&files, Table::to_latex));
+    check_files(&files, &["popular-calls", "heavy-hitters", "sizes"]);
+}
+
+/// Snapshots at slightly different token counts per seed belong together.
+fn learning_runs() -> Vec<RunRecords> {
+    let mut all = Vec::new();
+    for seed in 0..2 {
+        for (tokens, skill) in [(10_000, 0.2), (100_000, 0.6), (1_000_000, 0.9)] {
+            let run = run("recursive-llm", seed, Ok(fidelity_records(1.0 - skill)));
+            all.push(RunRecords { snapshot_tokens: Some(tokens + seed * 64), ..run });
+        }
+    }
+    all.push(run("probabilistic", 0, Ok(fidelity_records(0.5))));
+    all.push(run("resample", 0, Err("out of memory".into())));
+    all
+}
+
+#[test]
+fn learning() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log.csv");
+    let mut log = String::from(
+        "step,tokens,loss,learning_rate,gradient_norm,validation_loss,validation_perplexity\n",
+    );
+    for step in 0..400 {
+        let loss = 3.0 / (1.0 + f64::from(step) / 40.0) + 0.2;
+        let validation =
+            if step % 50 == 49 { format!("{},{}", loss, loss * 3.0) } else { ",".into() };
+        log.push_str(&format!("{step},{},{loss},0.001,1.5,{validation}\n", (step + 1) * 2_500));
+    }
+    std::fs::write(&path, log).unwrap();
+    let label = "recursive-LLM".to_owned();
+    let logs = [TrainingLog { label, seed: 0, path }];
+    let files = draw(ReportKind::Learning, &learning_runs(), &logs);
+    insta::assert_snapshot!("learning-md", text(&files, Table::to_markdown));
+    insta::assert_snapshot!("learning-csv", text(&files, Table::to_csv));
+    insta::assert_snapshot!("learning-tex", text(&files, Table::to_latex));
+    check_files(&files, &["learning", "training"]);
+}
+
+#[test]
+fn a_damaged_log_is_a_failed_cell() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log.csv");
+    std::fs::write(&path, "step,tokens,loss,validation_perplexity\n1,64,three,\n").unwrap();
+    let logs = [TrainingLog { label: "recursive-LLM".into(), seed: 0, path: path.clone() }];
+    let files = draw(ReportKind::Learning, &learning_runs(), &logs);
+    let csv = files.tables[1].1.to_csv();
+    assert!(csv.contains("line 2, column loss: `three` is not a number"), "{csv}");
+    std::fs::write(&path, "").unwrap();
+    assert!(
+        draw(ReportKind::Learning, &learning_runs(), &logs).tables[1].1.to_csv().contains("failed")
+    );
+}
+
+#[test]
+fn nothing_but_failures_is_still_a_report() {
+    let failed = [run("recursive-llm", 0, Err("no graphs".into()))];
+    for kind in [ReportKind::Accuracy, ReportKind::Fidelity, ReportKind::Learning] {
+        let files = draw(kind, &failed, &[]);
+        assert!(files.tables[0].1.to_markdown().contains("**failed**: seed 0: no graphs"));
+        files.figures.iter().for_each(|(_, figure)| assert!(figure.to_svg().is_ok()));
+        assert!(!draw(kind, &[], &[]).tables.is_empty());
+    }
+}
+
+#[test]
+fn an_unwritable_folder_is_a_user_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let files = draw(ReportKind::Learning, &[], &[]);
+    let error = write(&files, &file, dir.path()).unwrap_err();
+    assert!(error.downcast_ref::<UserError>().is_some(), "{error}");
+}
