@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+use super::simulate::{self, SimulateArgs};
 use crate::data::{BuildOptions, DatasetCard, DatasetManifest, build, data_root};
 use crate::error::UserError;
 use crate::progress::Progress;
@@ -23,6 +24,14 @@ enum DataVerb {
     Card {
         /// Folder with the dataset's card.json.
         dir: PathBuf,
+    },
+    /// Writes simulated traces as CSV: raw rows of the Alibaba v2022 table, or complete graphs.
+    Simulate {
+        #[command(flatten)]
+        args: SimulateArgs,
+        /// No progress on standard error.
+        #[arg(long)]
+        quiet: bool,
     },
 }
 
@@ -53,6 +62,7 @@ pub fn run(args: &DataArgs) -> Result<()> {
     match &args.verb {
         DataVerb::Build(args) => run_build(args),
         DataVerb::Card { dir } => show_card(dir),
+        DataVerb::Simulate { args, quiet } => simulate::run(args, Progress::detect(*quiet)),
     }
 }
 

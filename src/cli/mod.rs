@@ -4,7 +4,7 @@
 mod data;
 mod list;
 mod run;
-pub mod simulate;
+mod simulate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
