@@ -105,7 +105,7 @@ fn a_second_run_does_nothing_and_another_cache_gives_the_same_bytes() {
     let results = workplace.files("results");
     assert!(results.keys().any(|path| path.extension().is_some_and(|e| e == "md")), "{results:?}");
     assert!(workplace.path().join("results/tiny/smoke/run.json").exists());
-    assert!(workplace.path().join("paper-figures").exists());
+    assert!(workplace.path().join("paper-figures/tiny/smoke").exists());
 
     let record = std::fs::read(workplace.path().join("results/tiny/smoke/run.json")).unwrap();
     let (code, said) = workplace.said(&TINY);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::facts;
 use crate::error::{UserError, did_you_mean};
 use crate::evaluate::{Conditions, Evaluation};
-use crate::run::pending::ReportKind;
+use crate::report::ReportKind;
 use crate::toml_file;
 
 /// How much work an experiment does.

@@ -4,7 +4,6 @@
 mod cache;
 mod facts;
 pub mod manifest;
-mod pending;
 mod plan;
 mod provenance;
 mod publish;

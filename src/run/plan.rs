@@ -12,7 +12,7 @@ use super::work::{
 };
 use crate::data::DatasetManifest;
 use crate::generators::Sampling;
-use crate::run::pending::ReportKind;
+use crate::report::ReportKind;
 
 /// The device that networks run on.
 #[derive(Clone, Debug)]

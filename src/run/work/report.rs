@@ -6,8 +6,8 @@ use super::train::{FIT, MODEL};
 use super::{Bench, read_json, timing};
 use crate::evaluate::Record;
 use crate::generators::FitReport;
+use crate::report::{self, ReportInput, ReportKind, RunRecords, TrainingLog};
 use crate::run::cache::{Key, create};
-use crate::run::pending::{self as report, ReportInput, ReportKind, RunRecords, TrainingLog};
 
 /// Draws the tables and figures of an experiment from its records.
 #[derive(Clone, Debug, Serialize, Deserialize)]
