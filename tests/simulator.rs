@@ -1,9 +1,13 @@
 //! The simulator keeps to the distribution that it states.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use tracegym::data::simulator::{Cloud, Communication, SimulatorConfig, UNCOMMON};
-use tracegym::graph::CallGraph;
+use tracegym::data::simulator::{
+    Cloud, Communication, RAW_HEADER, RawDefects, RawRows, SimulatorConfig, UNCOMMON,
+};
+use tracegym::data::{BuildOptions, Dataset, DatasetManifest, SourceSpec, SplitSpec, build};
+use tracegym::graph::{CallGraph, CallRow};
+use tracegym::progress::Progress;
 
 const GRAPHS: u64 = 50_000;
 
@@ -132,4 +136,45 @@ fn requests_to_one_service_follow_its_own_distribution() {
         assert_plausible(count, 5_000, probability, &format!("{shape:?}"));
     }
     assert!(cloud.graph_of(300, 0, 0).is_err());
+}
+
+/// Preprocesses the raw rows of the first 4,096 graphs of stream 9.
+fn preprocessed(cloud: &Cloud, defects: RawDefects) -> Dataset {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("CallGraph_0.csv");
+    let block = RawRows::new(cloud, 9, defects).expect("possible").block(0);
+    std::fs::write(&path, [RAW_HEADER.as_bytes(), &block.text].concat()).expect("written");
+    let manifest = DatasetManifest {
+        name: "raw".into(),
+        source: SourceSpec::AlibabaV2022 { path },
+        split: SplitSpec::default(),
+        graphs: None,
+        max_graphs: None,
+        folder: None,
+    };
+    let options = BuildOptions {
+        data_root: None,
+        skip_bad_rows: false,
+        graphs: None,
+        scratch: dir.path().to_owned(),
+        progress: Progress::Quiet,
+    };
+    build(&manifest, &options).expect("raw rows can be read")
+}
+
+#[test]
+fn preprocessing_raw_rows_gives_the_graphs_back() {
+    let cloud = Cloud::new(&SimulatorConfig::default()).expect("possible");
+    let contents = |graph: &CallGraph| (graph.service().to_string(), graph.rows());
+    let all: HashSet<(String, Vec<CallRow>)> =
+        (0..4096).map(|index| contents(&cloud.graph(9, index))).collect();
+    let clean = preprocessed(&cloud, RawDefects::none());
+    let found: HashSet<_> = clean.graphs().iter().map(contents).collect();
+    assert!(found == all && clean.graphs().len() == all.len());
+
+    // Defects cost graphs, and may leave smaller valid ones, but no more than there are traces.
+    let damaged = preprocessed(&cloud, RawDefects::default());
+    let intact = damaged.graphs().iter().filter(|graph| all.contains(&contents(graph))).count();
+    assert!(intact * 3 > all.len() && intact * 10 < all.len() * 9, "{intact} of {}", all.len());
+    assert!(damaged.graphs().len() < 4096);
 }
