@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
     /// A file cannot be read or written.
-    #[error("{path}: {action}: {source}")]
-    Io { path: PathBuf, action: &'static str, source: std::io::Error },
+    #[error("{path}: {action}: {cause}")]
+    // Not named `source`: the message tells it already, and chains of causes would repeat it.
+    Io { path: PathBuf, action: &'static str, cause: std::io::Error },
     /// A file's content is not what it claims to be. `place` is "line 7, column rt" or similar.
     #[error("{path}: {place}: {message}")]
     Input { path: PathBuf, place: String, message: String },
@@ -17,8 +18,8 @@ pub enum UserError {
 }
 
 impl UserError {
-    pub fn io(path: &Path, action: &'static str, source: std::io::Error) -> Self {
-        Self::Io { path: path.to_owned(), action, source }
+    pub fn io(path: &Path, action: &'static str, cause: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), action, cause }
     }
 
     pub fn input(path: &Path, place: impl Into<String>, message: impl Into<String>) -> Self {

@@ -80,7 +80,11 @@ pub fn read(
         })
         .collect::<Result<Vec<CallGraph>>>()?;
     step.finish();
-    funnel.push("calls and graphs drawn by frequency", super::build::calls(&graphs), Some(count));
+    funnel.push(
+        "call (rows) of graphs drawn by frequency",
+        super::build::calls(&graphs),
+        Some(count),
+    );
     let label = format!("times are drawn from {times_from} by call type and depth, not measured");
     Ok(Harvest { graphs, funnel, labels: vec![label] })
 }

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::buckets::{Record, RecordCall, records};
+use super::buckets::{Record, RecordCall, hash, records};
 use super::distinct::Partitions;
 use super::row::Flavour;
 use super::scan::Outcome;
@@ -57,40 +57,56 @@ pub fn bucket(
     partitions: &Partitions,
 ) -> Result<Tally> {
     let content = spill::take(path)?;
-    let mut records = records(&content);
-    // Stable: rows that agree in all of these stay in the order of the file. The first row of an
-    // rpc id by (timestamp, rpc id) is the first of its run here.
-    records.sort_by(|a, b| {
-        (a.trace_hash, a.trace, a.call.id, a.call.timestamp).cmp(&(
-            b.trace_hash,
-            b.trace,
-            b.call.id,
-            b.call.timestamp,
-        ))
-    });
+    let records = records(&content);
+    // By hash alone first: comparing numbers is much cheaper than comparing ids, and nearly every
+    // run of one hash is one trace. The index keeps rows in the order of the file.
+    let mut order: Vec<(u64, u32)> =
+        records.iter().zip(0..).map(|(record, index)| (hash(record.trace), index)).collect();
+    order.sort_unstable();
     let mut tally = Tally::default();
-    let mut calls: Vec<RecordCall<'_>> = Vec::new();
-    for trace in records.chunk_by(|a, b| a.trace_hash == b.trace_hash && a.trace == b.trace) {
-        count(trace, &mut tally);
-        let kept = trace.iter().filter(|record| record.passed == 3).map(|record| record.call);
-        calls.clear();
-        calls.extend(kept);
-        if calls.is_empty() {
-            continue;
-        }
-        let begin = calls.iter().map(|call| call.timestamp).min().unwrap_or_default();
-        let service = service(&calls, flavour, names);
-        calls.dedup_by(|b, a| a.id == b.id);
-        tally.first_rows += calls.len() as u64;
-        match graph(&calls, begin, service, names) {
-            Ok((graph, destinations)) => {
-                let fingerprint = finish::fingerprint(seed, &graph);
-                partitions.push(fingerprint, service, &destinations, &graph)?;
-            }
-            Err(reason) => tally.losses.add(reason, calls.len() as u64),
+    let mut rows: Vec<Record<'_>> = Vec::new();
+    for run in order.chunk_by(|a, b| a.0 == b.0) {
+        rows.clear();
+        rows.extend(run.iter().map(|(_, index)| records[*index as usize]));
+        // Stable, and the identity where all ids are the same.
+        rows.sort_by_key(|row| row.trace);
+        for rows in rows.chunk_by_mut(|a, b| a.trace == b.trace) {
+            trace(rows, flavour, names, seed, partitions, &mut tally)?;
         }
     }
     Ok(tally)
+}
+
+/// Counts the rows of one trace; its graph, if valid, goes to `partitions`.
+fn trace(
+    rows: &mut [Record<'_>],
+    flavour: Flavour,
+    names: &[(Name, Box<str>)],
+    seed: u64,
+    partitions: &Partitions,
+    tally: &mut Tally,
+) -> Result<()> {
+    count(rows, tally);
+    let kept = rows.iter().filter(|record| record.passed == 3).map(|record| record.call);
+    let mut calls: Vec<RecordCall<'_>> = kept.collect();
+    if calls.is_empty() {
+        return Ok(());
+    }
+    // Stable: rows that agree in both stay in the order of the file. The first row of an rpc id by
+    // (timestamp, rpc id) is the first of its run here.
+    calls.sort_by(|a, b| (a.id, a.timestamp).cmp(&(b.id, b.timestamp)));
+    let begin = calls.iter().map(|call| call.timestamp).min().unwrap_or_default();
+    let service = service(&calls, flavour, names);
+    calls.dedup_by(|b, a| a.id == b.id);
+    tally.first_rows += calls.len() as u64;
+    match graph(&calls, begin, service, names) {
+        Ok((graph, destinations)) => {
+            let fingerprint = finish::fingerprint(seed, &graph);
+            partitions.push(fingerprint, service, &destinations, &graph)?;
+        }
+        Err(reason) => tally.losses.add(reason, calls.len() as u64),
+    }
+    Ok(())
 }
 
 fn count(trace: &[Record<'_>], tally: &mut Tally) {

@@ -19,7 +19,6 @@ pub struct Buckets {
 /// A row as read back from a bucket.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    pub trace_hash: u64,
     pub trace: &'a [u8],
     /// Steps of the funnel that the row passed, 0 to 3; 3 for a row that is kept.
     pub passed: u8,
@@ -108,7 +107,7 @@ pub fn records(content: &[u8]) -> Vec<Record<'_>> {
         let passed = cursor.u8();
         let trace = cursor.text();
         let call = if passed == 3 { call(&mut cursor) } else { NO_CALL };
-        records.push(Record { trace_hash: hash(trace), trace, passed, call });
+        records.push(Record { trace, passed, call });
     }
     records
 }
@@ -127,7 +126,7 @@ fn call<'a>(cursor: &mut Cursor<'a>) -> RecordCall<'a> {
 
 /// FNV-1a with a final mix: fast for short texts, the same on every machine. Only where a row is
 /// stored depends on it; traces are told apart by their ids.
-fn hash(bytes: &[u8]) -> u64 {
+pub fn hash(bytes: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for byte in bytes {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);

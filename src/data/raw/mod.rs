@@ -31,10 +31,10 @@ use distinct::Partitions;
 pub use row::Flavour;
 use scan::Outcome;
 
-/// Bytes of uncompressed table per bucket: a bucket takes about as much memory while it is
-/// processed.
-const BYTES_PER_BUCKET: u64 = 48 << 20;
-/// Above this many buckets (96 GB of tables) buckets grow instead.
+/// Bytes of uncompressed table per bucket; a bucket takes about 1.5 times as much memory while it
+/// is processed.
+const BYTES_PER_BUCKET: u64 = 32 << 20;
+/// Above this many buckets (64 GB of tables) buckets grow instead.
 const MAX_BUCKETS: u64 = 2048;
 /// How much larger than a gzip file its content is taken to be.
 const GZIP_RATIO: u64 = 8;
