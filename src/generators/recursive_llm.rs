@@ -474,11 +474,14 @@ impl PromptSource for Recursion<'_> {
 
     fn complete(&mut self, completion: Completion) {
         let Some(layer) = self.running.remove(&completion.id) else { return };
-        let grown = if completion.stopped {
-            self.grow(&layer, &self.tokenizer.decode(&completion.tokens))
-        } else {
+        let grown = if !completion.stopped {
             let detail = "a layer is longer than the model's context";
             Err(Violation::new(ViolationCode::Truncated, detail))
+        } else if Tokenizer::any_special(&completion.tokens) {
+            let detail = "the answer holds a special token";
+            Err(Violation::new(ViolationCode::Format, detail))
+        } else {
+            self.grow(&layer, &self.tokenizer.decode(&completion.tokens))
         };
         let graph = &mut self.graphs[layer.graph];
         if let Err(violation) = grown {

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 
 use super::recursive::ATTRIBUTES;
 use crate::graph::ViolationCode as Code;
-use crate::graph::{CallType, LayerCondition, LayerEdge, Name, StepBody, Subgraph, Violation};
+use crate::graph::{
+    CallType, LayerCondition, LayerEdge, MAX_SPLIT_PARTS, Name, StepBody, Subgraph, Violation,
+};
 
 /// Longest name of a service or microservice that is accepted, bytes.
 const MAX_NAME: usize = 256;
@@ -73,6 +75,9 @@ fn grammar(answer: &str) -> Result<StepBody, Violation> {
             parts.push(condition_of(&line["<subgraph>".len()..])?);
         }
         lines.expect("</split>")?;
+        if parts.len() > MAX_SPLIT_PARTS {
+            return Err(format(format!("a split of {} parts", parts.len())));
+        }
         StepBody::Split { parts }
     } else {
         lines.expect("<edges>")?;
@@ -109,7 +114,8 @@ fn number(text: &str) -> Option<u32> {
 
 fn name(text: &str) -> Option<Name> {
     let plain = !text.is_empty() && text.len() <= MAX_NAME;
-    (plain && !text.contains(['<', '>', '(', ')'])).then(|| Name::from(text))
+    // U+FFFD stands for bytes of the answer that are not UTF-8.
+    (plain && !text.contains(['<', '>', '(', ')', '\u{fffd}'])).then(|| Name::from(text))
 }
 
 fn edge(line: &str) -> Result<LayerEdge, Violation> {
@@ -314,21 +320,44 @@ fn check_split(condition: &LayerCondition, parts: &[LayerCondition], found: &mut
         {
             add(Code::SubgraphCaller, format!("a part's caller is {caller} instead of {own}"));
         }
-        if let (Some(edges), Some(whole)) = (part.num_edges, condition.num_edges)
-            && edges >= whole
+        if let (Some(latency), Some(own)) = (part.latency, condition.latency)
+            && latency > own
         {
-            add(Code::SplitPart, format!("a part has {edges} of {whole} edges"));
+            add(Code::SubgraphLatency, format!("a part has latency {latency}, the whole {own}"));
         }
     }
-    if let Some(depth) = condition.remaining_depth
-        && !parts.iter().any(|part| part.remaining_depth == Some(depth))
+    // Siblings are in the order of their numbers, not of their starts: only the first part begins
+    // with the edge that the whole's start speaks of.
+    if let (Some(start), Some(own)) = (
+        parts.first().and_then(|part| part.start_communication_at),
+        condition.start_communication_at,
+    ) && start < own
     {
-        add(Code::SplitDepth, format!("no part keeps the remaining depth {depth}"));
+        add(Code::SubgraphStart, format!("the first part starts at {start}, the whole at {own}"));
     }
-    let total: u64 = parts.iter().filter_map(|part| part.num_edges).map(u64::from).sum();
-    if let Some(whole) = condition.num_edges
-        && u64::from(whole) != total
+    let deepest = parts.iter().filter_map(|part| part.remaining_depth).max();
+    if let Some(depth) = condition.remaining_depth
+        && deepest != Some(depth)
     {
-        add(Code::SplitSum, format!("the parts have {total} of {whole} edges"));
+        let deepest = deepest.unwrap_or(0);
+        let detail = format!("the deepest part has a remaining depth of {deepest} of {depth}");
+        add(Code::SplitDepth, detail);
+    }
+    let sizes = |of: fn(&LayerCondition) -> Option<u32>| -> Option<(u32, Vec<u32>)> {
+        Some((of(condition)?, parts.iter().filter_map(of).collect()))
+    };
+    let measures = [
+        ("edges", sizes(|condition| condition.num_edges)),
+        ("edges of the layer", sizes(|condition| condition.num_current_edges)),
+    ];
+    for (what, sizes) in measures {
+        let Some((whole, sizes)) = sizes else { continue };
+        for size in sizes.iter().filter(|size| **size == 0 || **size >= whole) {
+            add(Code::SplitPart, format!("a part has {size} of {whole} {what}"));
+        }
+        let total: u64 = sizes.iter().copied().map(u64::from).sum();
+        if total != u64::from(whole) {
+            add(Code::SplitSum, format!("the parts have {total} of {whole} {what}"));
+        }
     }
 }

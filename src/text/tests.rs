@@ -134,23 +134,40 @@ fn codes(condition: &LayerCondition, text: &str) -> Vec<Code> {
 fn splits_are_checked() {
     let part = |edges: u32, depth: u32, node: &str| {
         format!(
-            "<subgraph>id:S_1/start_node:{node}/caller:MS_0/num_edges:{edges}/remaining_depth:{depth}/latency:9/start_communication_at:0/start_edge_id:1/num_current_edges:1/num_subgraphs:0</subgraph>\n"
+            "<subgraph>id:S_1/start_node:{node}/caller:MS_0/num_edges:{edges}/remaining_depth:{depth}/latency:9/start_communication_at:3/start_edge_id:1/num_current_edges:9/num_subgraphs:0</subgraph>\n"
         )
     };
     let answer = |parts: &str| format!("\n<layer>\n<split>\n{parts}</split>\n</layer>");
     let condition = LayerCondition {
         num_edges: Some(30),
         remaining_depth: Some(1),
+        num_current_edges: Some(18),
         start_node: Some("MS_1".into()),
+        caller: Some("MS_0".into()),
+        latency: Some(9),
+        start_communication_at: Some(3),
         ..LayerCondition::default()
     };
     let check = |parts: &[String]| codes(&condition, &answer(&parts.concat()));
-    assert_eq!(check(&[part(14, 1, "MS_1"), part(16, 0, "MS_1")]), []);
-    assert_eq!(check(&[part(14, 0, "MS_1"), part(16, 0, "MS_1")]), [Code::SplitDepth]);
-    assert_eq!(check(&[part(14, 1, "MS_1"), part(15, 0, "MS_1")]), [Code::SplitSum]);
-    assert_eq!(check(&[part(30, 1, "MS_1")]), [Code::SplitPart]);
-    assert_eq!(check(&[part(14, 1, "MS_2"), part(16, 0, "MS_1")]), [Code::SubgraphStartNode]);
-    assert_eq!(check(&[]), [Code::SplitDepth, Code::SplitSum]);
+    let (first, second) = (part(14, 1, "MS_1"), part(16, 0, "MS_1"));
+    assert_eq!(check(&[first.clone(), second.clone()]), []);
+    assert_eq!(check(&[part(14, 0, "MS_1"), second.clone()]), [Code::SplitDepth]);
+    assert_eq!(check(&[part(14, 2, "MS_1"), second.clone()]), [Code::SplitDepth]);
+    assert_eq!(check(&[first.clone(), part(15, 0, "MS_1")]), [Code::SplitSum]);
+    assert_eq!(check(&[part(30, 1, "MS_1")]), [Code::SplitPart, Code::SplitSum]);
+    assert_eq!(check(&[part(14, 1, "MS_2"), second.clone()]), [Code::SubgraphStartNode]);
+    assert_eq!(check(&[]), [Code::SplitDepth, Code::SplitSum, Code::SplitSum]);
+    assert_eq!(check(&vec![first.clone(); 6]), [Code::Format]);
+    let changed = |from: &str, to: &str| {
+        let (at_first, at_second) = (first.replace(from, to), second.replace(from, to));
+        (check(&[at_first, second.clone()]), check(&[first.clone(), at_second]))
+    };
+    let both = |code: Code| (vec![code], vec![code]);
+    assert_eq!(changed("current_edges:9", "current_edges:8"), both(Code::SplitSum));
+    assert_eq!(changed("caller:MS_0", "caller:MS_1"), both(Code::SubgraphCaller));
+    assert_eq!(changed("latency:9", "latency:10"), both(Code::SubgraphLatency));
+    // Only the first part begins with the whole's first edge.
+    assert_eq!(changed("at:3", "at:2"), (vec![Code::SubgraphStart], vec![]));
 }
 
 fn tokenizer(graph: &CallGraph) -> Tokenizer {

@@ -120,6 +120,11 @@ impl Tokenizer {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
+    /// Whether some of the tokens are special. They have no text, so an answer must not hold them.
+    pub fn any_special(tokens: &[u32]) -> bool {
+        tokens.iter().any(|token| (*token as usize) < SPECIAL.len())
+    }
+
     pub fn save(&self, dir: &Path) -> Result<()> {
         let text = self.inner.to_string(true).map_err(|error| anyhow!("tokenizer: {error}"))?;
         let path = dir.join(FILE);

@@ -104,6 +104,27 @@ fn the_recursion_rebuilds_graphs_from_their_steps() {
 }
 
 #[test]
+fn an_answer_with_a_special_token_does_not_parse() {
+    let dataset = dataset(1);
+    let graph = &dataset.graphs()[0];
+    let tokenizer = learn_tokenizer(&[graph], 1).expect("tokenizer");
+    let condition =
+        Condition { service: graph.service().clone(), num_edges: None, depth: None, latency: None };
+    let answer = recursive::answer(&steps(graph)[0], &mut random::stream(1, "test", &[]));
+    let answer = tokenizer.encode(&answer).expect("encodes");
+    for (special, expected) in [(None, None), (Some(Tokenizer::PAD), Some(ViolationCode::Format))] {
+        let conditions = [condition.clone()];
+        let bar = Progress::Quiet.step("test", "graphs", 0);
+        let mut recursion = Recursion::new(&tokenizer, &conditions, 1, &bar);
+        let id = recursion.next().expect("a prompt").id;
+        let tokens = special.into_iter().chain(answer.iter().copied()).collect();
+        recursion.complete(Completion { id, tokens, stopped: true });
+        let failure = recursion.graphs[0].generated.failure.as_ref();
+        assert_eq!(failure.map(|violation| violation.code), expected);
+    }
+}
+
+#[test]
 fn settings_that_cannot_work_are_refused() {
     for (table, word) in [
         ("sise = \"s\"", "sise"),
