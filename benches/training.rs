@@ -1,0 +1,66 @@
+//! Training speed: `cargo bench --bench training`, threads by `RAYON_NUM_THREADS`.
+//!
+//! Size `s` (0.9 M parameters, vocabulary 1,024) on documents of 128 tokens, batches of 2,048
+//! tokens. The yardstick is `benches/pytorch/train.py`: the same sizes, data shape and optimiser.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rand::RngExt;
+use tracegym::device::DeviceChoice;
+use tracegym::model::{self, Corpus, Document, ModelConfig, TrainConfig};
+use tracegym::progress::Progress;
+use tracegym::random;
+
+const VOCABULARY: usize = 1_024;
+const LENGTH: usize = 128;
+const BATCH: usize = 2_048;
+const STEPS: u64 = 4;
+
+struct Noise;
+
+impl Corpus for Noise {
+    fn len(&self) -> usize {
+        4_096
+    }
+
+    fn document(&self, epoch: u64, index: usize) -> Document {
+        let mut rng = random::stream(1, "bench", &[epoch, index as u64]);
+        // One token more than positions: the last is only a target.
+        let tokens = (0..=LENGTH).map(|_| rng.random_range(0..VOCABULARY as u32)).collect();
+        Document { tokens, loss_from: 0 }
+    }
+}
+
+fn training(c: &mut Criterion) {
+    model::tune_allocator();
+    let sizes = ModelConfig::preset("s", VOCABULARY, 2 * LENGTH).expect("known size");
+    let tokens = STEPS * (BATCH as u64);
+    let config = TrainConfig {
+        tokens,
+        batch_tokens: BATCH + BATCH / LENGTH,
+        learning_rate: 1e-3,
+        min_learning_rate: 1e-4,
+        warmup_steps: 10,
+        weight_decay: 0.1,
+        clip: 1.0,
+        evaluate_every: 0,
+        checkpoint_every: 0,
+        snapshots: Vec::new(),
+        seed: 1,
+    };
+    let mut group = c.benchmark_group("training");
+    group.sample_size(10).throughput(Throughput::Elements(tokens));
+    group.bench_function("s", |bencher| {
+        bencher.iter(|| {
+            let (out, scratch) =
+                (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
+            let (out, scratch) = (out.path(), scratch.path());
+            let cpu = DeviceChoice::Cpu;
+            model::train(&sizes, &config, &Noise, &[], out, scratch, cpu, Progress::Quiet)
+                .expect("trains")
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, training);
+criterion_main!(benches);
