@@ -191,7 +191,9 @@ impl<'a> Run<'a> {
         scratch: &Path,
         bar: &StepProgress,
     ) -> Result<()> {
-        let due = |every: u64| every > 0 && self.state.step.is_multiple_of(every);
+        // The last step is logged by `finish`, which needs the losses since the line before.
+        let last = self.state.tokens >= self.config.tokens;
+        let due = |every: u64| every > 0 && !last && self.state.step.is_multiple_of(every);
         let (evaluate, checkpoint) =
             (due(self.config.evaluate_every), due(self.config.checkpoint_every));
         if evaluate {
