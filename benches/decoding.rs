@@ -5,8 +5,8 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tracegym::generators::Sampling;
-use tracegym::model::decode::{Completion, CpuModel, Prompt, PromptSource, decode, kernels};
-use tracegym::model::{ModelConfig, Weights};
+use tracegym::model::decode::{Completion, CpuModel, Prompt, PromptSource, decode};
+use tracegym::model::{ModelConfig, Weights, kernels};
 use tracegym::random;
 
 const VOCABULARY: usize = 1_500;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::Path;
 
 use anyhow::Result;
-use rand::seq::SliceRandom;
+use rand::{RngExt, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -44,6 +44,9 @@ pub struct Settings {
     /// Whether the prompt's tokens are learnt too, as in the paper's pre-training. A small model
     /// does better when all its capacity goes to the answers.
     pub learn_prompts: bool,
+    /// Share of training texts in which the service is written byte by byte, as a service that the
+    /// vocabulary lacks would be: otherwise such a request reads like nothing seen before.
+    pub spell_services: f64,
     /// Shares of the training after which a snapshot is kept, ascending, below 1.
     pub snapshots: Vec<f64>,
     /// Steps between two lines of the training log.
@@ -65,6 +68,7 @@ impl Default for Settings {
             weight_decay: 0.01,
             clip: 1.0,
             learn_prompts: false,
+            spell_services: 0.05,
             snapshots: Vec::new(),
             evaluate_every: 100,
             checkpoint_every: 200,
@@ -95,6 +99,9 @@ pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     if settings.batch_tokens == 0 || settings.context < 64 {
         return wrong("batch_tokens must be at least 1 and context at least 64".into());
     }
+    if !(0.0..=1.0).contains(&settings.spell_services) {
+        return wrong(format!("spell_services {} is not in 0–1", settings.spell_services));
+    }
     if !(settings.learning_rate > 0.0 && settings.clip > 0.0) {
         return wrong("learning_rate and clip must be above 0".into());
     }
@@ -110,8 +117,8 @@ impl Recipe for Untrained {
         let train = context.dataset.train();
         let (train, validation) = hold_out(train, context.seed);
         let tokenizer = learn_tokenizer(&train, context.seed)?;
-        let corpus = Steps::new(&train, &tokenizer, settings.learn_prompts, context.seed);
-        let held_out = Steps::new(&validation, &tokenizer, settings.learn_prompts, context.seed);
+        let corpus = Steps::new(&train, &tokenizer, settings, context.seed);
+        let held_out = Steps::new(&validation, &tokenizer, settings, context.seed);
         let validation: Vec<Document> =
             (0..held_out.len()).map(|index| held_out.document(0, index)).collect();
         let config = ModelConfig::preset(&settings.size, tokenizer.vocabulary(), settings.context)?;
@@ -218,7 +225,7 @@ struct Steps<'a> {
     steps: Vec<Step>,
     calls: u64,
     tokenizer: &'a Tokenizer,
-    learn_prompts: bool,
+    settings: &'a Settings,
     seed: u64,
 }
 
@@ -226,12 +233,12 @@ impl<'a> Steps<'a> {
     fn new(
         graphs: &[&CallGraph],
         tokenizer: &'a Tokenizer,
-        learn_prompts: bool,
+        settings: &'a Settings,
         seed: u64,
     ) -> Self {
         let calls = graphs.iter().map(|graph| u64::from(graph.num_edges())).sum();
         let steps = graphs.iter().flat_map(|graph| steps(graph)).collect();
-        Self { steps, calls, tokenizer, learn_prompts, seed }
+        Self { steps, calls, tokenizer, settings, seed }
     }
 
     /// Tokens, prompt and answer, that a call costs on average (over the first steps).
@@ -255,10 +262,18 @@ impl Corpus for Steps<'_> {
         let answer = recursive::answer(step, &mut rng);
         // A text that cannot be encoded does not exist (every byte is a token); an empty document
         // would be left out of the batches.
-        let encode = |text: &str| self.tokenizer.encode(text).unwrap_or_default();
+        let spelt = step.condition.service.as_ref();
+        let spelt = spelt.filter(|_| rng.random_bool(self.settings.spell_services));
+        let encode = |text: &str| {
+            let tokens = self.tokenizer.encode(text).unwrap_or_default();
+            match spelt {
+                Some(name) => self.tokenizer.spell(name, &tokens),
+                None => tokens,
+            }
+        };
         let mut tokens = vec![Tokenizer::BEGIN];
         tokens.extend(encode(&prompt));
-        let loss_from = if self.learn_prompts { 1 } else { tokens.len() };
+        let loss_from = if self.settings.learn_prompts { 1 } else { tokens.len() };
         tokens.extend(encode(&answer));
         tokens.push(Tokenizer::END);
         Document { tokens, loss_from }

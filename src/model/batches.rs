@@ -26,70 +26,125 @@ pub trait Corpus: Sync {
     fn document(&self, epoch: u64, index: usize) -> Document;
 }
 
-/// Documents side by side, padded at the end to the longest.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Documents packed one after another, without padding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
+    /// Inputs: the tokens of each document but its last, which is only a target.
+    pub tokens: Vec<u32>,
+    /// The token after each input, or `None` where none is to be learnt.
+    pub targets: Vec<Option<u32>>,
+    /// Inputs of each document.
+    pub lengths: Vec<usize>,
+    /// Tokens of the documents, the last ones included.
+    pub count: u64,
+}
+
+/// Neighbouring documents of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part<'a> {
+    pub tokens: &'a [u32],
+    pub targets: &'a [Option<u32>],
+    pub lengths: &'a [usize],
+}
+
+impl Batch {
+    pub fn new<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Self {
+        let mut batch = Self::default();
+        documents.into_iter().for_each(|document| batch.push(document));
+        batch
+    }
+
+    fn push(&mut self, document: &Document) {
+        self.count += document.tokens.len() as u64;
+        self.lengths.push(document.tokens.len().saturating_sub(1));
+        for (position, pair) in document.tokens.windows(2).enumerate() {
+            self.tokens.push(pair[0]);
+            self.targets.push(Some(pair[1]).filter(|_| position + 1 >= document.loss_from));
+        }
+    }
+
+    /// Tokens to be learnt.
+    pub fn target_count(&self) -> usize {
+        self.targets.iter().flatten().count()
+    }
+
+    /// Cuts the batch between documents into parts of about `size` inputs.
+    pub fn parts(&self, size: usize) -> Vec<Part<'_>> {
+        let total = self.tokens.len();
+        let count = ((total + size / 2) / size).max(1);
+        let (mut parts, mut first, mut start, mut end) = (Vec::new(), 0, 0, 0);
+        for (index, length) in self.lengths.iter().enumerate() {
+            end += length;
+            let full = end * count >= (parts.len() + 1) * total;
+            if end > start && (full || end == total) {
+                parts.push(Part {
+                    tokens: &self.tokens[start..end],
+                    targets: &self.targets[start..end],
+                    lengths: &self.lengths[first..=index],
+                });
+                (first, start) = (index + 1, end);
+            }
+        }
+        parts
+    }
+
+    /// The documents as rows of equal length, for devices that want rectangles: each rectangle
+    /// holds documents of similar length.
+    pub fn rectangles(&self) -> Vec<Rectangle> {
+        let mut start = 0;
+        let mut places: Vec<(usize, usize)> = Vec::with_capacity(self.lengths.len());
+        for length in &self.lengths {
+            places.push((*length, start));
+            start += length;
+        }
+        places.sort_unstable();
+        let mut rectangles: Vec<Rectangle> = Vec::new();
+        // From the longest down: a row is at least three quarters full.
+        for (length, start) in places.into_iter().rev() {
+            let fits = rectangles.last().is_some_and(|last| 4 * length >= 3 * last.length);
+            if !fits {
+                rectangles.push(Rectangle { length, ..Rectangle::default() });
+            }
+            let Some(rectangle) = rectangles.last_mut() else { continue };
+            let padding = rectangle.length - length;
+            rectangle.rows += 1;
+            rectangle.tokens.extend_from_slice(&self.tokens[start..start + length]);
+            rectangle.tokens.extend(std::iter::repeat_n(0, padding));
+            rectangle.targets.extend_from_slice(&self.targets[start..start + length]);
+            rectangle.targets.extend(std::iter::repeat_n(None, padding));
+        }
+        rectangles
+    }
+}
+
+/// Documents side by side, padded at the end to the longest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rectangle {
     pub rows: usize,
     /// Positions per row.
     pub length: usize,
     /// Inputs, row-major `[rows, length]`.
     pub tokens: Vec<u32>,
-    /// The token after each input, or `None` where none is to be learnt.
     pub targets: Vec<Option<u32>>,
-    /// Tokens of the documents in it, padding not counted.
-    pub count: u64,
 }
 
-impl Batch {
-    /// The last token of a document is only a target.
-    pub fn new(documents: &[Document]) -> Self {
-        let length = documents.iter().map(|d| d.tokens.len().saturating_sub(1)).max().unwrap_or(0);
-        let mut batch = Self {
-            rows: documents.len(),
-            length,
-            tokens: Vec::with_capacity(documents.len() * length),
-            targets: Vec::with_capacity(documents.len() * length),
-            count: 0,
-        };
-        for document in documents {
-            batch.count += document.tokens.len() as u64;
-            for position in 0..length {
-                let target = document.tokens.get(position + 1).copied();
-                let input = document.tokens.get(position).filter(|_| target.is_some());
-                batch.tokens.push(input.copied().unwrap_or(0));
-                batch.targets.push(target.filter(|_| position + 1 >= document.loss_from));
-            }
-        }
-        batch
-    }
-}
-
-/// Batches drawn together: documents of similar length share a batch, so that hardly anything is
-/// padding, and the batches of a window come in random order.
-const WINDOW: u64 = 32;
-
-/// Place in the stream of batches: everything needed to go on after an interruption.
+/// Place in the stream of documents: everything needed to go on after an interruption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     pub epoch: u64,
-    /// First document, in the epoch's order, of the current window.
-    pub window: u64,
-    /// Batches of the window already taken.
-    pub taken: u64,
+    /// Next document in the epoch's order.
+    pub next: u64,
 }
 
-/// The endless stream of batches of a corpus.
+/// The endless stream of batches of a corpus: each epoch in an order of its own.
 pub struct Batches<'a> {
     corpus: &'a dyn Corpus,
     seed: u64,
-    /// Tokens of a batch, padding counted.
+    /// Tokens of a batch, at most, unless one document is longer.
     batch_tokens: usize,
     context: usize,
     position: Position,
     order: Vec<usize>,
-    /// The window's batches, last first, and the document after it.
-    waiting: Vec<Vec<Document>>,
-    window_end: u64,
 }
 
 impl<'a> Batches<'a> {
@@ -101,21 +156,8 @@ impl<'a> Batches<'a> {
         context: usize,
         position: Position,
     ) -> Self {
-        let mut batches = Self {
-            corpus,
-            seed,
-            batch_tokens,
-            context,
-            position,
-            order: Vec::new(),
-            waiting: Vec::new(),
-            window_end: position.window,
-        };
+        let mut batches = Self { corpus, seed, batch_tokens, context, position, order: Vec::new() };
         batches.shuffle();
-        batches.fill();
-        for _ in 0..position.taken {
-            batches.waiting.pop();
-        }
         batches
     }
 
@@ -130,34 +172,11 @@ impl<'a> Batches<'a> {
         self.order.shuffle(&mut rng);
     }
 
-    /// Reads the window at the current position and cuts it into batches.
-    fn fill(&mut self) {
-        let mut documents = Vec::new();
-        let mut tokens = 0;
-        let mut next = self.position.window as usize;
-        while tokens < self.batch_tokens * WINDOW as usize && next < self.order.len() {
-            let document = self.corpus.document(self.position.epoch, self.order[next]);
-            next += 1;
-            if document.tokens.len() > 1 && document.tokens.len() <= self.context {
-                tokens += document.tokens.len();
-                documents.push(document);
-            }
-        }
-        self.window_end = next as u64;
-        documents.sort_by_key(|document| document.tokens.len());
-        let mut batch: Vec<Document> = Vec::new();
-        for document in documents {
-            let padded = (batch.len() + 1) * document.tokens.len();
-            if padded > self.batch_tokens && !batch.is_empty() {
-                self.waiting.push(std::mem::take(&mut batch));
-            }
-            batch.push(document);
-        }
-        if !batch.is_empty() {
-            self.waiting.push(batch);
-        }
-        let path = [self.position.epoch, self.position.window];
-        self.waiting.shuffle(&mut random::stream(self.seed, "order of batches", &path));
+    /// The document at the current position, if it can be learnt.
+    fn document(&self) -> Option<Document> {
+        let index = self.order[self.position.next as usize];
+        let document = self.corpus.document(self.position.epoch, index);
+        (2..=self.context).contains(&document.tokens.len()).then_some(document)
     }
 }
 
@@ -166,25 +185,28 @@ impl Iterator for Batches<'_> {
 
     /// `None` only if the corpus has nothing that can be learnt.
     fn next(&mut self) -> Option<Batch> {
-        let mut empty_windows = 0;
-        loop {
-            if let Some(documents) = self.waiting.pop() {
-                self.position.taken += 1;
-                return Some(Batch::new(&documents));
-            }
-            self.position.window = self.window_end;
-            self.position.taken = 0;
-            if self.position.window as usize >= self.order.len() {
-                self.position.epoch += 1;
-                self.position.window = 0;
-                empty_windows += 1;
-                if empty_windows > 1 {
-                    return None;
-                }
+        let mut batch = Batch::default();
+        let mut left_out = 0;
+        while left_out <= self.order.len() {
+            if self.position.next as usize >= self.order.len() {
+                self.position = Position { epoch: self.position.epoch + 1, next: 0 };
                 self.shuffle();
+                left_out += usize::from(self.order.is_empty());
+                continue;
             }
-            self.fill();
+            match self.document() {
+                Some(document) => {
+                    let tokens = batch.count as usize + document.tokens.len();
+                    if tokens > self.batch_tokens && batch.count > 0 {
+                        return Some(batch);
+                    }
+                    batch.push(&document);
+                }
+                None => left_out += 1,
+            }
+            self.position.next += 1;
         }
+        (batch.count > 0).then_some(batch)
     }
 }
 
@@ -209,17 +231,18 @@ mod tests {
     fn an_epoch_holds_every_document_once() {
         let batches = Batches::new(&Numbers(300), 1, 128, 64, Position::default());
         let mut seen = Vec::new();
-        let (mut padding, mut places) = (0, 0);
         for batch in batches {
-            assert!(batch.tokens.len() <= 128);
-            padding += batch.targets.iter().filter(|t| t.is_none()).count();
-            places += batch.tokens.len();
-            if batch.tokens[0] >= 1000 {
+            assert!(batch.count <= 128);
+            let mut start = 0;
+            for length in &batch.lengths {
+                seen.push(batch.tokens[start]);
+                start += length;
+            }
+            if seen.len() >= 300 {
                 break;
             }
-            seen.extend(batch.tokens.chunks(batch.length).map(|row| row[0]));
         }
-        assert!(padding * 10 <= places, "{padding} of {places}");
+        seen.truncate(300);
         seen.sort_unstable();
         assert_eq!(seen, (0..300).collect::<Vec<u32>>());
     }
@@ -235,17 +258,48 @@ mod tests {
         assert_eq!(rest.take(50).collect::<Vec<_>>(), whole.take(50).collect::<Vec<_>>());
     }
 
-    #[test]
-    fn targets_start_where_the_loss_does() {
+    fn batch() -> Batch {
         let document = Document { tokens: vec![1, 2, 3, 4], loss_from: 2 };
         let short = Document { tokens: vec![5, 6], loss_from: 0 };
-        let batch = Batch::new(&[document, short]);
-        assert_eq!(batch.tokens, [1, 2, 3, 5, 0, 0]);
-        assert_eq!(batch.targets, [None, Some(3), Some(4), Some(6), None, None]);
+        Batch::new([&document, &short])
+    }
+
+    #[test]
+    fn targets_start_where_the_loss_does() {
+        let batch = batch();
+        assert_eq!(batch.tokens, [1, 2, 3, 5]);
+        assert_eq!(batch.targets, [None, Some(3), Some(4), Some(6)]);
+        assert_eq!((batch.lengths.as_slice(), batch.count), ([3, 1].as_slice(), 6));
+        assert_eq!(batch.target_count(), 3);
+    }
+
+    #[test]
+    fn rectangles_pad_what_parts_pack() {
+        let documents: Vec<Document> = (0..40)
+            .map(|i| Document { tokens: (0..2 + i * 7 % 30).collect(), loss_from: 0 })
+            .collect();
+        let batch = Batch::new(&documents);
+        for size in [1, 50, 200, 10_000] {
+            let parts = batch.parts(size);
+            assert_eq!(parts.iter().map(|p| p.tokens).collect::<Vec<_>>().concat(), batch.tokens);
+            assert_eq!(parts.iter().map(|p| p.lengths).collect::<Vec<_>>().concat(), batch.lengths);
+            assert!(parts.iter().all(|p| p.tokens.len() == p.lengths.iter().sum::<usize>()));
+            assert!(parts.iter().all(|p| p.tokens.len() <= size + 60), "{size}");
+        }
+        assert_eq!(batch.parts(200).len(), 3);
+        let rectangles = batch.rectangles();
+        let targets = rectangles.iter().flat_map(|r| r.targets.iter().flatten()).count();
+        assert_eq!(targets, batch.target_count());
+        for rectangle in rectangles {
+            assert_eq!(rectangle.tokens.len(), rectangle.rows * rectangle.length);
+            let padding = rectangle.targets.iter().filter(|target| target.is_none()).count();
+            assert!(padding * 4 <= rectangle.targets.len());
+        }
     }
 
     #[test]
     fn nothing_to_learn_ends_the_stream() {
         assert!(Batches::new(&Numbers(0), 1, 64, 64, Position::default()).next().is_none());
+        assert!(Batches::new(&Numbers(9), 1, 64, 1, Position::default()).next().is_none());
     }
 }

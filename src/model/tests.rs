@@ -94,7 +94,7 @@ fn training_and_decoding_agree_on_logits() {
     let network = transformer::Network::new(&config, &parameters, &burn::tensor::Device::flex());
     let tokens: Vec<u32> = (0..30).map(|i| (i * 5 + 2) % 17).collect();
     let theirs = network.logits(&tokens, 1, 30).into_data().try_into_vec::<f32>().expect("f32");
-    let mut model = decode::CpuModel::new(config, &weights, decode::kernels::simd()).expect("fits");
+    let mut model = decode::CpuModel::new(config, &weights, kernels::simd()).expect("fits");
     model.prepare(1);
     for (position, token) in tokens.iter().enumerate() {
         let mut ours = Vec::new();

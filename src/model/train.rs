@@ -4,13 +4,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::{Device, Tensor, TensorData};
 
 use super::adamw::{Moments, clip};
 use super::batches::{Batch, Batches, Corpus, Document, Position};
 use super::checkpoint::Checkpoint;
-use super::decode::kernels;
-use super::transformer::{self, Network, Parameter};
+use super::engine::Engine;
+use super::transformer::{self, Parameter};
 use super::weights::{file_name, write_atomically};
 use super::{ModelConfig, Weights, config};
 use crate::device::DeviceChoice;
@@ -19,9 +18,9 @@ use crate::progress::{Progress, StepProgress};
 /// How to train.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainConfig {
-    /// Training tokens to see, padding not counted.
+    /// Training tokens to see.
     pub tokens: u64,
-    /// Tokens of a batch, padding counted.
+    /// Tokens of a batch.
     pub batch_tokens: usize,
     /// Highest learning rate, after the warm-up.
     pub learning_rate: f64,
@@ -87,8 +86,8 @@ pub fn train(
     progress: Progress,
 ) -> Result<TrainReport> {
     model.check()?;
-    let device = super::device(device)?.device;
-    let mut run = Run::start(model, config, scratch, device)?;
+    let engine = Engine::new(model, super::device(device)?);
+    let mut run = Run::start(model, config, scratch, engine)?;
     let bar = progress.step("training", "tokens", config.tokens);
     bar.inc(run.state.tokens);
     let mut batches =
@@ -126,7 +125,7 @@ pub struct State {
 struct Run<'a> {
     model: &'a ModelConfig,
     config: &'a TrainConfig,
-    device: Device,
+    engine: Engine,
     scratch: PathBuf,
     state: State,
 }
@@ -136,7 +135,7 @@ impl<'a> Run<'a> {
         model: &'a ModelConfig,
         config: &'a TrainConfig,
         scratch: &Path,
-        device: Device,
+        engine: Engine,
     ) -> Result<Self> {
         let initial = Weights::initial(model, config.seed);
         let parameters = transformer::parameters(model, &initial)?;
@@ -154,22 +153,15 @@ impl<'a> Run<'a> {
                 snapshots: Vec::new(),
             },
         };
-        Ok(Self { model, config, device, scratch: scratch.to_owned(), state })
+        Ok(Self { model, config, engine, scratch: scratch.to_owned(), state })
     }
 
     fn step(&mut self, batch: &Batch) -> Result<()> {
-        let device = self.device.clone().autodiff();
-        let network = Network::new(self.model, &self.state.parameters, &device);
-        let logits = network.logits(&batch.tokens, batch.rows, batch.length);
-        let (loss, slope) = cross_entropy(logits.clone().inner(), &batch.targets)?;
+        let (loss, mut gradients) = self.engine.gradients(&self.state.parameters, batch)?;
         let step = self.state.step;
         if !loss.is_finite() {
             bail!("the loss is not finite ({loss}) at step {step}: lower the learning rate");
         }
-        // The gradient of the loss with respect to the logits is known in closed form, so the
-        // softmax stays out of the autodiff graph: the derivative of Σ logits · slope is slope.
-        let surrogate = (logits * slope.autodiff()).sum();
-        let mut gradients = network.gradients(surrogate.backward())?;
         let norm = clip(&mut gradients, self.config.clip);
         if !norm.is_finite() {
             bail!("the gradient is not finite at step {step}: lower the learning rate");
@@ -177,6 +169,7 @@ impl<'a> Run<'a> {
         let rate = self.config.rate(step, self.state.tokens);
         let State { parameters, moments, .. } = &mut self.state;
         moments.update(parameters, &gradients, step + 1, rate, self.config.weight_decay);
+        self.engine.recycle(gradients);
         self.state.step += 1;
         self.state.tokens += batch.count;
         self.state.loss = (self.state.loss.0 + loss, self.state.loss.1 + 1);
@@ -218,9 +211,7 @@ impl<'a> Run<'a> {
 
     /// Measures validation loss and adds a line to the log.
     fn log_line(&mut self, validation: &[Document]) -> Result<f64> {
-        let network = Network::new(self.model, &self.state.parameters, &self.device);
-        let validation_loss =
-            evaluate(&network, validation, self.config.batch_tokens, self.model.context)?;
+        let validation_loss = self.validation_loss(validation)?;
         let State { step, tokens, norm, .. } = self.state;
         let (loss, rate) = (self.mean_loss(), self.config.rate(step, tokens));
         writeln!(
@@ -230,6 +221,14 @@ impl<'a> Run<'a> {
         )?;
         self.state.loss = (0.0, 0);
         Ok(validation_loss)
+    }
+
+    /// Mean over all targets, nats; not a number if there are none.
+    fn validation_loss(&self, documents: &[Document]) -> Result<f64> {
+        let fits = |d: &&Document| (2..=self.model.context).contains(&d.tokens.len());
+        let batch = Batch::new(documents.iter().filter(fits));
+        let total = self.engine.loss(&self.state.parameters, &batch)?;
+        Ok(total / batch.target_count() as f64)
     }
 
     fn finish(mut self, validation: &[Document], out: &Path) -> Result<TrainReport> {
@@ -256,59 +255,4 @@ impl<'a> Run<'a> {
             validation_perplexity: validation_loss.exp(),
         })
     }
-}
-
-/// Mean loss of `documents`, nats per target; 0 for none.
-fn evaluate(
-    network: &Network,
-    documents: &[Document],
-    batch_tokens: usize,
-    context: usize,
-) -> Result<f64> {
-    let mut sorted: Vec<&Document> =
-        documents.iter().filter(|d| (2..=context).contains(&d.tokens.len())).collect();
-    sorted.sort_by_key(|document| document.tokens.len());
-    let (mut total, mut targets) = (0.0, 0u64);
-    let mut rest = sorted.as_slice();
-    while !rest.is_empty() {
-        let fits = |count: &usize| count * rest[count - 1].tokens.len() <= batch_tokens;
-        let count = (1..=rest.len()).take_while(fits).last().unwrap_or(1);
-        let documents: Vec<Document> = rest[..count].iter().map(|d| (*d).clone()).collect();
-        rest = &rest[count..];
-        let batch = Batch::new(&documents);
-        let logits = network.logits(&batch.tokens, batch.rows, batch.length);
-        let count = batch.targets.iter().flatten().count() as u64;
-        total += cross_entropy(logits, &batch.targets)?.0 * count as f64;
-        targets += count;
-    }
-    Ok(total / targets.max(1) as f64)
-}
-
-/// Mean cross-entropy over the targets, nats, and its gradient with respect to the logits.
-fn cross_entropy(logits: Tensor<2>, targets: &[Option<u32>]) -> Result<(f64, Tensor<2>)> {
-    let device = logits.device();
-    let [rows, vocabulary] = logits.dims();
-    let data = logits.into_data();
-    let mut values =
-        data.try_into_vec::<f32>().map_err(|error| anyhow::anyhow!("logits: {error:?}"))?;
-    let count = targets.iter().flatten().count().max(1);
-    let scale = 1.0 / count as f32;
-    let simd = kernels::simd();
-    let mut total = 0.0;
-    for (row, target) in values.chunks_exact_mut(vocabulary).zip(targets) {
-        let Some(target) = target else {
-            row.fill(0.0);
-            continue;
-        };
-        let target = *target as usize;
-        let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let chosen = row[target] - highest;
-        let sum = kernels::softmax_sum(simd, row);
-        total += f64::from(sum.ln()) - f64::from(chosen);
-        let scale = scale / sum;
-        row.iter_mut().for_each(|value| *value *= scale);
-        row[target] -= 1.0 / count as f32;
-    }
-    let slope = Tensor::from_data(TensorData::new(values, [rows, vocabulary]), &device);
-    Ok((total / count as f64, slope))
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use super::rotary::Rotary;
 use super::{ModelConfig, Weights};
 
 /// One learnt tensor on the host: the master copy that the optimiser updates.
@@ -108,7 +109,7 @@ pub struct Network {
 }
 
 /// Parameters per layer.
-const PER_LAYER: usize = 6;
+pub const PER_LAYER: usize = 6;
 
 impl Network {
     /// Puts the parameters on `device`; with an autodiff device they take part in gradients.
@@ -239,18 +240,13 @@ impl Network {
 
 /// Cosines and sines, `[1, context, 1, head_dim]`, the half tables repeated.
 fn rotary(config: &ModelConfig, device: &Device) -> (Tensor<4>, Tensor<4>) {
-    let (hd, half) = (config.head_dim(), config.head_dim() / 2);
-    let table = |of: fn(f64) -> f64| {
-        let values: Vec<f32> = (0..config.context * hd)
-            .map(|index| {
-                let (position, pair) = ((index / hd) as f64, (index % half) as f64);
-                let frequency = f64::from(config.rope_base).powf(-pair / half as f64);
-                of(position * frequency) as f32
-            })
-            .collect();
+    let (hd, Rotary { cosines, sines, .. }) = (config.head_dim(), Rotary::new(config));
+    let table = |halves: &[f32]| {
+        let rows = halves.chunks_exact(hd / 2);
+        let values: Vec<f32> = rows.flat_map(|half| [half, half].concat()).collect();
         Tensor::<4>::from_data(TensorData::new(values, [1, config.context, 1, hd]), device)
     };
-    (table(f64::cos), table(f64::sin))
+    (table(&cosines), table(&sines))
 }
 
 /// 0 where a position may look, a very low number where it may not: `[1, 1, length, length]`.

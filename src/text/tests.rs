@@ -198,6 +198,23 @@ fn names_and_phrases_are_single_tokens() {
 }
 
 #[test]
+fn a_spelt_name_is_bytes_and_the_same_text() {
+    let names = ["S_1", "MS_7"].map(String::from).into();
+    let tokenizer = Tokenizer::learn(["id:S_1/start_node:MS_7"; 30], &names).expect("learns");
+    let text = "id:S_1/start_node:MS_7";
+    let tokens = tokenizer.encode(text).expect("tokens");
+    let spelt = tokenizer.spell("S_1", &tokens);
+    assert_eq!(spelt.len(), tokens.len() + "S_1".len() - 1);
+    assert_eq!(tokenizer.decode(&spelt), text);
+    // As a tokenizer writes it that does not know the name.
+    let names = ["MS_7"].map(String::from).into();
+    let without = Tokenizer::learn(["id:S_1/start_node:MS_7"; 30], &names).expect("learns");
+    let unknown = &without.encode(text).expect("tokens")[1..4];
+    assert_eq!(unknown, &spelt[1..4]);
+    assert_eq!(tokenizer.spell("S_2", &tokens), tokens);
+}
+
+#[test]
 fn tokenizers_are_kept_in_files() {
     let tokenizer = tokenizer(&paper_example());
     let dir = tempfile::tempdir().expect("temp dir");

@@ -27,6 +27,8 @@ pub struct Tokenizer {
     inner: Inner,
     /// Bytes of each token; special tokens have none.
     bytes: Vec<Vec<u8>>,
+    /// Token of each byte.
+    byte_tokens: [u32; 256],
 }
 
 impl Tokenizer {
@@ -82,6 +84,7 @@ impl Tokenizer {
         let added = inner.get_added_tokens_decoder();
         let of_char = byte_of_char();
         let mut bytes = Vec::with_capacity(size);
+        let mut byte_tokens = [0; 256];
         for id in 0..size as u32 {
             let token = inner.id_to_token(id).ok_or_else(|| anyhow!("token {id} is missing"))?;
             bytes.push(match added.get(&id) {
@@ -89,14 +92,16 @@ impl Tokenizer {
                 None if SPECIAL.contains(&token.as_str()) => Vec::new(),
                 None => {
                     let byte = token.chars().next().and_then(|char| of_char.get(&char).copied());
-                    vec![byte.ok_or_else(|| anyhow!("token {id} `{token}` is not a byte"))?]
+                    let byte = byte.ok_or_else(|| anyhow!("token {id} `{token}` is not a byte"))?;
+                    byte_tokens[usize::from(byte)] = id;
+                    vec![byte]
                 }
             });
         }
         for (id, name) in SPECIAL.iter().enumerate() {
             ensure!(inner.token_to_id(name) == Some(id as u32), "token {id} is not {name}");
         }
-        Ok(Self { inner, bytes })
+        Ok(Self { inner, bytes, byte_tokens })
     }
 
     /// Number of tokens.
@@ -109,6 +114,22 @@ impl Tokenizer {
         let encoding =
             self.inner.encode_fast(text, false).map_err(|error| anyhow!("tokenizer: {error}"))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The same text with the token of `name` written byte by byte, as a name outside the vocabulary
+    /// is: a model that meets known names so in training can read unknown ones.
+    pub fn spell(&self, name: &str, tokens: &[u32]) -> Vec<u32> {
+        let word = self.inner.token_to_id(name);
+        let token_of = |byte: &u8| self.byte_tokens[usize::from(*byte)];
+        let spelt: Vec<u32> = name.as_bytes().iter().map(token_of).collect();
+        let mut all = Vec::with_capacity(tokens.len() + 4 * spelt.len());
+        for token in tokens {
+            match word == Some(*token) {
+                true => all.extend_from_slice(&spelt),
+                false => all.push(*token),
+            }
+        }
+        all
     }
 
     /// Text of tokens. Special tokens and ids outside the vocabulary have none; bytes that are not

@@ -3,10 +3,11 @@ use std::path::Path;
 use anyhow::Result;
 use rayon::prelude::*;
 
-use super::kernels::{self, Packed, Simd};
 use super::{CachedModel, Feed};
 use crate::error::UserError;
 use crate::model::ModelConfig;
+use crate::model::kernels::{self, Packed, Simd};
+use crate::model::rotary::Rotary;
 use crate::model::weights::Weights;
 
 /// The decoder on the CPU, with weights packed for the kernels and preallocated caches.
@@ -59,38 +60,6 @@ struct Buffers {
     gate_up: Vec<f32>,
     inner: Vec<f32>,
     last: Vec<f32>,
-}
-
-/// Cosines and sines of rotary positions, `[context, head_dim / 2]`, rotate-half convention.
-struct Rotary {
-    half: usize,
-    cosines: Vec<f32>,
-    sines: Vec<f32>,
-}
-
-impl Rotary {
-    fn new(config: &ModelConfig) -> Self {
-        let half = config.head_dim() / 2;
-        let angle = |index: usize| {
-            let (position, pair) = ((index / half) as f64, (index % half) as f64);
-            position * f64::from(config.rope_base).powf(-pair / half as f64)
-        };
-        let table = |of: fn(f64) -> f64| -> Vec<f32> {
-            (0..config.context * half).map(|index| of(angle(index)) as f32).collect()
-        };
-        Self { half, cosines: table(f64::cos), sines: table(f64::sin) }
-    }
-
-    fn rotate(&self, head: &mut [f32], position: usize) {
-        let at = position * self.half;
-        let (first, second) = head.split_at_mut(self.half);
-        for pair in 0..self.half {
-            let (cos, sin) = (self.cosines[at + pair], self.sines[at + pair]);
-            let (a, b) = (first[pair], second[pair]);
-            first[pair] = a * cos - b * sin;
-            second[pair] = b * cos + a * sin;
-        }
-    }
 }
 
 impl CpuModel {
@@ -195,8 +164,8 @@ impl CpuModel {
                 let Some(row) = row.next() else { break };
                 let (queries, rest) = row.split_at_mut(d);
                 let (keys, values) = rest.split_at_mut(kv);
-                queries.chunks_exact_mut(hd).for_each(|head| self.rotary.rotate(head, position));
-                keys.chunks_exact_mut(hd).for_each(|head| self.rotary.rotate(head, position));
+                queries.chunks_exact_mut(hd).for_each(|head| self.rotary.turn(head, position));
+                keys.chunks_exact_mut(hd).for_each(|head| self.rotary.turn(head, position));
                 slot.store(layer, position, hd, keys, values);
                 places.push((feed.slot, position));
             }

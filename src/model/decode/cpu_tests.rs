@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::generators::Sampling;
-use crate::model::{ModelConfig, Weights};
+use crate::model::{ModelConfig, Weights, kernels};
 use crate::random;
 
 fn config() -> ModelConfig {

@@ -6,7 +6,6 @@
 //! size, nor on what else is in the batch.
 
 mod cpu;
-pub mod kernels;
 mod math;
 mod sample;
 

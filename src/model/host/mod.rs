@@ -1,0 +1,106 @@
+//! Training on the CPU: loss and gradients of the decoder in closed form.
+//!
+//! A batch is packed: documents stand one after another without padding, and attention stays inside
+//! each. It is cut into chunks of about [`CHUNK`] tokens, whose activations fit the cache; chunks
+//! are dealt to lanes, which run side by side and are summed in order. How a batch is cut depends on
+//! the batch alone, so the bits do not depend on the number of threads.
+
+mod attention;
+mod pass;
+
+use rayon::prelude::*;
+
+use self::pass::{Gradients, Pass, Workspace};
+use super::kernels::{self, Simd};
+use super::rotary::Rotary;
+use super::transformer::Parameter;
+use super::{Batch, ModelConfig};
+
+/// Tokens of a chunk, about.
+const CHUNK: usize = 512;
+/// Sets of gradients that are filled side by side, at most.
+const LANES: usize = 8;
+
+/// The network's shape with the memory that a training step needs, kept from step to step.
+pub struct Host {
+    config: ModelConfig,
+    simd: Simd,
+    rotary: Rotary,
+    lanes: Vec<Lane>,
+}
+
+#[derive(Default)]
+struct Lane {
+    work: Workspace,
+    gradients: Gradients,
+    loss: f64,
+}
+
+impl Host {
+    pub fn new(config: &ModelConfig) -> Self {
+        Self::with_simd(config, kernels::simd())
+    }
+
+    pub fn with_simd(config: &ModelConfig, simd: Simd) -> Self {
+        Self { config: config.clone(), simd, rotary: Rotary::new(config), lanes: Vec::new() }
+    }
+
+    fn pass<'a>(&'a self, parameters: &'a [Parameter]) -> Pass<'a> {
+        Pass { config: &self.config, simd: self.simd, rotary: &self.rotary, parameters }
+    }
+
+    /// Mean loss over the batch's targets, nats, and its gradient for each parameter in order.
+    pub fn gradients(&mut self, parameters: &[Parameter], batch: &Batch) -> (f64, Gradients) {
+        let scale = 1.0 / batch.target_count().max(1) as f32;
+        let parts = batch.parts(CHUNK);
+        let mut lanes = std::mem::take(&mut self.lanes);
+        lanes.resize_with(parts.len().min(LANES), Lane::default);
+        let (count, pass) = (lanes.len(), self.pass(parameters));
+        lanes.par_iter_mut().enumerate().for_each(|(index, lane)| {
+            lane.loss = 0.0;
+            pass::clear(&mut lane.gradients, parameters);
+            for part in parts.iter().skip(index).step_by(count) {
+                pass.forward(part, &mut lane.work);
+                lane.loss += pass.loss(part, Some(scale), &mut lane.work);
+                pass.backward(part, &mut lane.work, &mut lane.gradients);
+            }
+        });
+        let mut sum = match lanes.first_mut() {
+            Some(lane) => std::mem::take(&mut lane.gradients),
+            None => Gradients::new(),
+        };
+        if sum.is_empty() {
+            pass::clear(&mut sum, parameters);
+        }
+        let others = &lanes[1.min(count)..];
+        sum.par_iter_mut().enumerate().for_each(|(index, sum)| {
+            for lane in others {
+                kernels::add_scaled(self.simd, &lane.gradients[index], 1.0, sum);
+            }
+        });
+        let loss = lanes.iter().map(|lane| lane.loss).sum::<f64>() * f64::from(scale);
+        self.lanes = lanes;
+        (loss, sum)
+    }
+
+    /// Gives the memory of gradients back for the next step.
+    pub fn recycle(&mut self, gradients: Gradients) {
+        if let Some(lane) = self.lanes.first_mut() {
+            lane.gradients = gradients;
+        }
+    }
+
+    /// Sum of the losses over the batch's targets, nats.
+    pub fn loss(&self, parameters: &[Parameter], batch: &Batch) -> f64 {
+        let pass = self.pass(parameters);
+        let parts = batch.parts(CHUNK);
+        let losses: Vec<f64> = parts
+            .par_iter()
+            .map_init(Workspace::default, |work, part| {
+                pass.forward(part, work);
+                pass.loss(part, None, work)
+            })
+            .collect();
+        losses.iter().sum()
+    }
+}

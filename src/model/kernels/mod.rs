@@ -1,0 +1,268 @@
+//! Arithmetic of the CPU, for decoding and training: rows of numbers.
+//!
+//! Every result element is one chain of additions in an order fixed by the shapes alone, so a
+//! sequence's numbers do not depend on what else is in the batch, on how a prompt is fed, or on the
+//! number of threads.
+
+mod gradient;
+mod packed;
+mod product;
+
+use std::sync::OnceLock;
+
+pub use gradient::{add_scaled, rms_norm_gradient, softmax_gradient, swiglu_gradient};
+pub use packed::Packed;
+pub use product::{View, multiply};
+
+/// Instruction sets that the kernels are written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Simd {
+    Avx512,
+    Avx2,
+    Portable,
+}
+
+/// The best one that this processor has.
+pub fn simd() -> Simd {
+    static SIMD: OnceLock<Simd> = OnceLock::new();
+    *SIMD.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                return Simd::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Simd::Avx2;
+            }
+        }
+        Simd::Portable
+    })
+}
+
+/// Runs an elementwise or lane-ordered function body compiled for the processor at hand.
+macro_rules! dispatch {
+    ($(#[$doc:meta])* pub fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)? = $body:ident) => {
+        $(#[$doc])*
+        pub fn $name(simd: Simd, $($arg: $type),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx2,fma")]
+                fn avx512($($arg: $type),*) $(-> $ret)? { $body::<true>($($arg),*) }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $type),*) $(-> $ret)? { $body::<true>($($arg),*) }
+                match simd {
+                    // SAFETY: `simd()` found the features.
+                    Simd::Avx512 => return unsafe { avx512($($arg),*) },
+                    Simd::Avx2 => return unsafe { avx2($($arg),*) },
+                    Simd::Portable => {}
+                }
+            }
+            let _ = simd;
+            $body::<false>($($arg),*)
+        }
+    };
+}
+
+pub(self) use dispatch;
+
+/// a · b + c, fused where the processor does it in one instruction.
+#[inline(always)]
+fn madd<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// e^x to about 2 units in the last place; 0 below -87, finite above.
+#[inline(always)]
+fn exp<const FUSED: bool>(x: f32) -> f32 {
+    // x = n·ln 2 + r with |r| ≤ ½ ln 2; e^r by its series; 2^n through the exponent bits. Rounding
+    // through the constant 1.5·2²³ keeps everything in vector registers.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = madd::<FUSED>(x, std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = madd::<FUSED>(n, -0.693_145_75, x);
+    let r = madd::<FUSED>(n, -1.428_606_8e-6, r);
+    let p = madd::<FUSED>(1.388_889e-3, r, 8.333_334e-3);
+    let p = madd::<FUSED>(p, r, 4.166_666_8e-2);
+    let p = madd::<FUSED>(p, r, 1.666_666_7e-1);
+    let p = madd::<FUSED>(p, r, 0.5);
+    let p = madd::<FUSED>(p, r, 1.0);
+    let p = madd::<FUSED>(p, r, 1.0);
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
+    if x <= -87.0 { 0.0 } else { p * power }
+}
+
+/// Lanes of every sum over a vector: element i goes to lane i mod 16, lanes are added at the end.
+const LANES: usize = 16;
+
+#[inline(always)]
+fn sum_lanes(lanes: [f32; LANES]) -> f32 {
+    let mut lanes = lanes;
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+    }
+    lanes[0]
+}
+
+/// The highest value; by lanes, since a plain fold is not vectorised.
+#[inline(always)]
+fn highest(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = values.chunks_exact(LANES);
+    for (lane, value) in lanes.iter_mut().zip(chunks.remainder()) {
+        *lane = *value;
+    }
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = if *value > *lane { *value } else { *lane };
+        }
+    }
+    lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+#[inline(always)]
+fn rms_norm_body<const FUSED: bool>(x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32]) {
+    let mut lanes = [0.0; LANES];
+    let chunks = x.chunks_exact(LANES);
+    for (lane, value) in lanes.iter_mut().zip(chunks.remainder()) {
+        *lane = value * value;
+    }
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = madd::<FUSED>(value, value, *lane);
+        }
+    }
+    let scale = 1.0 / (sum_lanes(lanes) / x.len() as f32 + epsilon).sqrt();
+    for ((out, value), gain) in out.iter_mut().zip(x).zip(gain) {
+        *out = value * scale * gain;
+    }
+}
+
+dispatch! {
+    /// Root-mean-square normalisation of one row: `out = x / rms(x) · gain`.
+    pub fn rms_norm(x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32]) = rms_norm_body
+}
+
+#[inline(always)]
+fn swiglu_body<const FUSED: bool>(gate_up: &[f32], out: &mut [f32]) {
+    let (gate, up) = gate_up.split_at(out.len());
+    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+        *out = gate / (1.0 + exp::<FUSED>(-gate)) * up;
+    }
+}
+
+dispatch! {
+    /// `out = silu(gate) · up` for one row of `[gate | up]`.
+    pub fn swiglu(gate_up: &[f32], out: &mut [f32]) = swiglu_body
+}
+
+#[inline(always)]
+fn softmax_body<const FUSED: bool>(scores: &mut [f32]) -> f32 {
+    let highest = highest(scores);
+    for score in scores.iter_mut() {
+        *score = exp::<FUSED>(*score - highest);
+    }
+    let mut lanes = [0.0; LANES];
+    let chunks = scores.chunks_exact(LANES);
+    lanes[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane += value;
+        }
+    }
+    sum_lanes(lanes)
+}
+
+dispatch! {
+    /// Replaces scores by e^(score − highest) and returns their sum.
+    pub fn softmax_sum(scores: &mut [f32]) -> f32 = softmax_body
+}
+
+#[inline(always)]
+fn cross_entropy_body<const FUSED: bool>(
+    target: u32,
+    scale: Option<f32>,
+    logits: &mut [f32],
+) -> f64 {
+    let target = target as usize;
+    let chosen = logits[target] - highest(logits);
+    let sum = softmax_body::<FUSED>(logits);
+    if let Some(scale) = scale {
+        let factor = scale / sum;
+        logits.iter_mut().for_each(|value| *value *= factor);
+        logits[target] -= scale;
+    }
+    f64::from(sum.ln()) - f64::from(chosen)
+}
+
+dispatch! {
+    /// Cross-entropy of one row of logits, nats. With a `scale` the logits are replaced by `scale`
+    /// times their gradient.
+    pub fn cross_entropy(target: u32, scale: Option<f32>, logits: &mut [f32]) -> f64
+        = cross_entropy_body
+}
+
+#[inline(always)]
+fn scaled_softmax_body<const FUSED: bool>(scale: f32, scores: &mut [f32]) {
+    scores.iter_mut().for_each(|score| *score *= scale);
+    let scale = 1.0 / softmax_body::<FUSED>(scores);
+    scores.iter_mut().for_each(|score| *score *= scale);
+}
+
+dispatch! {
+    /// Replaces scores by the softmax of `scale · score`.
+    pub fn softmax(scale: f32, scores: &mut [f32]) = scaled_softmax_body
+}
+
+#[inline(always)]
+fn scores_body<const FUSED: bool>(query: &[f32], keys: &[f32], stride: usize, scores: &mut [f32]) {
+    scores.fill(0.0);
+    let length = scores.len();
+    for (q, keys) in query.iter().zip(keys.chunks(stride)) {
+        for (score, key) in scores.iter_mut().zip(&keys[..length]) {
+            *score = madd::<FUSED>(*q, *key, *score);
+        }
+    }
+}
+
+dispatch! {
+    /// Dot products of a query (already scaled) with the first `scores.len()` keys, which lie
+    /// dimension by dimension (`keys[d · stride + position]`).
+    pub fn scores(query: &[f32], keys: &[f32], stride: usize, scores: &mut [f32]) = scores_body
+}
+
+#[inline(always)]
+fn mix_body<const FUSED: bool>(weights: &[f32], scale: f32, values: &[f32], out: &mut [f32]) {
+    out.fill(0.0);
+    for (weight, values) in weights.iter().zip(values.chunks_exact(out.len())) {
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = madd::<FUSED>(*weight, *value, *out);
+        }
+    }
+    for out in out {
+        *out *= scale;
+    }
+}
+
+dispatch! {
+    /// `out = scale · Σ weight · value` over positions; values lie position by position.
+    pub fn mix(weights: &[f32], scale: f32, values: &[f32], out: &mut [f32]) = mix_body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_close_to_the_true_one() {
+        for step in -8700..8800 {
+            let x = step as f32 / 100.0;
+            let (ours, truth) = (exp::<false>(x), f64::from(x).exp());
+            let error = (f64::from(ours) - truth).abs() / truth;
+            assert!(error < 4e-7 || x <= -86.9, "exp({x}) = {ours}, not {truth}");
+        }
+        assert_eq!(exp::<false>(-1000.0), 0.0);
+    }
+}
