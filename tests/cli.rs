@@ -193,7 +193,7 @@ fn a_failed_arm_takes_nothing_else_with_it() {
         .replace("generators", "snapshots = true\ngenerators");
     workplace.write("tiny.toml", &experiment);
     let (code, said) = workplace.said(&TINY);
-    assert_eq!(code, 1, "{said}");
+    assert_eq!(code, 2, "{said}");
     let reason = "snapshot 1 does not exist: training saved 0; correct `snapshots` in the baseline";
     assert!(
         said.contains(&format!("failed: generate broken seed 1 snapshot 1 for tiny: {reason}")),
@@ -204,6 +204,28 @@ fn a_failed_arm_takes_nothing_else_with_it() {
     let tables: String = tables.values().map(|table| String::from_utf8_lossy(table)).collect();
     assert!(tables.contains("snapshot 1 does not exist"), "{tables}");
     assert!(tables.contains("Probabilistic"), "{tables}");
+}
+
+#[test]
+fn a_dataset_that_cannot_be_used_is_the_users_to_mend() {
+    let workplace = Workplace::new();
+    let header = "graph_index,service,edge_id,type,source,destination,start_ms,finish_ms\n";
+    let good: String = (0..30).map(|i| format!("{i},S,0,http,USER,MS_{i},0,5\n")).collect();
+    workplace.write("data/mine.csv", &format!("{header}{good}30,S,0,http,USER,MS_1,0,soon\n"));
+    let manifest = "name = \"mine\"\nsource = { kind = \"call-table\", path = \"mine.csv\" }\n";
+    workplace.write("data/mine.toml", manifest);
+    let run = ["run", "tiny.toml", "--profile", "smoke", "--dataset", "mine"];
+    let (code, said) = workplace.said(&run);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("mine.csv: line 32, column finish_ms: `soon`"), "{said}");
+    assert!(said.contains("`skip_bad_rows = true` in the manifest"), "{said}");
+    workplace.write("data/mine.toml", &format!("skip_bad_rows = true\n{manifest}"));
+    let (code, said) = workplace.said(&run);
+    assert_eq!(code, 0, "{said}");
+    workplace.write("data/mine.csv", header);
+    let (code, said) = workplace.said(&run);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("dataset `mine` has 0 training and 0 test graphs"), "{said}");
 }
 
 #[test]

@@ -145,6 +145,7 @@ fn preprocessed(cloud: &Cloud, defects: RawDefects) -> Dataset {
     let block = RawRows::new(cloud, 9, defects).expect("possible").block(0);
     std::fs::write(&path, [RAW_HEADER.as_bytes(), &block.text].concat()).expect("written");
     let manifest = DatasetManifest {
+        skip_bad_rows: false,
         name: "raw".into(),
         source: SourceSpec::AlibabaV2022 { path },
         split: SplitSpec::default(),

@@ -73,7 +73,7 @@ fn run_build(args: &BuildArgs) -> Result<()> {
     std::fs::create_dir_all(&out).map_err(failed)?;
     let options = BuildOptions {
         data_root: args.data.clone().or_else(data_root),
-        skip_bad_rows: args.skip_bad_rows,
+        skip_bad_rows: args.skip_bad_rows || manifest.skip_bad_rows,
         graphs: args.graphs,
         scratch: out.clone(),
         progress: Progress::detect(args.quiet),

@@ -47,6 +47,8 @@ enum Verb {
 enum Ending {
     Done,
     Failed,
+    /// What failed are mistakes of the user.
+    Mistaken,
     Interrupted,
 }
 
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
     match ending {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Failed) => ExitCode::from(1),
+        Ok(Ending::Mistaken) => ExitCode::from(2),
         Ok(Ending::Interrupted) => ExitCode::from(130),
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -73,15 +76,18 @@ pub fn main() -> ExitCode {
 }
 
 fn code(error: &anyhow::Error) -> ExitCode {
-    let by_user = error.chain().any(|cause| cause.is::<UserError>());
-    ExitCode::from(if by_user { 2 } else { 1 })
+    ExitCode::from(if by_user(error) { 2 } else { 1 })
+}
+
+fn by_user(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<UserError>())
 }
 
 /// Runs one stage and tells the parent process on standard output why it failed.
 fn stage(spec: &std::path::Path) -> ExitCode {
     let result: Result<()> = run_spec(spec);
     let Err(error) = result else { return ExitCode::SUCCESS };
-    let line = Line::Failure { error: format!("{error:#}") };
+    let line = Line::Failure { error: format!("{error:#}"), by_user: by_user(&error) };
     match serde_json::to_string(&line) {
         Ok(line) => println!("{line}"),
         Err(_) => eprintln!("{error:#}"),

@@ -136,7 +136,7 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
             outcome.blocked,
             outcome.ran
         );
-        return Ok(Ending::Failed);
+        return Ok(if outcome.by_user { Ending::Mistaken } else { Ending::Failed });
     }
     if outcome.ran == 0 && published == 0 {
         say("everything is up to date");

@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn bad_values_are_told_with_line_column_and_value() {
-        let remedy = "mend the row, or leave out such rows with --skip-bad-rows";
+        let remedy = crate::data::lines::SKIP_REMEDY;
         let good = "1,S,,0,http,USER,A,0,8\n";
         let cases = [
             ("1,S,,0,http,USER,A,-3,8\n", "line 3, column start_ms: `-3` is negative"),

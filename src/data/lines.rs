@@ -123,7 +123,8 @@ fn damage(error: &std::io::Error) -> String {
 }
 
 /// What to do about a row that cannot be read.
-pub const SKIP_REMEDY: &str = "mend the row, or leave out such rows with --skip-bad-rows";
+pub const SKIP_REMEDY: &str = "mend the row, or leave out such rows: --skip-bad-rows of \
+     `data build`, or `skip_bad_rows = true` in the manifest";
 
 #[cfg(test)]
 mod tests {

@@ -22,6 +22,9 @@ pub struct DatasetManifest {
     pub graphs: Option<u64>,
     /// At most this many graphs are kept of a source that has graphs, drawn at random.
     pub max_graphs: Option<u64>,
+    /// Rows that cannot be read are left out and counted in the funnel instead of ending the build.
+    #[serde(default)]
+    pub skip_bad_rows: bool,
     /// Folder of the manifest's file; `None` for a manifest embedded in the binary.
     pub folder: Option<PathBuf>,
 }
@@ -36,6 +39,8 @@ struct ManifestFile {
     split: SplitSpec,
     graphs: Option<u64>,
     max_graphs: Option<u64>,
+    #[serde(default)]
+    skip_bad_rows: bool,
 }
 
 /// Where graphs come from (`[source]`, told apart by `kind`).
@@ -200,7 +205,7 @@ impl DatasetManifest {
     }
 
     fn parse(path: &Path, text: &str, folder: Option<PathBuf>) -> Result<Self> {
-        let ManifestFile { name, source, split, graphs, max_graphs } =
+        let ManifestFile { name, source, split, graphs, max_graphs, skip_bad_rows } =
             toml_file::parse(path, text)?;
         let wrong = |key: &str, message: String| UserError::input(path, key, message);
         if !(0.0..1.0).contains(&split.test_share) {
@@ -224,7 +229,7 @@ impl DatasetManifest {
             let message = format!("does not apply to source `{}`: use `{other}`", source.id());
             return Err(wrong(&format!("key {key}"), message).into());
         }
-        Ok(Self { name, source, split, graphs, max_graphs, folder })
+        Ok(Self { name, source, split, graphs, max_graphs, skip_bad_rows, folder })
     }
 
     /// The files that the dataset is built from, in order, with their hashes. A source without

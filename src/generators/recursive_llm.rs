@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use rand::{RngExt, seq::SliceRandom};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -21,7 +22,7 @@ use crate::model::decode::{CachedModel, Completion, Prompt, PromptSource, decode
 use crate::model::{self, Corpus, Document, ModelConfig, TrainConfig};
 use crate::progress::StepProgress;
 use crate::random;
-use crate::text::{Tokenizer, parse, recursive};
+use crate::text::{Tokenizer, name, parse, recursive};
 
 /// Settings of the generator; every one has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,6 +122,9 @@ impl Recipe for Untrained {
         let held_out = Steps::new(&validation, &tokenizer, settings, context.seed);
         let validation: Vec<Document> =
             (0..held_out.len()).map(|index| held_out.document(0, index)).collect();
+        let lengths = corpus.lengths();
+        let left_out = lengths.iter().filter(|length| **length > settings.context).count();
+        let per_call = lengths.iter().sum::<usize>() as f64 / corpus.calls.max(1) as f64;
         let config = ModelConfig::preset(&settings.size, tokenizer.vocabulary(), settings.context)?;
         let report = model::train(
             &config,
@@ -142,7 +146,8 @@ impl Recipe for Untrained {
             snapshots: report.snapshots,
             notes: vec![
                 note("vocabulary", tokenizer.vocabulary().to_string()),
-                note("tokens per call", format!("{:.1}", corpus.tokens_per_call())),
+                note("tokens per call", format!("{per_call:.1}")),
+                note("steps over the context, left out", left_out.to_string()),
                 note("validation perplexity", format!("{:.3}", report.validation_perplexity)),
             ],
         })
@@ -206,8 +211,8 @@ fn learn_tokenizer(graphs: &[&CallGraph], seed: u64) -> Result<Tokenizer> {
     let mut names = BTreeSet::from([USER.to_owned()]);
     let mut texts = Vec::new();
     for (index, graph) in graphs.iter().enumerate() {
-        names.insert(graph.service().to_string());
-        names.extend(graph.calls().iter().map(|call| call.destination.to_string()));
+        names.insert(name::write(graph.service()).into());
+        names.extend(graph.calls().iter().map(|call| name::write(&call.destination).into()));
         if texts.len() < PHRASE_SAMPLE {
             for (number, step) in steps(graph).iter().enumerate() {
                 let path = [index as u64, number as u64];
@@ -241,12 +246,10 @@ impl<'a> Steps<'a> {
         Self { steps, calls, tokenizer, settings, seed }
     }
 
-    /// Tokens, prompt and answer, that a call costs on average (over the first steps).
-    fn tokens_per_call(&self) -> f64 {
-        let sample = self.steps.len().min(2_000);
-        let tokens: usize = (0..sample).map(|index| self.document(0, index).tokens.len()).sum();
-        let calls = self.calls as f64 * sample as f64 / self.steps.len().max(1) as f64;
-        tokens as f64 / calls.max(1.0)
+    /// Tokens, prompt and answer, of every step as it is written in the first epoch.
+    fn lengths(&self) -> Vec<usize> {
+        let steps = (0..self.steps.len()).into_par_iter();
+        steps.map(|index| self.document(0, index).tokens.len()).collect()
     }
 }
 
@@ -267,7 +270,7 @@ impl Corpus for Steps<'_> {
         let encode = |text: &str| {
             let tokens = self.tokenizer.encode(text).unwrap_or_default();
             match spelt {
-                Some(name) => self.tokenizer.spell(name, &tokens),
+                Some(service) => self.tokenizer.spell(&name::write(service), &tokens),
                 None => tokens,
             }
         };

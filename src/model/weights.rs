@@ -26,8 +26,9 @@ pub fn file_name(snapshot: Option<u64>) -> String {
 }
 
 impl Weights {
-    /// Initial weights: normal with standard deviation 0.02, smaller by √(2·layers) for the
-    /// projections that end in the residual stream; norms are 1. Each tensor has its own stream.
+    /// Initial weights: normal with standard deviation 0.02 (embedding: 0.05), smaller by √(2·layers)
+    /// for the projections that end in the residual stream; norms are 1. Each tensor has its own
+    /// stream.
     pub fn initial(config: &ModelConfig, seed: u64) -> Self {
         use rand_distr::{Distribution, Normal};
         let residual = 0.02 / (2.0 * config.layers as f64).sqrt();
@@ -36,6 +37,7 @@ impl Weights {
             let deviation = match name.rsplit('.').next().unwrap_or(&name) {
                 "attention_norm" | "ffn_norm" | "final_norm" => return (name, vec![1.0; size]),
                 "output" | "down" => residual,
+                "token_embedding" => 0.05,
                 _ => 0.02,
             };
             let mut rng = random::stream(seed, "initial weights", &[index as u64]);

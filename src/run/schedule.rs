@@ -37,6 +37,8 @@ pub struct Outcome {
     pub ran: usize,
     /// Label and reason of every stage that failed by itself.
     pub failures: Vec<(String, String)>,
+    /// Whether all of them are mistakes of the user.
+    pub by_user: bool,
     /// Stages that could not run because an input of theirs failed.
     pub blocked: usize,
     /// Stages that an interruption left to do, when there was one.
@@ -47,7 +49,11 @@ pub struct Outcome {
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
-    Failure { error: String },
+    Failure {
+        error: String,
+        /// Whether it is a mistake of the user.
+        by_user: bool,
+    },
     Progress(Report),
 }
 
@@ -85,6 +91,8 @@ struct Scheduler<'a> {
     settled: HashMap<Key, Option<String>>,
     running: HashMap<usize, Running>,
     started: IndexSet<Key>,
+    /// Stages that failed by a mistake of the user.
+    by_user: IndexSet<Key>,
     board: Board,
     events: (Sender<Event>, Receiver<Event>),
 }
@@ -119,6 +127,7 @@ pub fn run(
         settled: HashMap::new(),
         running: HashMap::new(),
         started: IndexSet::new(),
+        by_user: IndexSet::new(),
         board: Board::new(options.progress),
         events: channel(),
     };
@@ -172,12 +181,14 @@ impl Scheduler<'_> {
             failed.partition(|(stage, _)| self.started.contains(&stage.key));
         let succeeded = |key: &&Key| matches!(self.settled.get(*key), Some(None));
         let left = self.wanted.len() - self.settled_wanted();
+        let by_user = failures.iter().all(|(stage, _)| self.by_user.contains(&stage.key));
         Outcome {
             ran: self.started.iter().filter(succeeded).count(),
             failures: failures
                 .into_iter()
                 .map(|(stage, reason)| (stage.label.clone(), reason))
                 .collect(),
+            by_user,
             blocked: blocked.len(),
             interrupted: interrupted.then_some(left),
         }
@@ -313,9 +324,10 @@ impl Scheduler<'_> {
         };
         match event {
             Event::Line(index, Line::Progress(report)) => self.board.progress(index, &report),
-            Event::Line(index, Line::Failure { error }) => {
+            Event::Line(index, Line::Failure { error, by_user }) => {
                 if let Some(running) = self.running.get_mut(&index) {
                     running.failure = Some(error);
+                    self.by_user.extend(by_user.then(|| running.key.clone()));
                 }
             }
             Event::Stderr(index, line) => {

@@ -1,5 +1,6 @@
 //! Text formats of call graphs, their parsers, and the tokenizer.
 
+pub mod name;
 pub mod parse;
 pub mod recursive;
 mod tokenizer;

@@ -115,7 +115,8 @@ fn number(text: &str) -> Option<u32> {
 fn name(text: &str) -> Option<Name> {
     let plain = !text.is_empty() && text.len() <= MAX_NAME;
     // U+FFFD stands for bytes of the answer that are not UTF-8.
-    (plain && !text.contains(['<', '>', '(', ')', '\u{fffd}'])).then(|| Name::from(text))
+    let plain = plain && !text.contains('\u{fffd}');
+    super::name::read(text).filter(|_| plain).map(|name| Name::from(&*name))
 }
 
 fn edge(line: &str) -> Result<LayerEdge, Violation> {

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 
 use rand::{Rng, RngExt, seq::SliceRandom};
 
-use crate::graph::{LayerCondition, LayerEdge, Step, StepBody};
+use super::name;
+use crate::graph::{LayerCondition, LayerEdge, Name, Step, StepBody};
 
 /// Opens every condition line.
 pub const PROMPT: &str = "[GENERATE GRAPH]";
@@ -30,12 +31,13 @@ pub const ATTRIBUTES: [&str; 10] = [
 ];
 
 /// The value of an attribute as text, if the condition has it.
-fn attribute(condition: &LayerCondition, name: &str) -> Option<String> {
+fn attribute(condition: &LayerCondition, key: &str) -> Option<String> {
     let number = |value: Option<u32>| value.map(|value| value.to_string());
-    match name {
-        "id" => condition.service.as_ref().map(|name| name.to_string()),
-        "start_node" => condition.start_node.as_ref().map(|name| name.to_string()),
-        "caller" => condition.caller.as_ref().map(|name| name.to_string()),
+    let written = |value: &Option<Name>| value.as_ref().map(|value| name::write(value).into());
+    match key {
+        "id" => written(&condition.service),
+        "start_node" => written(&condition.start_node),
+        "caller" => written(&condition.caller),
         "num_edges" => number(condition.num_edges),
         "remaining_depth" => number(condition.remaining_depth),
         "latency" => number(condition.latency),
@@ -110,7 +112,7 @@ fn shuffled(condition: &LayerCondition, rng: &mut impl Rng) -> String {
 
 fn push_edge(text: &mut String, edge: &LayerEdge, rng: &mut impl Rng) {
     let mut fields = [
-        format!("destination is {}", edge.destination),
+        format!("destination is {}", name::write(&edge.destination)),
         format!("type is {}", edge.kind),
         format!("edge_id is {}", edge.number),
         format!("communication starts at {} milliseconds", edge.start),

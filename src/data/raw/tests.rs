@@ -158,7 +158,7 @@ fn graphs_do_not_depend_on_the_number_of_buckets() {
 #[test]
 fn what_is_not_a_trace_table_is_told_with_its_place() {
     let good = line("1003", "T_1", "0", "http", "USER", "MS_7", "9.0");
-    let remedy = "mend the row, or leave out such rows with --skip-bad-rows";
+    let remedy = crate::data::lines::SKIP_REMEDY;
     let cases: [(Vec<u8>, &str); 8] = [
         (
             line("-3", "T", "0", "http", "USER", "MS_7", "9.0").into(),

@@ -1,6 +1,11 @@
 use super::{Align, Cell, Table, failed, one_line};
 use crate::report::number;
 
+/// Characters of a line of a heading.
+const HEADING: usize = 14;
+/// Shrinks a table that is wider than the text (needs the package graphicx).
+const FIT: &str = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n";
+
 pub fn write(table: &Table) -> String {
     let alignment: String = table
         .columns
@@ -11,9 +16,9 @@ pub fn write(table: &Table) -> String {
         })
         .collect();
     let header: Vec<String> =
-        table.columns.iter().map(|column| escape(&column.heading())).collect();
+        table.columns.iter().map(|column| stacked(&column.heading())).collect();
     let mut text = format!(
-        "\\begin{{table}}\n\\centering\n\\caption{{{}}}\n\\small\n\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}\n\\toprule\n{} \\\\\n\\midrule\n",
+        "\\begin{{table}}\n\\centering\n\\caption{{{}}}\n\\small\n{FIT}\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}\n\\toprule\n{} \\\\\n\\midrule\n",
         escape(&table.title),
         header.join(" & ")
     );
@@ -21,12 +26,31 @@ pub fn write(table: &Table) -> String {
         let cells: Vec<String> = row.iter().map(printed).collect();
         text.push_str(&format!("{} \\\\\n", cells.join(" & ")));
     }
-    text.push_str("\\bottomrule\n\\end{tabular}\n");
+    text.push_str("\\bottomrule\n\\end{tabular}}\n");
     for note in &table.notes {
         text.push_str(&format!("\n\\smallskip{{\\footnotesize {}}}\n", escape(note)));
     }
     text.push_str("\\end{table}\n");
     text
+}
+
+/// A heading over several lines, so that a column is no wider than its numbers need.
+fn stacked(heading: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in heading.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + word.len() < HEADING => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    let lines: Vec<String> = lines.iter().map(|line| escape(line)).collect();
+    match lines.as_slice() {
+        [line] => line.clone(),
+        lines => format!("\\shortstack{{{}}}", lines.join("\\\\")),
+    }
 }
 
 fn printed(cell: &Cell) -> String {

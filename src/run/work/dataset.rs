@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Bench;
 use crate::data::{self, BuildOptions, DatasetManifest, InputFile};
+use crate::error::UserError;
 
 /// Builds a dataset from its source.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,11 +19,21 @@ impl DatasetWork {
     pub fn run(&self, bench: &Bench) -> Result<()> {
         let options = BuildOptions {
             data_root: bench.means.data_root.clone(),
-            skip_bad_rows: false,
+            skip_bad_rows: self.manifest.skip_bad_rows,
             graphs: self.graphs,
             scratch: bench.scratch.to_owned(),
             progress: bench.progress,
         };
-        data::build(&self.manifest, &options)?.save(bench.out)
+        let mut dataset = data::build(&self.manifest, &options)?;
+        let [train, test] = [dataset.train().len(), dataset.test().len()];
+        if train == 0 || test == 0 {
+            let message = format!(
+                "dataset `{}` has {train} training and {test} test graphs; an experiment needs \
+                 both. `tracegym data build {0}` shows which step dropped them",
+                self.manifest.name
+            );
+            return Err(UserError::setting(message).into());
+        }
+        dataset.save(bench.out)
     }
 }
