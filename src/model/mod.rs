@@ -15,6 +15,8 @@ mod transformer;
 mod weights;
 
 #[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
 mod tests;
 
 pub use batches::{Batch, Batches, Corpus, Document, Position};
