@@ -196,7 +196,7 @@ fn heat_maps(input: &ReportInput, arms: &[Arm]) -> Figure {
         lines[0].push_str(" A dot: no training graph has this number of edges and depth.");
     }
     let count =
-        "Single cells have wide intervals (±14 points at 50 prompts): read rows and columns.";
+        "Single cells are uncertain (±31 points at 10 prompts, ±14 at 50): read rows and columns.";
     lines.push(count.to_owned());
     lines.extend(notes(input, arms).into_iter().filter(|note| !note.starts_with("95 %")));
     Figure {
