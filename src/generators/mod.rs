@@ -32,6 +32,11 @@ pub const REGISTRY: &[Entry] = &[
         build: recursive_llm::build,
     },
     Entry {
+        id: "recursive-compact",
+        about: "the same recursion and conditions in a text without prose",
+        build: recursive_llm::build_compact,
+    },
+    Entry {
         id: "probabilistic",
         about: "call graphs drawn from tables of training frequencies (after Luo et al., SoCC 2021)",
         build: probabilistic::build,

@@ -1,5 +1,6 @@
 //! `recursive-llm`: the paper's recursive generator (sections 3 and 4), a Llama-style decoder
-//! trained from scratch on the recursive text of the training graphs.
+//! trained from scratch on the recursive text of the training graphs. `recursive-compact` is the same
+//! with a shorter text.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::Path;
@@ -22,7 +23,7 @@ use crate::model::decode::{CachedModel, Completion, Prompt, PromptSource, decode
 use crate::model::{self, Corpus, Document, ModelConfig, TrainConfig};
 use crate::progress::StepProgress;
 use crate::random;
-use crate::text::{Tokenizer, name, parse, recursive};
+use crate::text::{Format, Tokenizer, name};
 
 /// Settings of the generator; every one has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,8 +78,6 @@ impl Default for Settings {
     }
 }
 
-const ID: &str = "recursive-llm";
-
 /// Share of the training graphs that is kept for the validation perplexity, and its limit.
 const VALIDATION: (f64, usize) = (0.03, 300);
 /// Texts that the tokenizer learns its phrases from, at most.
@@ -88,10 +87,19 @@ const MAX_STEPS: usize = 2_000;
 /// Levels of layers that one graph may have.
 const MAX_LEVELS: usize = 100;
 
-/// Builds the recipe from a baseline's settings.
+/// Builds the recipe of `recursive-llm` from a baseline's settings.
 pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    let settings: Settings = settings(ID, table)?;
-    let wrong = |message: String| Err(UserError::setting(format!("{ID}: {message}")).into());
+    recipe("recursive-llm", Format::Recursive, table)
+}
+
+/// Builds the recipe of `recursive-compact` from a baseline's settings.
+pub fn build_compact(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+    recipe("recursive-compact", Format::Compact, table)
+}
+
+fn recipe(id: &str, format: Format, table: &toml::Table) -> Result<Box<dyn Recipe>> {
+    let settings: Settings = settings(id, table)?;
+    let wrong = |message: String| Err(UserError::setting(format!("{id}: {message}")).into());
     let shares = &settings.snapshots;
     let ascending = shares.windows(2).all(|pair| pair[0] < pair[1]);
     if !ascending || shares.iter().any(|share| !(*share > 0.0 && *share < 1.0)) {
@@ -107,19 +115,22 @@ pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
         return wrong("learning_rate and clip must be above 0".into());
     }
     ModelConfig::preset(&settings.size, 1, settings.context)?;
-    Ok(Box::new(Untrained(settings)))
+    Ok(Box::new(Untrained { format, settings }))
 }
 
-struct Untrained(Settings);
+struct Untrained {
+    format: Format,
+    settings: Settings,
+}
 
 impl Recipe for Untrained {
     fn fit(&self, context: &FitContext) -> Result<FitReport> {
-        let settings = &self.0;
+        let settings = &self.settings;
         let train = context.dataset.train();
         let (train, validation) = hold_out(train, context.seed);
-        let tokenizer = learn_tokenizer(&train, context.seed)?;
-        let corpus = Steps::new(&train, &tokenizer, settings, context.seed);
-        let held_out = Steps::new(&validation, &tokenizer, settings, context.seed);
+        let tokenizer = learn_tokenizer(self.format, &train, context.seed)?;
+        let corpus = Steps::new(self.format, &train, &tokenizer, settings, context.seed);
+        let held_out = Steps::new(self.format, &validation, &tokenizer, settings, context.seed);
         let validation: Vec<Document> =
             (0..held_out.len()).map(|index| held_out.document(0, index)).collect();
         let lengths = corpus.lengths();
@@ -166,6 +177,7 @@ impl Recipe for Untrained {
         // The last snapshot is the final model itself.
         let snapshot = snapshot.filter(|tokens| *tokens != meta.tokens);
         Ok(Box::new(Trained {
+            format: self.format,
             tokenizer: Tokenizer::load(dir)?,
             model: std::sync::Mutex::new(model::load(dir, snapshot, device)?),
         }))
@@ -207,7 +219,7 @@ fn hold_out(mut graphs: Vec<&CallGraph>, seed: u64) -> (Vec<&CallGraph>, Vec<&Ca
     (train, graphs)
 }
 
-fn learn_tokenizer(graphs: &[&CallGraph], seed: u64) -> Result<Tokenizer> {
+fn learn_tokenizer(format: Format, graphs: &[&CallGraph], seed: u64) -> Result<Tokenizer> {
     let mut names = BTreeSet::from([USER.to_owned()]);
     let mut texts = Vec::new();
     for (index, graph) in graphs.iter().enumerate() {
@@ -217,16 +229,17 @@ fn learn_tokenizer(graphs: &[&CallGraph], seed: u64) -> Result<Tokenizer> {
             for (number, step) in steps(graph).iter().enumerate() {
                 let path = [index as u64, number as u64];
                 let mut rng = random::stream(seed, "text for phrases", &path);
-                texts.push(recursive::training_prompt(&step.condition, &mut rng));
-                texts.push(recursive::answer(step, &mut rng));
+                let (prompt, answer) = format.training_text(step, &mut rng);
+                texts.extend([prompt, answer]);
             }
         }
     }
-    Tokenizer::learn(texts.iter().map(String::as_str), &names)
+    format.tokenizer(texts.iter().map(String::as_str), &names)
 }
 
 /// All generation steps of the training graphs, written anew in every epoch.
 struct Steps<'a> {
+    format: Format,
     steps: Vec<Step>,
     calls: u64,
     tokenizer: &'a Tokenizer,
@@ -236,6 +249,7 @@ struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     fn new(
+        format: Format,
         graphs: &[&CallGraph],
         tokenizer: &'a Tokenizer,
         settings: &'a Settings,
@@ -243,7 +257,7 @@ impl<'a> Steps<'a> {
     ) -> Self {
         let calls = graphs.iter().map(|graph| u64::from(graph.num_edges())).sum();
         let steps = graphs.iter().flat_map(|graph| steps(graph)).collect();
-        Self { steps, calls, tokenizer, settings, seed }
+        Self { format, steps, calls, tokenizer, settings, seed }
     }
 
     /// Tokens, prompt and answer, of every step as it is written in the first epoch.
@@ -261,8 +275,7 @@ impl Corpus for Steps<'_> {
     fn document(&self, epoch: u64, index: usize) -> Document {
         let step = &self.steps[index];
         let mut rng = random::stream(self.seed, "training text", &[epoch, index as u64]);
-        let prompt = recursive::training_prompt(&step.condition, &mut rng);
-        let answer = recursive::answer(step, &mut rng);
+        let (prompt, answer) = self.format.training_text(step, &mut rng);
         // A text that cannot be encoded does not exist (every byte is a token); an empty document
         // would be left out of the batches.
         let spelt = step.condition.service.as_ref();
@@ -284,6 +297,7 @@ impl Corpus for Steps<'_> {
 }
 
 struct Trained {
+    format: Format,
     tokenizer: Tokenizer,
     model: std::sync::Mutex<Box<dyn CachedModel>>,
 }
@@ -296,7 +310,8 @@ impl Generator for Trained {
     ) -> Result<Vec<Generated>> {
         let bar = options.progress.step("generating", "graphs", conditions.len() as u64);
         let mut model = self.model.lock().map_err(|_| anyhow::anyhow!("the model is poisoned"))?;
-        let mut recursion = Recursion::new(&self.tokenizer, conditions, options.seed, &bar);
+        let mut recursion =
+            Recursion::new(self.format, &self.tokenizer, conditions, options.seed, &bar);
         decode(
             model.as_mut(),
             &mut recursion,
@@ -338,6 +353,7 @@ struct Growing {
 /// decoded when a slot is free. A graph has one layer under way at a time, so that what it holds
 /// when a layer fails does not depend on the batch.
 struct Recursion<'a> {
+    format: Format,
     tokenizer: &'a Tokenizer,
     conditions: &'a [Condition],
     seed: u64,
@@ -368,12 +384,14 @@ fn root_layer(condition: &Condition) -> LayerCondition {
 
 impl<'a> Recursion<'a> {
     fn new(
+        format: Format,
         tokenizer: &'a Tokenizer,
         conditions: &'a [Condition],
         seed: u64,
         bar: &'a StepProgress,
     ) -> Self {
         Self {
+            format,
             tokenizer,
             conditions,
             seed,
@@ -406,7 +424,9 @@ impl<'a> Recursion<'a> {
 
     /// Takes an answer into its graph; its sub-conditions become waiting layers.
     fn grow(&mut self, layer: &Layer, text: &str) -> Result<(), Violation> {
-        let body = parse::parse(&layer.condition, text)
+        let body = self
+            .format
+            .parse(&layer.condition, text)
             .map_err(|mut violations| violations.swap_remove(0))?;
         let graph = &mut self.graphs[layer.graph];
         graph.steps += 1;
@@ -475,7 +495,7 @@ impl PromptSource for Recursion<'_> {
         }
         let layer = self.next_layer()?;
         let mut tokens = vec![Tokenizer::BEGIN];
-        match self.tokenizer.encode(&recursive::prompt(&layer.condition)) {
+        match self.tokenizer.encode(&self.format.prompt(&layer.condition)) {
             Ok(prompt) => tokens.extend(prompt),
             Err(error) => {
                 self.error = Some(error);

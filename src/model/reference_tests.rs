@@ -104,8 +104,7 @@ fn logits_are_those_of_pytorch() {
         }
     };
     let parameters = transformer::parameters(&config, &weights()).expect("fits");
-    let network =
-        transformer::Network::new(&config, &parameters, &burn::tensor::Device::flex());
+    let network = transformer::Network::new(&config, &parameters, &burn::tensor::Device::flex());
     for (tokens, expected) in DOCUMENTS.iter().zip(&expected.logits) {
         let logits = network.logits(tokens, 1, tokens.len()).into_data();
         close(&logits.try_into_vec::<f32>().expect("f32"), &expected.concat());

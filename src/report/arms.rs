@@ -252,8 +252,23 @@ pub fn cost_table(input: &ReportInput, arms: &[Arm]) -> Table {
         "Wall times, mean over seeds; processes of the same experiment may share the machine."
             .to_owned(),
     );
+    table.notes.extend(trainings(arms));
     table.notes.extend(input.dataset.labels.iter().cloned());
     table
+}
+
+/// What the trainings had to say, one line for each of them.
+fn trainings(arms: &[Arm]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for run in arms.iter().flat_map(|arm| &arm.runs).filter(|run| !run.notes.is_empty()) {
+        let facts: Vec<String> =
+            run.notes.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let line = format!("{}, seed {}: {}.", run.label, run.seed, facts.join("; "));
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines
 }
 
 #[cfg(test)]

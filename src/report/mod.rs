@@ -43,6 +43,8 @@ pub struct RunRecords {
     /// Why the run failed, or what it gave.
     pub outcome: Result<Vec<Record>, String>,
     pub parameters: Option<u64>,
+    /// What the training had to say: name and value.
+    pub notes: Vec<(String, String)>,
     /// Wall times, for the table `cost` only.
     pub train_seconds: Option<f64>,
     pub generate_seconds: Option<f64>,

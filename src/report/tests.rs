@@ -125,6 +125,7 @@ fn run(generator: &str, seed: u64, outcome: Result<Vec<Record>, String>) -> RunR
         graphs: if outcome.is_ok() { 400 } else { 0 },
         outcome,
         parameters: Some(123_456),
+        notes: vec![("tokens per call".into(), "46.2".into())],
         train_seconds: Some(12.5),
         generate_seconds: Some(4.0),
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// What ends a value, or opens one, in the format; and the mark of an escape.
-const RESERVED: [char; 9] = [',', '/', '(', ')', '<', '>', '\n', '\r', '%'];
+const RESERVED: [char; 11] = [',', '/', '(', ')', '<', '>', '{', '}', '\n', '\r', '%'];
 
 /// A name with each reserved character as `%` and two hexadecimal digits.
 pub fn write(name: &str) -> Cow<'_, str> {
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn names_come_back() {
-        for name in ["S_1", "GET /api/items,all", "a%b", "%", "<x>(y)\n\r", "é/ü", ""] {
+        for name in ["S_1", "GET /api/items,all", "a%b", "%", "<x>(y){z}\n\r", "é/ü", ""] {
             let text = write(name);
             assert!(!text.contains([',', '/', '(', ')', '<', '>', '\n', '\r']));
             assert_eq!(read(&text).as_deref(), Some(name));

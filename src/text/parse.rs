@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use super::compact;
 use super::recursive::ATTRIBUTES;
 use crate::graph::ViolationCode as Code;
 use crate::graph::{
@@ -21,7 +22,19 @@ const MAX_NAME: usize = 256;
 /// A text that does not parse: the first thing wrong with it. A text that parses: everything that
 /// is wrong with it, in the order of section 5.
 pub fn parse(condition: &LayerCondition, answer: &str) -> Result<StepBody, Vec<Violation>> {
-    let body = grammar(answer).map_err(|violation| vec![violation])?;
+    check(condition, grammar(answer))
+}
+
+/// As [`parse`], for an answer in the compact format.
+pub fn parse_compact(condition: &LayerCondition, answer: &str) -> Result<StepBody, Vec<Violation>> {
+    check(condition, compact::grammar(condition, answer))
+}
+
+fn check(
+    condition: &LayerCondition,
+    body: Result<StepBody, Violation>,
+) -> Result<StepBody, Vec<Violation>> {
+    let body = body.map_err(|violation| vec![violation])?;
     let mut found = Vec::new();
     match &body {
         StepBody::Layer { edges, subgraphs } => {
@@ -33,7 +46,7 @@ pub fn parse(condition: &LayerCondition, answer: &str) -> Result<StepBody, Vec<V
     if found.is_empty() { Ok(body) } else { Err(found) }
 }
 
-fn format(detail: impl Into<String>) -> Violation {
+pub(super) fn format(detail: impl Into<String>) -> Violation {
     Violation::new(Code::Format, detail)
 }
 
@@ -61,7 +74,7 @@ impl<'a> Lines<'a> {
 }
 
 /// The beginning of a text, for messages.
-fn clip(text: &str) -> String {
+pub(super) fn clip(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
@@ -106,13 +119,13 @@ fn grammar(answer: &str) -> Result<StepBody, Violation> {
 }
 
 /// Plain decimal digits, no sign, no leading zero.
-fn number(text: &str) -> Option<u32> {
+pub(super) fn number(text: &str) -> Option<u32> {
     let plain =
         text.bytes().all(|b| b.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
     if plain { text.parse().ok() } else { None }
 }
 
-fn name(text: &str) -> Option<Name> {
+pub(super) fn name(text: &str) -> Option<Name> {
     let plain = !text.is_empty() && text.len() <= MAX_NAME;
     // U+FFFD stands for bytes of the answer that are not UTF-8.
     let plain = plain && !text.contains('\u{fffd}');

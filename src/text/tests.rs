@@ -241,6 +241,20 @@ proptest! {
     }
 
     #[test]
+    fn compact_steps_come_back_from_their_text(graph in any_graph(60), seed in any::<u64>()) {
+        let mut rng = random::stream(seed, "compact", &[]);
+        for step in &steps(&graph) {
+            let (_, answer) = Format::Compact.training_text(step, &mut rng);
+            let body = Format::Compact.parse(&step.condition, &answer);
+            prop_assert_eq!(body.as_ref(), Ok(&step.body));
+            let mut bytes = answer.into_bytes();
+            let at = rng.random_range(0..bytes.len());
+            bytes[at] = rng.random_range(10..127);
+            let _ = Format::Compact.parse(&step.condition, &String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    #[test]
     fn mutated_answers_never_panic(graph in any_graph(20), seed in any::<u64>()) {
         let mut rng = random::stream(seed, "mutations", &[]);
         for (condition, _, answer) in texts(&graph, seed) {

@@ -57,9 +57,16 @@ impl Tokenizer {
             .map(|(phrase, count)| (count, phrase))
             .collect();
         phrases.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-        let phrases = phrases.into_iter().map(|(_, phrase)| phrase);
-        let words = phrases.chain(names.iter().cloned()).filter(|word| word.len() > 1);
-        Self::with_words(&words.collect::<Vec<_>>())
+        Self::with_phrases(phrases.into_iter().map(|(_, phrase)| phrase), names)
+    }
+
+    /// A vocabulary of bytes, `phrases` and `names`.
+    pub fn with_phrases(
+        phrases: impl IntoIterator<Item = String>,
+        names: &BTreeSet<String>,
+    ) -> Result<Self> {
+        let words = phrases.into_iter().chain(names.iter().cloned());
+        Self::with_words(&words.filter(|word| word.len() > 1).collect::<Vec<_>>())
     }
 
     /// Bytes and `words`; no merges, so that a special token's text stays apart from the token.

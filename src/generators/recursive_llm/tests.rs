@@ -70,9 +70,14 @@ fn it_learns_and_what_it_generates_depends_on_the_address_alone() {
 /// Answers every prompt as the graph itself would: the recursion must put it together again.
 #[test]
 fn the_recursion_rebuilds_graphs_from_their_steps() {
+    rebuilds(Format::Recursive);
+    rebuilds(Format::Compact);
+}
+
+fn rebuilds(format: Format) {
     let dataset = dataset(60);
     let graphs: Vec<&CallGraph> = dataset.graphs().iter().collect();
-    let tokenizer = learn_tokenizer(&graphs, 1).expect("tokenizer");
+    let tokenizer = learn_tokenizer(format, &graphs, 1).expect("tokenizer");
     let conditions: Vec<Condition> = graphs
         .iter()
         .map(|graph| Condition {
@@ -83,7 +88,7 @@ fn the_recursion_rebuilds_graphs_from_their_steps() {
         })
         .collect();
     let bar = Progress::Quiet.step("test", "graphs", 0);
-    let mut recursion = Recursion::new(&tokenizer, &conditions, 1, &bar);
+    let mut recursion = Recursion::new(format, &tokenizer, &conditions, 1, &bar);
     let mut rng = random::stream(1, "test", &[]);
     let mut queues: Vec<VecDeque<Step>> = graphs.iter().map(|g| steps(g).into()).collect();
     while let Some(prompt) = recursion.next() {
@@ -93,7 +98,7 @@ fn the_recursion_rebuilds_graphs_from_their_steps() {
         if layer.parent.is_some() {
             assert_eq!(layer.condition, step.condition);
         }
-        let tokens = tokenizer.encode(&recursive::answer(&step, &mut rng)).expect("encodes");
+        let tokens = tokenizer.encode(&format.training_text(&step, &mut rng).1).expect("encodes");
         recursion.complete(Completion { id: prompt.id, tokens, stopped: true });
     }
     for (graph, grown) in graphs.iter().zip(&recursion.graphs) {
@@ -103,19 +108,22 @@ fn the_recursion_rebuilds_graphs_from_their_steps() {
     }
 }
 
+const FORMAT: Format = Format::Recursive;
+
 #[test]
 fn an_answer_with_a_special_token_does_not_parse() {
     let dataset = dataset(1);
     let graph = &dataset.graphs()[0];
-    let tokenizer = learn_tokenizer(&[graph], 1).expect("tokenizer");
+    let tokenizer = learn_tokenizer(FORMAT, &[graph], 1).expect("tokenizer");
     let condition =
         Condition { service: graph.service().clone(), num_edges: None, depth: None, latency: None };
-    let answer = recursive::answer(&steps(graph)[0], &mut random::stream(1, "test", &[]));
+    let mut rng = random::stream(1, "test", &[]);
+    let (_, answer) = FORMAT.training_text(&steps(graph)[0], &mut rng);
     let answer = tokenizer.encode(&answer).expect("encodes");
     for (special, expected) in [(None, None), (Some(Tokenizer::PAD), Some(ViolationCode::Format))] {
         let conditions = [condition.clone()];
         let bar = Progress::Quiet.step("test", "graphs", 0);
-        let mut recursion = Recursion::new(&tokenizer, &conditions, 1, &bar);
+        let mut recursion = Recursion::new(FORMAT, &tokenizer, &conditions, 1, &bar);
         let id = recursion.next().expect("a prompt").id;
         let tokens = special.into_iter().chain(answer.iter().copied()).collect();
         recursion.complete(Completion { id, tokens, stopped: true });

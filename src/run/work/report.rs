@@ -114,7 +114,8 @@ impl Arm {
                 .as_ref()
                 .map_or(0, |_| super::answers::count(&bench.input("generate", &self.generate))),
             outcome,
-            parameters: fit.map(|fit| fit.parameters),
+            parameters: fit.as_ref().map(|fit| fit.parameters),
+            notes: fit.map_or_else(Vec::new, |fit| fit.notes),
             train_seconds: seconds("train", &self.train),
             generate_seconds: seconds("generate", &self.generate),
         })

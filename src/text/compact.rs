@@ -1,0 +1,201 @@
+//! A compact writing of the same generation steps: the recursion and the conditions of the paper
+//! without its prose, and without what an answer need not repeat.
+//!
+//! A condition is its values in a fixed order, each behind a sign of one character; an edge is a
+//! line; the condition of the layer below stands behind its edge. The service, the start node and
+//! the caller of a sub-condition follow from the step and the edge, so they are not written.
+
+use std::fmt::Write as _;
+
+use rand::{Rng, RngExt};
+
+use super::name;
+use super::parse::{clip, format, name as read_name, number};
+use super::recursive::KEEP;
+use crate::graph::ViolationCode as Code;
+use crate::graph::{
+    CallType, LayerCondition, LayerEdge, MAX_SPLIT_PARTS, Step, StepBody, Subgraph, Violation,
+};
+
+/// Signs of the numbers of a condition, in their order.
+const NUMBERS: [char; 7] = ['e', 'd', 'l', 't', 'b', 'k', 'g'];
+/// Signs of service, start node and caller in a prompt.
+const NAMES: [char; 3] = ['=', '@', '^'];
+
+/// What becomes a token besides names and bytes.
+pub fn phrases() -> Vec<String> {
+    let fixed = [",#", ",f", "\n>", "}\n>", "\n|e", "{e", ",@", ",^"].map(str::to_owned);
+    let numbers = NUMBERS.iter().map(|sign| std::format!(",{sign}"));
+    let types = CallType::ALL.iter().map(|kind| std::format!(":{kind},#"));
+    fixed.into_iter().chain(numbers).chain(types).collect()
+}
+
+fn numbers(condition: &LayerCondition) -> [Option<u32>; 7] {
+    [
+        condition.num_edges,
+        condition.remaining_depth,
+        condition.latency,
+        condition.start_communication_at,
+        condition.start_edge_id,
+        condition.num_current_edges,
+        condition.num_subgraphs,
+    ]
+}
+
+/// A prompt with the attributes that `keep` keeps.
+fn line(condition: &LayerCondition, mut keep: impl FnMut() -> bool) -> String {
+    let mut text = String::new();
+    let names = [&condition.service, &condition.start_node, &condition.caller];
+    for (sign, value) in NAMES.iter().zip(names) {
+        // The service always stays, as in the prose.
+        if let Some(value) = value
+            && (*sign == '=' || keep())
+        {
+            let comma = if text.is_empty() { "" } else { "," };
+            let _ = write!(text, "{comma}{sign}{}", name::write(value));
+        }
+    }
+    for (sign, value) in NUMBERS.iter().zip(numbers(condition)) {
+        if let Some(value) = value
+            && keep()
+        {
+            let _ = write!(text, ",{sign}{value}");
+        }
+    }
+    text
+}
+
+/// The prompt of a step in generation.
+pub fn prompt(condition: &LayerCondition) -> String {
+    line(condition, || true)
+}
+
+/// A training prompt: each attribute but the service is kept with probability [`KEEP`].
+pub fn training_prompt(condition: &LayerCondition, rng: &mut impl Rng) -> String {
+    line(condition, || rng.random_bool(KEEP))
+}
+
+/// The numbers of a sub-condition, without its first sign's comma.
+fn push_numbers(text: &mut String, condition: &LayerCondition) {
+    for (index, (sign, value)) in NUMBERS.iter().zip(numbers(condition)).enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let _ = write!(text, "{comma}{sign}{}", value.unwrap_or_default());
+    }
+}
+
+/// The answer of a step.
+pub fn answer(step: &Step) -> String {
+    let mut text = String::new();
+    match &step.body {
+        StepBody::Layer { edges, subgraphs } => {
+            for edge in edges {
+                let LayerEdge { number, destination, kind, start, finish } = edge;
+                let destination = name::write(destination);
+                let _ = write!(text, "\n>{destination}:{kind},#{number},t{start},f{finish}");
+                if let Some(below) = subgraphs.iter().find(|subgraph| subgraph.edge == *number) {
+                    text.push('{');
+                    push_numbers(&mut text, &below.condition);
+                    text.push('}');
+                }
+            }
+        }
+        StepBody::Split { parts } => {
+            for part in parts {
+                text.push_str("\n|");
+                push_numbers(&mut text, part);
+            }
+        }
+    }
+    text
+}
+
+/// The step that `answer` describes. What is not written comes from the condition.
+///
+/// # Errors
+/// The first thing that does not parse.
+pub fn grammar(condition: &LayerCondition, answer: &str) -> Result<StepBody, Violation> {
+    let mut lines = answer.split('\n');
+    if lines.next() != Some("") {
+        return Err(format("an answer begins with a line break"));
+    }
+    let (mut edges, mut subgraphs, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+    for line in lines {
+        if let Some(line) = line.strip_prefix('>') {
+            let (edge, below) = match line.split_once('{') {
+                Some((edge, below)) => (edge, Some(below)),
+                None => (line, None),
+            };
+            let edge = read_edge(edge)?;
+            if let Some(below) = below {
+                let unclosed = || format(std::format!("`}}` is missing in `{}`", clip(below)));
+                let numbers = below.strip_suffix('}').ok_or_else(unclosed)?;
+                let below = LayerCondition {
+                    service: condition.service.clone(),
+                    start_node: Some(edge.destination.clone()),
+                    caller: condition.start_node.clone(),
+                    ..read_numbers(numbers)?
+                };
+                subgraphs.push(Subgraph { edge: edge.number, condition: below });
+            }
+            edges.push(edge);
+        } else if let Some(line) = line.strip_prefix('|') {
+            parts.push(LayerCondition {
+                service: condition.service.clone(),
+                start_node: condition.start_node.clone(),
+                caller: condition.caller.clone(),
+                ..read_numbers(line)?
+            });
+        } else {
+            return Err(format(std::format!("`{}` is neither edge nor part", clip(line))));
+        }
+    }
+    match (edges.is_empty(), parts.is_empty()) {
+        (false, true) => Ok(StepBody::Layer { edges, subgraphs }),
+        (true, false) if parts.len() <= MAX_SPLIT_PARTS => Ok(StepBody::Split { parts }),
+        (true, false) => Err(format(std::format!("a split of {} parts", parts.len()))),
+        (true, true) => Err(format("the layer has no edges")),
+        (false, false) => Err(format("edges and parts in one answer")),
+    }
+}
+
+fn read_edge(text: &str) -> Result<LayerEdge, Violation> {
+    let wrong = |what: &str| {
+        Violation::new(Code::EdgeField, std::format!("cannot read the {what} of `{}`", clip(text)))
+    };
+    // The type is behind the last colon: names may have colons.
+    let (call, times) = text.split_once(",#").ok_or_else(|| wrong("edge_id"))?;
+    let (destination, kind) = call.rsplit_once(':').ok_or_else(|| wrong("type"))?;
+    let (id, times) = times.split_once(",t").ok_or_else(|| wrong("start"))?;
+    let (start, finish) = times.split_once(",f").ok_or_else(|| wrong("finish"))?;
+    Ok(LayerEdge {
+        number: number(id).ok_or_else(|| wrong("edge_id"))?,
+        destination: read_name(destination).ok_or_else(|| wrong("destination"))?,
+        kind: kind.parse().map_err(|()| wrong("type"))?,
+        start: number(start).ok_or_else(|| wrong("start"))?,
+        finish: number(finish).ok_or_else(|| wrong("finish"))?,
+    })
+}
+
+fn read_numbers(text: &str) -> Result<LayerCondition, Violation> {
+    let mut values = [0; NUMBERS.len()];
+    let mut fields = text.split(',');
+    for (sign, value) in NUMBERS.iter().zip(&mut values) {
+        let field = fields.next().and_then(|field| field.strip_prefix(*sign));
+        let wrong = || format(std::format!("cannot read `{sign}` of `{}`", clip(text)));
+        *value = field.and_then(number).ok_or_else(wrong)?;
+    }
+    if fields.next().is_some() {
+        return Err(format(std::format!("more than a condition in `{}`", clip(text))));
+    }
+    let [edges, depth, latency, start, first, current, subgraphs] = values.map(Some);
+    Ok(LayerCondition {
+        num_edges: edges,
+        remaining_depth: depth,
+        latency,
+        start_communication_at: start,
+        start_edge_id: first,
+        num_current_edges: current,
+        num_subgraphs: subgraphs,
+        ..LayerCondition::default()
+    })
+}

@@ -1,0 +1,49 @@
+//! Every result in the README is a cell of a committed results file.
+
+use std::path::Path;
+
+/// Numbers of a text with their decimals; `true` for per cent.
+fn numbers(text: &str) -> Vec<(String, bool)> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let tail = &rest[start..];
+        let end = tail.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ',');
+        let end = end.unwrap_or(tail.len());
+        let number = tail[..end].trim_end_matches(['.', ',']).replace(',', "");
+        found.push((number, tail[end..].trim_start().starts_with('%')));
+        rest = &tail[end..];
+    }
+    found
+}
+
+/// All numeric cells of a results file.
+fn cells(path: &Path) -> Vec<f64> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let rows = text.lines().filter(|line| !line.starts_with('#'));
+    rows.flat_map(|row| row.split(',').filter_map(|cell| cell.parse().ok())).collect()
+}
+
+#[test]
+fn every_result_in_the_readme_is_in_a_results_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let mut checked = 0;
+    for block in readme.split("<!-- numbers from ").skip(1) {
+        let (files, block) = block.split_once(" -->").expect("the comment ends");
+        let (block, _) = block.split_once("<!-- end -->").expect("the block ends");
+        let cells: Vec<f64> = files.split(' ').flat_map(|file| cells(&root.join(file))).collect();
+        for row in block.lines().filter(|line| line.starts_with('|')).skip(2) {
+            let (_, row) = row[1..].split_once('|').expect("a label, then numbers");
+            for (number, percent) in numbers(row) {
+                let decimals = number.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+                let factor = if percent { 100.0 } else { 1.0 };
+                let known =
+                    cells.iter().any(|cell| format!("{:.decimals$}", cell * factor) == number);
+                assert!(known, "README.md: {number} of `{row}` is in none of {files}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 10, "{checked} numbers are checked");
+}
