@@ -63,7 +63,7 @@ macro_rules! dispatch {
     };
 }
 
-pub(self) use dispatch;
+use dispatch;
 
 /// a · b + c, fused where the processor does it in one instruction.
 #[inline(always)]
