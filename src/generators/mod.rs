@@ -4,8 +4,8 @@
 //! model. A new built-in generator is one file here and one line in [`REGISTRY`].
 
 mod contract;
+pub mod language_model;
 pub mod probabilistic;
-pub mod recursive_llm;
 mod resample;
 
 pub use contract::{
@@ -29,12 +29,17 @@ pub const REGISTRY: &[Entry] = &[
     Entry {
         id: "recursive-llm",
         about: "a transformer that writes a graph layer by layer (the paper's recursive generator)",
-        build: recursive_llm::build,
+        build: language_model::recursive,
     },
     Entry {
         id: "recursive-compact",
         about: "the same recursion and conditions in a text without prose",
-        build: recursive_llm::build_compact,
+        build: language_model::recursive_compact,
+    },
+    Entry {
+        id: "tabular-llm",
+        about: "a transformer that writes a whole graph as a table (the paper's GReaT-style baseline)",
+        build: language_model::tabular,
     },
     Entry {
         id: "probabilistic",

@@ -4,6 +4,7 @@ pub mod compact;
 pub mod name;
 pub mod parse;
 pub mod recursive;
+pub mod tabular;
 mod tokenizer;
 
 #[cfg(test)]

@@ -132,45 +132,74 @@ pub(super) fn name(text: &str) -> Option<Name> {
     super::name::read(text).filter(|_| plain).map(|name| Name::from(&*name))
 }
 
-fn edge(line: &str) -> Result<LayerEdge, Violation> {
-    let wrong = |detail: String| Violation::new(Code::EdgeField, detail);
+/// The fields of an edge in brackets, each at most once.
+#[derive(Default)]
+pub(super) struct Fields<'a> {
+    pub source: Option<Name>,
+    pub destination: Option<Name>,
+    pub kind: Option<CallType>,
+    pub id: Option<&'a str>,
+    pub start: Option<u32>,
+    pub finish: Option<u32>,
+}
+
+fn edge_field(detail: String) -> Violation {
+    Violation::new(Code::EdgeField, detail)
+}
+
+/// An edge lacks a field.
+pub(super) fn missing(name: &str) -> Violation {
+    edge_field(format!("an edge lacks its {name}"))
+}
+
+/// A field of an edge cannot be read.
+pub(super) fn unreadable(field: &str) -> Violation {
+    edge_field(format!("cannot read `{}`", clip(field)))
+}
+
+pub(super) fn fields(line: &str) -> Result<Fields<'_>, Violation> {
     let inner = line
         .strip_prefix('(')
         .and_then(|line| line.strip_suffix(')'))
         .ok_or_else(|| format(format!("`{}` is not an edge in brackets", clip(line))))?;
-    let (mut destination, mut kind, mut id) = (None, None, None);
-    let (mut start, mut finish) = (None, None);
+    let mut fields = Fields::default();
     for field in inner.split(',') {
-        let unreadable = || wrong(format!("cannot read `{}`", clip(field)));
-        let twice = || wrong(format!("`{}` is a second value", clip(field)));
+        fn set<T>(place: &mut Option<T>, value: Option<T>, field: &str) -> Result<(), Violation> {
+            let value = value.ok_or_else(|| unreadable(field))?;
+            match place.replace(value) {
+                Some(_) => Err(edge_field(format!("`{}` is a second value", clip(field)))),
+                None => Ok(()),
+            }
+        }
         let milliseconds = |text: &str| text.strip_suffix(" milliseconds").and_then(number);
-        let set = |place: &mut Option<u32>, value: Option<u32>| {
-            let value = value.ok_or_else(unreadable)?;
-            if place.replace(value).is_some() { Err(twice()) } else { Ok(()) }
-        };
         if let Some(value) = field.strip_prefix("destination is ") {
-            let value = name(value).ok_or_else(unreadable)?;
-            if destination.replace(value).is_some() {
-                return Err(twice());
-            }
+            set(&mut fields.destination, name(value), field)?;
+        } else if let Some(value) = field.strip_prefix("source is ") {
+            set(&mut fields.source, name(value), field)?;
         } else if let Some(value) = field.strip_prefix("type is ") {
-            let value: CallType = value.parse().map_err(|()| unreadable())?;
-            if kind.replace(value).is_some() {
-                return Err(twice());
-            }
+            set(&mut fields.kind, value.parse().ok(), field)?;
         } else if let Some(value) = field.strip_prefix("edge_id is ") {
-            set(&mut id, number(value))?;
+            set(&mut fields.id, Some(value), field)?;
         } else if let Some(value) = field.strip_prefix("communication starts at ") {
-            set(&mut start, milliseconds(value))?;
+            set(&mut fields.start, milliseconds(value), field)?;
         } else if let Some(value) = field.strip_prefix("communication finishes at ") {
-            set(&mut finish, milliseconds(value))?;
+            set(&mut fields.finish, milliseconds(value), field)?;
         } else {
-            return Err(unreadable());
+            return Err(unreadable(field));
         }
     }
-    let missing = |name: &str| wrong(format!("an edge lacks its {name}"));
+    Ok(fields)
+}
+
+/// An edge of a layer: it has no source, and its id is one number.
+fn edge(line: &str) -> Result<LayerEdge, Violation> {
+    let Fields { source, destination, kind, id, start, finish } = fields(line)?;
+    if source.is_some() {
+        return Err(edge_field("an edge of a layer has no source".into()));
+    }
+    let id = id.ok_or_else(|| missing("edge_id"))?;
     Ok(LayerEdge {
-        number: id.ok_or_else(|| missing("edge_id"))?,
+        number: number(id).ok_or_else(|| unreadable(&format!("edge_id is {id}")))?,
         destination: destination.ok_or_else(|| missing("destination"))?,
         kind: kind.ok_or_else(|| missing("type"))?,
         start: start.ok_or_else(|| missing("start"))?,

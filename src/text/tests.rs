@@ -255,6 +255,17 @@ proptest! {
     }
 
     #[test]
+    fn tables_come_back_from_their_text(graph in any_graph(60), seed in any::<u64>()) {
+        let mut rng = random::stream(seed, "tabular", &[]);
+        let answer = tabular::answer(&graph, &mut rng);
+        prop_assert_eq!(tabular::parse(&answer), Ok(graph.rows()));
+        let mut bytes = answer.into_bytes();
+        let at = rng.random_range(0..bytes.len());
+        bytes[at] = rng.random_range(10..127);
+        let _ = tabular::parse(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
     fn mutated_answers_never_panic(graph in any_graph(20), seed in any::<u64>()) {
         let mut rng = random::stream(seed, "mutations", &[]);
         for (condition, _, answer) in texts(&graph, seed) {

@@ -205,7 +205,7 @@ fn phrases(text: &str, names: &BTreeSet<String>, found: &mut impl FnMut(&str)) {
 /// Length of the name that starts at byte `at`, if one follows the words that precede names.
 fn name_at(text: &str, at: usize, names: &BTreeSet<String>) -> Option<usize> {
     let before = &text[..at];
-    let field = before.ends_with("destination is ");
+    let field = before.ends_with("destination is ") || before.ends_with("source is ");
     let attribute = ["id:", "start_node:", "caller:"].iter().any(|key| before.ends_with(key));
     if !field && !attribute {
         return None;

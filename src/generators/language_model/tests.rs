@@ -1,10 +1,13 @@
+use std::collections::VecDeque;
 use std::path::Path;
 
 use super::*;
 use crate::data::simulator::{Cloud, SimulatorConfig};
 use crate::data::{Dataset, DatasetCard, Side};
 use crate::generators::Sampling;
+use crate::graph::{Step, steps};
 use crate::progress::Progress;
+use crate::random;
 
 fn dataset(graphs: u64) -> Dataset {
     let cloud = Cloud::new(&SimulatorConfig::default()).expect("default cloud");
@@ -13,7 +16,9 @@ fn dataset(graphs: u64) -> Dataset {
     Dataset::new(DatasetCard::default(), graphs, sides)
 }
 
-fn fit(dataset: &Dataset, table: &str, out: &Path) -> FitReport {
+type Build = fn(&toml::Table) -> Result<Box<dyn Recipe>>;
+
+fn fit(dataset: &Dataset, build: Build, table: &str, out: &Path) -> FitReport {
     let scratch = tempfile::tempdir().expect("temp dir");
     let recipe = build(&table.parse().expect("toml")).expect("settings");
     let context = FitContext {
@@ -31,10 +36,19 @@ const TINY: &str = "size = \"xs\"\ntokens = 40000\nbatch_tokens = 512\ncontext =
     evaluate_every = 20\nsnapshots = [0.5]\nlearning_rate = 5e-3\nwarmup_steps = 10";
 
 #[test]
-fn it_learns_and_what_it_generates_depends_on_the_address_alone() {
+fn layers_are_learnt_and_answers_depend_on_their_address_alone() {
+    learns(recursive);
+}
+
+#[test]
+fn tables_are_learnt_and_answers_depend_on_their_address_alone() {
+    learns(tabular);
+}
+
+fn learns(build: Build) {
     let dataset = dataset(150);
     let out = tempfile::tempdir().expect("temp dir");
-    let report = fit(&dataset, TINY, out.path());
+    let report = fit(&dataset, build, TINY, out.path());
     assert_eq!(report.snapshots.len(), 2);
     let log = std::fs::read_to_string(out.path().join(model::LOG_FILE)).expect("log");
     let loss = |line: &str| line.split(',').nth(2).and_then(|cell| cell.parse::<f64>().ok());
@@ -77,7 +91,7 @@ fn the_recursion_rebuilds_graphs_from_their_steps() {
 fn rebuilds(format: Format) {
     let dataset = dataset(60);
     let graphs: Vec<&CallGraph> = dataset.graphs().iter().collect();
-    let tokenizer = learn_tokenizer(format, &graphs, 1).expect("tokenizer");
+    let tokenizer = learn_tokenizer(Arm::Layers(format), &graphs, 1).expect("tokenizer");
     let conditions: Vec<Condition> = graphs
         .iter()
         .map(|graph| Condition {
@@ -114,7 +128,7 @@ const FORMAT: Format = Format::Recursive;
 fn an_answer_with_a_special_token_does_not_parse() {
     let dataset = dataset(1);
     let graph = &dataset.graphs()[0];
-    let tokenizer = learn_tokenizer(FORMAT, &[graph], 1).expect("tokenizer");
+    let tokenizer = learn_tokenizer(Arm::Layers(FORMAT), &[graph], 1).expect("tokenizer");
     let condition =
         Condition { service: graph.service().clone(), num_edges: None, depth: None, latency: None };
     let mut rng = random::stream(1, "test", &[]);
@@ -141,7 +155,7 @@ fn settings_that_cannot_work_are_refused() {
         ("snapshots = [1.5]", "snapshots"),
         ("learning_rate = 0.0", "learning_rate"),
     ] {
-        let Err(error) = build(&table.parse().expect("toml")) else { panic!("{table}") };
+        let Err(error) = recursive(&table.parse().expect("toml")) else { panic!("{table}") };
         assert!(error.to_string().contains(word), "{error}");
     }
 }

@@ -1,0 +1,224 @@
+//! The recursion of the paper (section 3): a graph layer by layer.
+
+use std::collections::{HashMap, VecDeque};
+
+use anyhow::Result;
+
+use super::{Source, answer, prompt};
+use crate::generators::{Condition, Generated};
+use crate::graph::{
+    CallRow, EdgeId, LayerCondition, Name, StepBody, USER, Violation, ViolationCode,
+};
+use crate::model::decode::{Completion, Prompt, PromptSource};
+use crate::progress::StepProgress;
+use crate::random;
+use crate::text::{Format, Tokenizer};
+
+/// Steps that one graph may take; a graph of n edges needs at most 2n.
+const MAX_STEPS: usize = 2_000;
+/// Levels of layers that one graph may have.
+const MAX_LEVELS: usize = 100;
+
+/// A layer (or part of a wide one) that waits for its step.
+pub struct Layer {
+    /// Index of the condition.
+    pub graph: usize,
+    /// Place of the step in the graph: the address of its randomness.
+    path: Vec<u64>,
+    /// The call whose children the layer holds; `None` for the root layer.
+    pub parent: Option<EdgeId>,
+    source: Name,
+    pub condition: LayerCondition,
+}
+
+/// One graph under way.
+pub struct Growing {
+    pub generated: Generated,
+    /// Layers to come, breadth first.
+    waiting: VecDeque<Layer>,
+    steps: usize,
+}
+
+/// The recursion as a queue of layers over many graphs: whatever graph a layer belongs to, it is
+/// decoded when a slot is free. A graph has one layer under way at a time, so that what it holds
+/// when a layer fails does not depend on the batch.
+pub struct Recursion<'a> {
+    format: Format,
+    tokenizer: &'a Tokenizer,
+    conditions: &'a [Condition],
+    seed: u64,
+    bar: &'a StepProgress,
+    pub graphs: Vec<Growing>,
+    /// Next layers of graphs that have begun: these come first, so that few graphs are open.
+    ready: VecDeque<Layer>,
+    pub running: HashMap<u64, Layer>,
+    next_id: u64,
+    error: Option<anyhow::Error>,
+}
+
+/// The condition of the root layer for a user's condition.
+fn root_layer(condition: &Condition) -> LayerCondition {
+    LayerCondition {
+        service: Some(condition.service.clone()),
+        num_edges: condition.num_edges,
+        start_node: Some(Name::from(USER)),
+        caller: None,
+        start_edge_id: Some(0),
+        start_communication_at: Some(0),
+        latency: condition.latency,
+        num_subgraphs: condition.depth.map(|depth| u32::from(depth > 1)),
+        remaining_depth: condition.depth.map(|depth| depth.saturating_sub(1)),
+        num_current_edges: Some(1),
+    }
+}
+
+impl<'a> Recursion<'a> {
+    pub fn new(
+        format: Format,
+        tokenizer: &'a Tokenizer,
+        conditions: &'a [Condition],
+        seed: u64,
+        bar: &'a StepProgress,
+    ) -> Self {
+        Self {
+            format,
+            tokenizer,
+            conditions,
+            seed,
+            bar,
+            graphs: Vec::with_capacity(conditions.len()),
+            ready: VecDeque::new(),
+            running: HashMap::new(),
+            next_id: 0,
+            error: None,
+        }
+    }
+
+    /// The next layer of a graph that has begun, or the first of a new one.
+    fn next_layer(&mut self) -> Option<Layer> {
+        if let Some(layer) = self.ready.pop_front() {
+            return Some(layer);
+        }
+        let graph = self.graphs.len();
+        let condition = self.conditions.get(graph)?;
+        let generated = Generated { rows: Vec::new(), failure: None };
+        self.graphs.push(Growing { generated, waiting: VecDeque::new(), steps: 0 });
+        Some(Layer {
+            graph,
+            path: Vec::new(),
+            parent: None,
+            source: Name::from(USER),
+            condition: root_layer(condition),
+        })
+    }
+
+    /// Takes an answer into its graph; its sub-conditions become waiting layers.
+    fn grow(&mut self, layer: &Layer, text: &str) -> Result<(), Violation> {
+        let body = self
+            .format
+            .parse(&layer.condition, text)
+            .map_err(|mut violations| violations.swap_remove(0))?;
+        let graph = &mut self.graphs[layer.graph];
+        graph.steps += 1;
+        if graph.steps > MAX_STEPS || layer.path.len() > MAX_LEVELS {
+            let detail = format!("the graph has over {MAX_STEPS} steps or {MAX_LEVELS} levels");
+            return Err(Violation::new(ViolationCode::Truncated, detail));
+        }
+        let mut below = Vec::new();
+        let address = |index: usize| [layer.path.as_slice(), &[index as u64]].concat();
+        match body {
+            StepBody::Split { parts } => {
+                for (index, condition) in parts.into_iter().enumerate() {
+                    below.push(Layer {
+                        graph: layer.graph,
+                        path: address(index),
+                        parent: layer.parent.clone(),
+                        source: layer.source.clone(),
+                        condition,
+                    });
+                }
+            }
+            StepBody::Layer { edges, subgraphs } => {
+                for edge in &edges {
+                    graph.generated.rows.push(CallRow {
+                        edge_id: edge_id(layer.parent.as_ref(), edge.number),
+                        source: layer.source.clone(),
+                        destination: edge.destination.clone(),
+                        kind: edge.kind,
+                        start: edge.start,
+                        finish: edge.finish,
+                    });
+                }
+                for (index, subgraph) in subgraphs.into_iter().enumerate() {
+                    let edge = edges.iter().find(|edge| edge.number == subgraph.edge);
+                    let Some(edge) = edge else { continue };
+                    below.push(Layer {
+                        graph: layer.graph,
+                        path: address(index),
+                        parent: Some(edge_id(layer.parent.as_ref(), edge.number)),
+                        source: edge.destination.clone(),
+                        condition: subgraph.condition,
+                    });
+                }
+            }
+        }
+        for mut layer in below {
+            // The service is the request's, whatever the answer calls it.
+            layer.condition.service = Some(self.conditions[layer.graph].service.clone());
+            graph.waiting.push_back(layer);
+        }
+        Ok(())
+    }
+}
+
+fn edge_id(parent: Option<&EdgeId>, number: u32) -> EdgeId {
+    match parent {
+        Some(parent) => parent.child(number),
+        None => EdgeId::top(number),
+    }
+}
+
+impl PromptSource for Recursion<'_> {
+    fn next(&mut self) -> Option<Prompt> {
+        if self.error.is_some() {
+            return None;
+        }
+        let layer = self.next_layer()?;
+        let tokens = match prompt(self.tokenizer, &self.format.prompt(&layer.condition)) {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                self.error = Some(error);
+                return None;
+            }
+        };
+        let path = [&[layer.graph as u64], layer.path.as_slice()].concat();
+        let id = self.next_id;
+        self.next_id += 1;
+        self.running.insert(id, layer);
+        let rng = random::stream(self.seed, "generation", &path);
+        Some(Prompt { id, tokens, rng, max_new_tokens: usize::MAX })
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        let Some(layer) = self.running.remove(&completion.id) else { return };
+        let grown = answer(self.tokenizer, &completion).and_then(|text| self.grow(&layer, &text));
+        let graph = &mut self.graphs[layer.graph];
+        if let Err(violation) = grown {
+            graph.generated.failure = Some(violation);
+            graph.waiting.clear();
+        }
+        match graph.waiting.pop_front() {
+            Some(next) => self.ready.push_back(next),
+            None => self.bar.inc(1),
+        }
+    }
+}
+
+impl Source for Recursion<'_> {
+    fn finish(self) -> Result<Vec<Generated>> {
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok(self.graphs.into_iter().map(|graph| graph.generated).collect()),
+        }
+    }
+}
