@@ -109,8 +109,18 @@ fn training_table(input: &ReportInput, arms: &[Arm], courses: &[Course]) -> Tabl
         table.push(row);
     }
     table.notes.push("Training loss: mean over the last twentieth of the steps.".into());
+    table.notes.extend(several_texts(courses));
     table.notes.extend(notes(input, arms).into_iter().filter(|note| !note.starts_with("95 %")));
     table
+}
+
+/// A warning where generators stand side by side whose tokens are not the same.
+fn several_texts(courses: &[Course]) -> Option<String> {
+    let first = &courses.first()?.0.label;
+    courses.iter().any(|(log, _)| log.label != *first).then(|| {
+        "Losses and perplexities are per token: those of generators with different texts cannot be compared."
+            .to_owned()
+    })
 }
 
 /// Mean of the measured values.
@@ -206,6 +216,7 @@ fn training_figure(input: &ReportInput, arms: &[Arm], courses: &[Course]) -> Fig
     };
     let mut notes =
         vec!["One line per seed; losses are averaged over neighbouring steps.".to_owned()];
+    notes.extend(several_texts(courses));
     notes.extend(figure_notes(input, arms).into_iter().skip(1));
     Figure {
         title: format!("Course of training: {}", input.title),

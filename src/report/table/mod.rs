@@ -145,27 +145,6 @@ impl Table {
     pub fn to_latex(&self) -> String {
         latex::write(self)
     }
-
-    /// The same table with `#` for the numbers that `hide` picks by row and column, for snapshots
-    /// of results that differ between machines (docs/snapshots.md). Text, failures and missing
-    /// cells stay.
-    pub fn masked(&self, hide: impl Fn(&[Cell], &Column) -> bool) -> Self {
-        let mask = |cell: &Cell| match cell {
-            Cell::Number { value, .. } | Cell::Share { value, .. } if !value.is_nan() => {
-                Cell::text("#")
-            }
-            Cell::Integer(_) => Cell::text("#"),
-            other => other.clone(),
-        };
-        let mut masked = self.clone();
-        for (masked, row) in masked.rows.iter_mut().zip(&self.rows) {
-            let cells = masked.iter_mut().zip(&self.columns);
-            for (cell, _) in cells.filter(|(_, column)| hide(row, column)) {
-                *cell = mask(cell);
-            }
-        }
-        masked
-    }
 }
 
 /// A failed cell: the word, and the reason unless another place gives it.
@@ -241,16 +220,5 @@ mod tests {
         assert_eq!(rows.len(), 3);
         assert_eq!(&rows[1][0], "a|b, \"c\" ~x^2\\");
         assert_eq!(&rows[0][2], "0.666667");
-    }
-
-    #[test]
-    fn masked_rows_keep_words_and_failures() {
-        let masked =
-            example().masked(|row, column| row[0] != Cell::text("half #1") || column.name == "KL");
-        assert_eq!(masked.rows[0][0], Cell::text("recursive_llm"));
-        assert_eq!(masked.rows[0][2], Cell::text("#"));
-        assert_eq!(masked.rows[1][..3], example().rows[1][..3]);
-        assert_eq!(masked.rows[2][1], Cell::Integer(0));
-        assert_eq!(masked.rows[2][3], Cell::text("#"));
     }
 }
