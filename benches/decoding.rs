@@ -23,6 +23,7 @@ impl PromptSource for Prompts {
             tokens: vec![1],
             rng: random::stream(1, "bench", &[self.0]),
             max_new_tokens: NEW_TOKENS,
+            constraint: None,
         })
     }
 

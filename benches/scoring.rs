@@ -55,7 +55,7 @@ fn input() -> (Dataset, Vec<Condition>, Vec<Generated>) {
     let conditions = evaluate::conditions(&spec, &dataset, 1).expect("test graphs");
     let answers = (0..GRAPHS).map(|index| {
         let rows = graph(10_000 + index).rows();
-        Generated { rows, failure: None }
+        Generated::complete(rows)
     });
     (dataset, conditions, answers.collect())
 }

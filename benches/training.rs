@@ -6,7 +6,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::RngExt;
 use tracegym::device::DeviceChoice;
-use tracegym::model::{self, Corpus, Document, ModelConfig, TrainConfig};
+use tracegym::model::{self, Corpus, Document, ModelConfig, TrainConfig, Training, Weights};
 use tracegym::progress::Progress;
 use tracegym::random;
 
@@ -54,9 +54,18 @@ fn training(c: &mut Criterion) {
             let (out, scratch) =
                 (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
             let (out, scratch) = (out.path(), scratch.path());
-            let cpu = DeviceChoice::Cpu;
-            model::train(&sizes, &config, &Noise, &[], out, scratch, cpu, Progress::Quiet)
-                .expect("trains")
+            model::train(&Training {
+                model: &sizes,
+                config: &config,
+                initial: &Weights::initial(&sizes, config.seed),
+                corpus: &Noise,
+                validation: &[],
+                out,
+                scratch,
+                device: DeviceChoice::Cpu,
+                progress: Progress::Quiet,
+            })
+            .expect("trains")
         });
     });
     group.finish();

@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use super::Ending;
 use crate::data::{DatasetManifest, data_root};
 use crate::generators::REGISTRY;
-use crate::run::manifest::{Baseline, Experiment, Profile};
+use crate::run::baseline::Baseline;
+use crate::run::manifest::{Experiment, Profile};
 use crate::run::{Cache, Device, Plan, PlanOptions};
 
 /// Arguments of `tracegym list`.

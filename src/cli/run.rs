@@ -41,6 +41,9 @@ pub struct RunFlags {
     /// Threads that the running stages share; the number of processor cores by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Trains the generators and stops; the same command without this flag goes on from there.
+    #[arg(long)]
+    train_only: bool,
     /// Folder for finished stages, which later runs use again.
     #[arg(long, value_name = "DIR", env = "TRACEGYM_CACHE", default_value = ".tracegym")]
     cache: PathBuf,
@@ -106,7 +109,7 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
     let outcome = run::run(
         &plan,
         &cache,
-        RunOptions { jobs, threads, progress },
+        RunOptions { jobs, threads, progress, train_only: flags.train_only },
         &mut |experiment, report| {
             let folder = run::publish(&plan, experiment, report, &cache, &flags.out)?;
             published += usize::from(folder.is_some());

@@ -63,6 +63,7 @@ pub fn condition_of(graph: &CallGraph) -> Condition {
         num_edges: Some(graph.num_edges()),
         depth: Some(graph.depth()),
         latency: Some(graph.latency()),
+        requests: Vec::new(),
     }
 }
 
@@ -114,6 +115,7 @@ fn grid_samples(
                 num_edges: Some(edges),
                 depth: Some(depth),
                 latency: Some(*latency),
+                requests: Vec::new(),
             }
         })
         .collect()

@@ -204,7 +204,7 @@ mod tests {
         let real = vec![flat("S_1", 1, 4); 10];
         let mut rows = flat("S_1", 9, 4).rows();
         rows.iter_mut().skip(1).for_each(|row| row.destination = "MS_unseen".into());
-        let answers = vec![Generated { rows, failure: None }; 10];
+        let answers = vec![Generated::complete(rows); 10];
         let records = score(&real, &conditions_of(&real), &answers);
         assert_eq!(find(&records, KL_TOP100, "graphs=valid").value, 0.0);
         assert!(find(&records, KL_TOP100_OTHER, "graphs=valid").value > 1.0);

@@ -98,13 +98,13 @@ mod tests {
     }
 
     pub fn answer(graph: &CallGraph) -> Generated {
-        Generated { rows: graph.rows(), failure: None }
+        Generated::complete(graph.rows())
     }
 
     /// An answer of which nothing was understood.
     pub fn failed() -> Generated {
         let failure = Some(Violation::new(ViolationCode::Format, "no text"));
-        Generated { rows: Vec::new(), failure }
+        Generated { failure, ..Generated::default() }
     }
 
     pub fn reversed<T: Clone>(items: &[T]) -> Vec<T> {

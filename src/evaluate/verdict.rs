@@ -66,7 +66,7 @@ mod tests {
         let graph = paper_example();
         let asked = condition_of(&graph);
         let code = |condition: &Condition, answer: Generated| judge(condition, &answer).violation;
-        let whole = || Generated { rows: graph.rows(), failure: None };
+        let whole = || Generated::complete(graph.rows());
         assert_eq!(code(&asked, whole()), None);
         let other = Condition { num_edges: Some(8), depth: Some(9), ..asked.clone() };
         assert_eq!(code(&other, whole()), Some(RequestEdges));
@@ -74,11 +74,11 @@ mod tests {
         assert_eq!(code(&other, whole()), Some(RequestDepth));
         let late = Condition { latency: Some(1), ..asked.clone() };
         assert_eq!(code(&late, whole()), None);
-        let broken = Generated { rows: graph.rows()[1..].to_vec(), failure: None };
+        let broken = Generated::complete(graph.rows()[1..].to_vec());
         assert_eq!(code(&asked, broken.clone()), Some(NoRoot));
         let failed = Generated { failure: Some(Violation::new(EdgeSum, "")), ..broken };
         assert_eq!(code(&asked, failed), Some(EdgeSum));
-        assert_eq!(code(&asked, Generated { rows: Vec::new(), failure: None }), Some(Empty));
+        assert_eq!(code(&asked, Generated::default()), Some(Empty));
         assert!(judge_all(&[asked], &[]).is_err());
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
 use crate::device::DeviceChoice;
-use crate::graph::{CallRow, Name, Violation};
+use crate::graph::{CallGraph, CallRow, Name, Request, Violation};
 use crate::progress::Progress;
 
 /// What a prompt asks for: a graph of `service` with these attributes; `None` leaves one open.
@@ -16,6 +16,9 @@ pub struct Condition {
     pub depth: Option<u32>,
     /// Finish of the root call, milliseconds.
     pub latency: Option<u32>,
+    /// Wishes in words, for generators that follow instructions; the others ignore them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<Request>,
 }
 
 /// How tokens (or any other choices) are drawn.
@@ -27,15 +30,62 @@ pub struct Sampling {
     pub top_k: Option<u32>,
 }
 
+/// What keeps an answer within its format and its condition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decoding {
+    /// Nothing: what the generator has learnt is what is measured.
+    #[default]
+    Free,
+    /// An automaton that permits only what can still become a valid graph as asked for.
+    Constrained,
+    /// Answers that are not accurate are drawn again, up to so many times in all.
+    Rejection { attempts: u32 },
+}
+
+impl Decoding {
+    pub fn is_free(&self) -> bool {
+        *self == Self::Free
+    }
+}
+
 /// A generator's answer to one condition.
 ///
 /// The harness checks the rows itself; a generator need not know what is valid. `failure` is for
 /// what the rows cannot show (a reply that does not parse), and comes with the calls that were
 /// understood before it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generated {
     pub rows: Vec<CallRow>,
     pub failure: Option<Violation>,
+    pub effort: Effort,
+}
+
+impl Generated {
+    /// An answer without failure.
+    pub fn complete(rows: Vec<CallRow>) -> Self {
+        Self { rows, ..Self::default() }
+    }
+}
+
+/// What an answer of a language model took; zero for other generators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Effort {
+    /// Tokens that went through the model: prompts and answers, forced tokens included.
+    pub tokens: u64,
+    /// Tokens that were drawn from the model's distribution.
+    pub choices: u64,
+    /// Sum over the choices of the probability, before any mask and at temperature 1, of the tokens
+    /// that were permitted. Equal to `choices` where nothing is masked.
+    pub feasible_mass: f64,
+}
+
+impl std::ops::AddAssign for Effort {
+    fn add_assign(&mut self, other: Self) {
+        self.tokens += other.tokens;
+        self.choices += other.choices;
+        self.feasible_mass += other.feasible_mass;
+    }
 }
 
 /// What training may use.
@@ -44,6 +94,8 @@ pub struct FitContext<'a> {
     pub dataset: &'a Dataset,
     pub seed: u64,
     pub device: DeviceChoice,
+    /// Folder of the trained model to start from, where the baseline names one.
+    pub base: Option<&'a Path>,
     /// Where the trained model's files go. Nothing else is read from here later.
     pub out: &'a Path,
     /// Survives an interruption: checkpoints to resume from. Emptied when training is complete.
@@ -71,6 +123,8 @@ pub struct GenerateOptions {
     /// With the index of the condition, the whole address of its randomness.
     pub seed: u64,
     pub sampling: Sampling,
+    /// `Free` or `Constrained`; drawing again is the harness's business.
+    pub decoding: Decoding,
     /// Requests worked on at once. Must not change the result.
     pub batch: usize,
     pub progress: Progress,
@@ -80,6 +134,12 @@ pub struct GenerateOptions {
 pub trait Recipe: Send + Sync {
     /// Trains on `context.dataset.train()` and writes the model to `context.out`.
     fn fit(&self, context: &FitContext) -> Result<FitReport>;
+
+    /// Training graphs that [`Recipe::fit`] with this seed holds out: they choose among snapshots.
+    /// Empty for generators that hold none out.
+    fn validation<'a>(&self, _dataset: &'a Dataset, _seed: u64) -> Vec<&'a CallGraph> {
+        Vec::new()
+    }
 
     /// Reads back what [`Recipe::fit`] wrote to `dir`. `snapshot` picks one of
     /// [`FitReport::snapshots`]; `None` takes the final model.

@@ -9,7 +9,8 @@ pub mod probabilistic;
 mod resample;
 
 pub use contract::{
-    Condition, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe, Sampling,
+    Condition, Decoding, Effort, FitContext, FitReport, GenerateOptions, Generated, Generator,
+    Recipe, Sampling,
 };
 
 use anyhow::Result;
@@ -30,6 +31,11 @@ pub const REGISTRY: &[Entry] = &[
         id: "recursive-llm",
         about: "a transformer that writes a graph layer by layer (the paper's recursive generator)",
         build: language_model::recursive,
+    },
+    Entry {
+        id: "recursive-instruction-llm",
+        about: "the recursive generator tuned on instructions, with a scratchpad in its answers",
+        build: language_model::instruction,
     },
     Entry {
         id: "recursive-compact",
@@ -122,6 +128,7 @@ mod tests {
             dataset,
             seed,
             device,
+            base: None,
             out: out.path(),
             scratch: scratch.path(),
             progress: Progress::Quiet,
@@ -130,7 +137,13 @@ mod tests {
         assert!(report.parameters > 0);
         assert!(recipe.load(out.path(), Some(1), device).is_err());
         let sampling = Sampling { temperature: 0.8, top_k: None };
-        let options = GenerateOptions { seed, sampling, batch: 4, progress: Progress::Quiet };
+        let options = GenerateOptions {
+            seed,
+            sampling,
+            decoding: Decoding::Free,
+            batch: 4,
+            progress: Progress::Quiet,
+        };
         let generator = recipe.load(out.path(), None, device).expect("loads");
         generator.generate(conditions, &options).expect("generates")
     }

@@ -301,7 +301,7 @@ impl Model {
             }
             rows.append(&mut children);
         }
-        Generated { rows, failure: None }
+        Generated::complete(rows)
     }
 }
 
@@ -356,7 +356,13 @@ mod tests {
     use crate::testing::{any_graph, row};
 
     fn condition(service: &str) -> Condition {
-        Condition { service: service.into(), num_edges: Some(99), depth: None, latency: None }
+        Condition {
+            service: service.into(),
+            num_edges: Some(99),
+            depth: None,
+            latency: None,
+            requests: Vec::new(),
+        }
     }
 
     /// Service S_1: a root and 1 (70 %) or 3 (30 %) children to MS_2 (60 %), MS_3 (40 %).

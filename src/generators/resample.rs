@@ -121,10 +121,10 @@ impl Copies {
             .flat_map(|(_, graphs)| graphs.iter().copied())
             .collect();
         if candidates.is_empty() {
-            return Generated { rows: Vec::new(), failure: None };
+            return Generated::default();
         }
         let chosen = candidates[rng.random_range(0..candidates.len())];
-        Generated { rows: self.graphs[chosen as usize].rows(), failure: None }
+        Generated::complete(self.graphs[chosen as usize].rows())
     }
 }
 
@@ -163,6 +163,7 @@ mod tests {
                 num_edges: Some(*edges),
                 depth: Some(*depth),
                 latency: None,
+                requests: Vec::new(),
             }).collect();
             let known: HashSet<_> = graphs.iter().map(|graph| graph.rows()).collect();
             let dataset = train_only(graphs);
@@ -185,6 +186,7 @@ mod tests {
             num_edges,
             depth,
             latency: Some(3),
+            requests: Vec::new(),
         };
         let conditions = [
             ask("S_000034483", Some(6), Some(3)),

@@ -7,6 +7,7 @@
 mod call;
 mod call_graph;
 mod canonical;
+mod communication;
 mod layer;
 mod name;
 mod violation;
@@ -17,6 +18,7 @@ mod tests;
 pub use call::{Call, CallRow, CallType, EdgeId, MAX_EDGE_ID_LEN};
 pub use call_graph::CallGraph;
 pub use canonical::{CanonicalHash, Level};
+pub use communication::{Communication, Request};
 pub use layer::{
     LayerCondition, LayerEdge, MAX_LAYER_EDGES, MAX_SPLIT_PARTS, Step, StepBody, Subgraph,
     root_condition, steps,

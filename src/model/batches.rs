@@ -27,7 +27,7 @@ pub trait Corpus: Sync {
 }
 
 /// Documents packed one after another, without padding.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Batch {
     /// Inputs: the tokens of each document but its last, which is only a target.
     pub tokens: Vec<u32>,

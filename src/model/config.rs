@@ -26,12 +26,15 @@ pub struct ModelConfig {
     pub norm_eps: f32,
 }
 
-/// A named size: `d_model`, layers, heads, `d_ff`.
-const PRESETS: [(&str, [usize; 4]); 4] = [
+/// A named size: `d_model`, layers, heads, `d_ff`. Without embeddings they have 0.1, 0.8, 4.7, 25, 85
+/// and 308 million parameters.
+const PRESETS: [(&str, [usize; 4]); 6] = [
     ("xs", [64, 2, 2, 176]),
     ("s", [128, 4, 4, 344]),
     ("m", [256, 6, 8, 688]),
     ("l", [512, 8, 8, 1376]),
+    ("xl", [768, 12, 12, 2048]),
+    ("xxl", [1024, 24, 16, 2816]),
 ];
 
 /// File that holds the configuration, beside the weights.

@@ -9,6 +9,7 @@ mod device;
 mod engine;
 mod host;
 pub mod kernels;
+mod memory;
 mod rotary;
 mod train;
 mod transformer;
@@ -22,7 +23,7 @@ mod tests;
 pub use batches::{Batch, Batches, Corpus, Document, Position};
 pub use config::ModelConfig;
 pub use device::{Chosen, device};
-pub use train::{LOG_FILE, TrainConfig, TrainReport, train};
+pub use train::{LOG_FILE, TrainConfig, TrainReport, Training, train};
 pub use weights::Weights;
 
 /// A trained model for decoding: our own kernels on the CPU. `snapshot` names the training tokens of

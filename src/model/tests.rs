@@ -54,8 +54,18 @@ fn run(
     scratch: &Path,
 ) -> anyhow::Result<TrainReport> {
     let validation: Vec<Document> = (0..10).map(|index| Counting.document(0, index)).collect();
-    let cpu = DeviceChoice::Cpu;
-    train(&sizes(), config, corpus, &validation, out, scratch, cpu, Progress::Quiet)
+    let model = sizes();
+    train(&Training {
+        model: &model,
+        config,
+        initial: &Weights::initial(&model, config.seed),
+        corpus,
+        validation: &validation,
+        out,
+        scratch,
+        device: DeviceChoice::Cpu,
+        progress: Progress::Quiet,
+    })
 }
 
 fn folder() -> tempfile::TempDir {

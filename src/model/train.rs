@@ -11,8 +11,9 @@ use super::checkpoint::Checkpoint;
 use super::engine::Engine;
 use super::transformer::{self, Parameter};
 use super::weights::{file_name, write_atomically};
-use super::{ModelConfig, Weights, config};
+use super::{ModelConfig, Weights, config, memory};
 use crate::device::DeviceChoice;
+use crate::error::UserError;
 use crate::progress::{Progress, StepProgress};
 
 /// How to train.
@@ -52,6 +53,11 @@ pub struct TrainReport {
     pub validation_perplexity: f64,
 }
 
+/// A loss this far above the usual one, nats per token, stops the training: it has come apart.
+const SPIKE: f64 = 4.0;
+/// Weight of the newest loss in the usual one.
+const MEMORY: f64 = 0.02;
+
 /// Name of the training log in the output folder.
 pub const LOG_FILE: &str = "log.csv";
 const LOG_HEADER: &str =
@@ -68,30 +74,42 @@ impl TrainConfig {
     }
 }
 
-/// Trains a model from scratch, or goes on from the checkpoint in `scratch`, and writes
-/// `model.safetensors`, `config.json`, snapshots and `log.csv` to `out`. On the CPU an interrupted
-/// and resumed training ends in the same bits as an uninterrupted one.
+/// What [`train`] works with.
+pub struct Training<'a> {
+    pub model: &'a ModelConfig,
+    pub config: &'a TrainConfig,
+    /// Weights to begin with.
+    pub initial: &'a Weights,
+    pub corpus: &'a dyn Corpus,
+    /// Documents for the validation loss.
+    pub validation: &'a [Document],
+    /// Where the model goes.
+    pub out: &'a Path,
+    /// Where checkpoints lie.
+    pub scratch: &'a Path,
+    pub device: DeviceChoice,
+    pub progress: Progress,
+}
+
+/// Trains a model, or goes on from the checkpoint in `scratch`, and writes `model.safetensors`,
+/// `config.json`, snapshots and `log.csv` to `out`. On the CPU an interrupted and resumed training
+/// ends in the same bits as an uninterrupted one.
 ///
 /// # Errors
-/// A loss that is not finite (with the step), nothing to learn from, files that cannot be written.
-#[allow(clippy::too_many_arguments)]
-pub fn train(
-    model: &ModelConfig,
-    config: &TrainConfig,
-    corpus: &dyn Corpus,
-    validation: &[Document],
-    out: &Path,
-    scratch: &Path,
-    device: DeviceChoice,
-    progress: Progress,
-) -> Result<TrainReport> {
+/// A model that does not fit into memory, before anything is done; a loss or gradient that is not
+/// finite or a loss that jumps, with the step, the batch then lying in `scratch`; nothing to learn
+/// from; files that cannot be written.
+pub fn train(training: &Training<'_>) -> Result<TrainReport> {
+    let Training { model, config, scratch, .. } = *training;
     model.check()?;
-    let engine = Engine::new(model, super::device(device)?);
-    let mut run = Run::start(model, config, scratch, engine)?;
-    let bar = progress.step("training", "tokens", config.tokens);
+    let chosen = super::device(training.device)?;
+    memory::check(model, config.batch_tokens, &chosen)?;
+    let mut run = Run::start(training, Engine::new(model, chosen))?;
+    let bar = training.progress.step("training", "tokens", config.tokens);
     bar.inc(run.state.tokens);
+    let position = run.state.position;
     let mut batches =
-        Batches::new(corpus, config.seed, config.batch_tokens, model.context, run.state.position);
+        Batches::new(training.corpus, config.seed, config.batch_tokens, model.context, position);
     while run.state.tokens < config.tokens {
         let Some(batch) = batches.next() else {
             bail!("the training set has no layer that fits the context of {} tokens", model.context)
@@ -99,10 +117,10 @@ pub fn train(
         run.step(&batch)?;
         run.state.position = batches.position();
         bar.inc(batch.count);
-        run.after_step(validation, scratch, &bar)?;
+        run.after_step(training.validation, scratch, &bar)?;
     }
     bar.finish();
-    run.finish(validation, out)
+    run.finish(training.validation, training.out)
 }
 
 /// Everything that a checkpoint holds.
@@ -115,6 +133,8 @@ pub struct State {
     pub position: Position,
     /// Sum of losses and steps since the last line of the log.
     pub loss: (f64, u64),
+    /// Running mean of the losses, for telling a jump; not a number before the first step.
+    pub usual_loss: f64,
     /// Gradient norm of the last step.
     pub norm: f64,
     pub log: String,
@@ -131,14 +151,9 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn start(
-        model: &'a ModelConfig,
-        config: &'a TrainConfig,
-        scratch: &Path,
-        engine: Engine,
-    ) -> Result<Self> {
-        let initial = Weights::initial(model, config.seed);
-        let parameters = transformer::parameters(model, &initial)?;
+    fn start(training: &Training<'a>, engine: Engine) -> Result<Self> {
+        let Training { model, config, scratch, initial, .. } = *training;
+        let parameters = transformer::parameters(model, initial)?;
         let state = match Checkpoint::load(scratch, &parameters)? {
             Some(state) => state,
             None => State {
@@ -148,6 +163,7 @@ impl<'a> Run<'a> {
                 tokens: 0,
                 position: Position::default(),
                 loss: (0.0, 0),
+                usual_loss: f64::NAN,
                 norm: 0.0,
                 log: LOG_HEADER.to_owned(),
                 snapshots: Vec::new(),
@@ -160,11 +176,16 @@ impl<'a> Run<'a> {
         let (loss, mut gradients) = self.engine.gradients(&self.state.parameters, batch)?;
         let step = self.state.step;
         if !loss.is_finite() {
-            bail!("the loss is not finite ({loss}) at step {step}: lower the learning rate");
+            return Err(self.stop(batch, &format!("the loss is not finite ({loss})")));
+        }
+        let usual = self.state.usual_loss;
+        if loss > usual + SPIKE {
+            let what = format!("the loss jumped to {loss:.3} from about {usual:.3}");
+            return Err(self.stop(batch, &what));
         }
         let norm = clip(&mut gradients, self.config.clip);
         if !norm.is_finite() {
-            bail!("the gradient is not finite at step {step}: lower the learning rate");
+            return Err(self.stop(batch, "the gradient is not finite"));
         }
         let rate = self.config.rate(step, self.state.tokens);
         let State { parameters, moments, .. } = &mut self.state;
@@ -173,8 +194,27 @@ impl<'a> Run<'a> {
         self.state.step += 1;
         self.state.tokens += batch.count;
         self.state.loss = (self.state.loss.0 + loss, self.state.loss.1 + 1);
+        self.state.usual_loss = match usual.is_nan() {
+            true => loss,
+            false => usual + MEMORY * (loss - usual),
+        };
         self.state.norm = norm;
         Ok(())
+    }
+
+    /// Keeps the batch that broke the training, and says where.
+    fn stop(&self, batch: &Batch, what: &str) -> anyhow::Error {
+        let step = self.state.step;
+        let path = self.scratch.join(format!("batch-{step}.json"));
+        let kept = serde_json::to_vec(batch)
+            .map_err(anyhow::Error::from)
+            .and_then(|bytes| write_atomically(&path, &bytes));
+        let kept = match kept {
+            Ok(()) => format!("the batch is kept in {}", path.display()),
+            Err(error) => format!("the batch could not be kept: {error:#}"),
+        };
+        let message = format!("{what} at step {step}: lower `learning_rate` or `clip`; {kept}");
+        UserError::setting(message).into()
     }
 
     /// Log, snapshots and checkpoints that are due.

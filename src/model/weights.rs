@@ -54,6 +54,12 @@ impl Weights {
         Self(tensors.into_iter().collect())
     }
 
+    /// The same weights with other values for one tensor.
+    pub fn with(mut self, name: &str, values: Vec<f32>) -> Self {
+        self.0.insert(name.to_owned(), values);
+        self
+    }
+
     /// The values of one tensor.
     pub fn get(&self, name: &str) -> Result<&[f32], UserError> {
         let values = self.0.get(name).map(Vec::as_slice);

@@ -1,8 +1,7 @@
-//! Manifests: experiments (`experiments/ID.toml`) and baselines (`baselines/NAME.toml`).
+//! Manifests of experiments (`experiments/ID.toml`).
 //!
 //! Files in the working directory win over the copies in the binary.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -110,9 +109,9 @@ pub struct Experiment {
 }
 
 /// Where a manifest came from.
-struct Source {
-    path: PathBuf,
-    text: String,
+pub(super) struct Source {
+    pub path: PathBuf,
+    pub text: String,
 }
 
 impl Experiment {
@@ -188,83 +187,8 @@ impl Experiment {
     }
 }
 
-/// A baseline as its file says it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BaselineFile {
-    generator: String,
-    label: String,
-    source: String,
-    #[serde(default)]
-    network: bool,
-    #[serde(default)]
-    snapshots: u32,
-    #[serde(default)]
-    settings: toml::Table,
-    #[serde(default)]
-    profiles: BTreeMap<Profile, BaselineProfile>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BaselineProfile {
-    #[serde(default)]
-    settings: toml::Table,
-    snapshots: Option<u32>,
-}
-
-/// A baseline with one profile applied: a generator and its settings.
-#[derive(Clone, Debug, Serialize)]
-pub struct Baseline {
-    pub name: String,
-    /// Id in the registry of generators.
-    pub generator: String,
-    /// What tables and figures call it.
-    pub label: String,
-    /// Where the method is published.
-    pub source: String,
-    /// Whether it runs a neural network: it then uses the chosen device and several threads.
-    pub network: bool,
-    /// How many snapshots it saves during training, the final model included.
-    pub snapshots: u32,
-    pub settings: toml::Table,
-}
-
-impl Baseline {
-    /// The baseline `name` with `profile`.
-    ///
-    /// # Errors
-    /// An unknown baseline, an invalid file, an unknown generator or settings it does not take.
-    pub fn find(name: &str, profile: Profile) -> Result<Self> {
-        let source = find("baseline", "baselines", facts::BASELINES, name)?;
-        let file: BaselineFile = toml_file::parse(&source.path, &source.text)?;
-        let overrides = file.profiles.get(&profile).cloned().unwrap_or_default();
-        let settings = merged(&file.settings, &overrides.settings);
-        crate::generators::recipe(&file.generator, &settings).map_err(|error| match error
-            .downcast_ref::<toml::de::Error>(
-        ) {
-            Some(toml) => toml_file::explain(&source.path, &source.text, toml).into(),
-            None => error.context(source.path.display().to_string()),
-        })?;
-        Ok(Self {
-            name: name.to_owned(),
-            generator: file.generator,
-            label: file.label,
-            source: file.source,
-            network: file.network,
-            snapshots: overrides.snapshots.unwrap_or(file.snapshots),
-            settings,
-        })
-    }
-
-    /// Names of all baselines, sorted.
-    pub fn names() -> Vec<String> {
-        names("baselines", facts::BASELINES)
-    }
-}
-
 /// `base` with the keys of `over` put over it, table by table.
-fn merged(base: &toml::Table, over: &toml::Table) -> toml::Table {
+pub(super) fn merged(base: &toml::Table, over: &toml::Table) -> toml::Table {
     let mut result = base.clone();
     for (key, value) in over {
         match (result.get_mut(key), value) {
@@ -280,7 +204,7 @@ fn merged(base: &toml::Table, over: &toml::Table) -> toml::Table {
 }
 
 /// The manifest `name_or_path`: a path to a file, a file of `folder`, or an embedded copy.
-fn find(
+pub(super) fn find(
     what: &str,
     folder: &str,
     embedded: &[(&str, &str)],
@@ -313,7 +237,7 @@ fn find(
 }
 
 /// Names of the manifests in `folder` below the working directory and in the binary, sorted.
-fn names(folder: &str, embedded: &[(&str, &str)]) -> Vec<String> {
+pub(super) fn names(folder: &str, embedded: &[(&str, &str)]) -> Vec<String> {
     let mut names: Vec<String> = embedded.iter().map(|(name, _)| (*name).to_owned()).collect();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -330,6 +254,7 @@ fn names(folder: &str, embedded: &[(&str, &str)]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::baseline::Baseline;
     use super::*;
 
     const EXAMPLE: &str = r#"

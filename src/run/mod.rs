@@ -1,6 +1,7 @@
 //! Runs experiments: manifests become a plan of stages, stages run as child processes and leave
 //! their outputs in a cache, finished experiments are published as tables and figures.
 
+pub mod baseline;
 mod cache;
 mod facts;
 pub mod manifest;

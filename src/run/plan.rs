@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use indexmap::IndexMap;
 
+use super::baseline::Baseline;
 use super::cache::Key;
-use super::manifest::{Baseline, Experiment};
+use super::manifest::Experiment;
 use super::work::{
-    Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, Means, ReportWork, TrainWork, Work,
+    Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, Means, ReportWork, SelectWork,
+    TrainWork, Work,
 };
 use crate::data::DatasetManifest;
 use crate::generators::Sampling;
@@ -58,6 +60,16 @@ pub struct ExperimentPlan {
     pub floor: Option<Key>,
 }
 
+/// Stages of the datasets planned so far, by name and number of graphs.
+type Datasets = IndexMap<(String, Option<u64>), Key>;
+
+/// What decides which graphs a dataset has.
+struct Sources<'a> {
+    experiment: &'a Experiment,
+    options: &'a PlanOptions,
+    datasets: &'a mut Datasets,
+}
+
 /// All stages but the reports, which depend on what failed.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -95,7 +107,7 @@ impl Plan {
         &mut self,
         experiment: Experiment,
         options: &PlanOptions,
-        datasets: &mut IndexMap<(String, Option<u64>), Key>,
+        datasets: &mut Datasets,
     ) -> Result<()> {
         let baselines: Vec<Baseline> = experiment
             .generators
@@ -103,24 +115,13 @@ impl Plan {
             .map(|name| Baseline::find(name, experiment.profile))
             .collect::<Result<_>>()?;
         let dataset = options.dataset.clone().unwrap_or_else(|| experiment.dataset.clone());
-        // A profile's size is meant for the experiment's own dataset; another has its own size.
-        let own = dataset == experiment.dataset;
-        let graphs = options.graphs.or(if own { experiment.graphs } else { None });
-        let dataset_key = match datasets.get(&(dataset.clone(), graphs)) {
-            Some(key) => Key::clone(key),
-            None => {
-                let manifest = DatasetManifest::find(&dataset)?;
-                let files = manifest.inputs(options.data_root.as_deref())?;
-                let work = Work::Dataset(DatasetWork { manifest, files, graphs });
-                let key = self.stage(format!("dataset {dataset}"), work, true)?;
-                datasets.insert((dataset.clone(), graphs), key.clone());
-                key
-            }
-        };
+        let mut sources = Sources { experiment: &experiment, options, datasets };
+        let dataset_key = self.dataset(&dataset, &mut sources)?;
         let mut arms = Vec::new();
         for baseline in &baselines {
             for &seed in &experiment.seeds {
-                self.arms(&experiment, baseline, seed, &dataset_key, &mut arms)?;
+                let train = self.train(baseline, seed, &dataset_key, &mut sources)?;
+                self.arms(&experiment, baseline, seed, &dataset_key, &train, &mut arms)?;
             }
         }
         let floor = match experiment.report {
@@ -139,6 +140,79 @@ impl Plan {
         Ok(())
     }
 
+    fn dataset(&mut self, name: &str, sources: &mut Sources) -> Result<Key> {
+        // A profile's size is meant for the experiment's own dataset; another has its own size.
+        let Sources { experiment, options, datasets } = sources;
+        let own = if name == experiment.dataset { experiment.graphs } else { None };
+        let main = options.dataset.as_ref().unwrap_or(&experiment.dataset);
+        let graphs = if name == main { options.graphs.or(own) } else { own };
+        let place = (name.to_owned(), graphs);
+        if let Some(key) = datasets.get(&place) {
+            return Ok(key.clone());
+        }
+        let manifest = DatasetManifest::find(name)?;
+        let files = manifest.inputs(options.data_root.as_deref())?;
+        let work = Work::Dataset(DatasetWork { manifest, files, graphs });
+        let key = self.stage(format!("dataset {name}"), work, true)?;
+        datasets.insert(place, key.clone());
+        Ok(key)
+    }
+
+    /// The training of a baseline, with those that it starts from.
+    fn train(
+        &mut self,
+        baseline: &Baseline,
+        seed: u64,
+        dataset: &Key,
+        sources: &mut Sources,
+    ) -> Result<Key> {
+        let base = match &baseline.starts_from {
+            Some(start) => {
+                let dataset = match &start.dataset {
+                    Some(name) => self.dataset(name, sources)?,
+                    None => dataset.clone(),
+                };
+                Some(self.train(&start.baseline, seed, &dataset, sources)?)
+            }
+            None => None,
+        };
+        let device = self.means.device.split(':').next().unwrap_or_default();
+        self.stage(
+            format!("train {} seed {seed}", baseline.name),
+            Work::Train(TrainWork {
+                generator: baseline.generator.clone(),
+                settings: baseline.settings.clone(),
+                seed,
+                device: if baseline.network { device.to_owned() } else { String::new() },
+                dataset: dataset.clone(),
+                base,
+            }),
+            baseline.network,
+        )
+    }
+
+    /// The choice among a training's snapshots, where the baseline wants one.
+    fn select(
+        &mut self,
+        baseline: &Baseline,
+        seed: u64,
+        dataset: &Key,
+        train: &Key,
+    ) -> Result<Option<Key>> {
+        if baseline.select < 2 {
+            return Ok(None);
+        }
+        let work = Work::Select(SelectWork {
+            generator: baseline.generator.clone(),
+            settings: baseline.settings.clone(),
+            seed,
+            candidates: baseline.select,
+            dataset: dataset.clone(),
+            train: train.clone(),
+        });
+        self.stage(format!("select {} seed {seed}", baseline.name), work, true).map(Some)
+    }
+
     /// The arms of one trained baseline: temperatures times snapshots.
     fn arms(
         &mut self,
@@ -146,21 +220,11 @@ impl Plan {
         baseline: &Baseline,
         seed: u64,
         dataset: &Key,
+        train: &Key,
         arms: &mut Vec<Arm>,
     ) -> Result<()> {
         let name = format!("{} seed {seed}", baseline.name);
-        let device = self.means.device.split(':').next().unwrap_or_default();
-        let train = self.stage(
-            format!("train {name}"),
-            Work::Train(TrainWork {
-                generator: baseline.generator.clone(),
-                settings: baseline.settings.clone(),
-                seed,
-                device: if baseline.network { device.to_owned() } else { String::new() },
-                dataset: dataset.clone(),
-            }),
-            baseline.network,
-        )?;
+        let selected = self.select(baseline, seed, dataset, train)?;
         let grid = &experiment.sampling;
         // Temperature and top-k mean nothing to a generator that is not a network: one arm, which
         // experiments with different temperatures share.
@@ -176,7 +240,7 @@ impl Plan {
                 } else {
                     Sampling { temperature: 1.0, top_k: None }
                 };
-                let last = snapshot.is_some_and(|index| index + 1 == count);
+                let last = snapshot.is_none_or(|index| index + 1 == count);
                 let generate = GenerateWork {
                     generator: baseline.generator.clone(),
                     settings: baseline.settings.clone(),
@@ -186,6 +250,8 @@ impl Plan {
                     // The last snapshot is the final model: shares its stage with experiments
                     // that know no snapshots.
                     snapshot: snapshot.filter(|_| !last),
+                    selected: selected.clone().filter(|_| last),
+                    decoding: baseline.decoding,
                     dataset: dataset.clone(),
                     train: train.clone(),
                 };
@@ -211,6 +277,7 @@ impl Plan {
                     temperature,
                     snapshot,
                     train: train.clone(),
+                    selected: selected.clone().filter(|_| last),
                     generate,
                     evaluate,
                     failure: None,

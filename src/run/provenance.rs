@@ -107,6 +107,7 @@ fn stages<'a>(plan: &'a Plan, experiment: &ExperimentPlan) -> Vec<&'a Stage> {
 fn seed(work: &Work) -> Option<u64> {
     match work {
         Work::Train(work) => Some(work.seed),
+        Work::Select(work) => Some(work.seed),
         Work::Generate(work) => Some(work.seed),
         Work::Evaluate(work) => Some(work.seed),
         Work::Floor(work) => Some(work.seed),

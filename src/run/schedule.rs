@@ -28,6 +28,8 @@ pub struct RunOptions {
     /// Threads to share among them.
     pub threads: usize,
     pub progress: Progress,
+    /// Stop when all generators are trained.
+    pub train_only: bool,
 }
 
 /// What became of a plan.
@@ -137,14 +139,19 @@ pub fn run(
 impl Scheduler<'_> {
     fn run(&mut self, interrupted: &AtomicBool, reported: &mut Reported) -> Result<Outcome> {
         let plan = self.plan;
-        for key in plan.experiments.iter().flat_map(ExperimentPlan::awaited) {
-            self.want(&key);
-        }
+        let train_only = self.options.train_only;
+        let trainings = plan.stages.values().filter(|stage| stage.work.kind() == "train");
+        let awaited: Vec<Key> = match train_only {
+            true => trainings.map(|stage| stage.key.clone()).collect(),
+            false => plan.experiments.iter().flat_map(ExperimentPlan::awaited).collect(),
+        };
+        awaited.iter().for_each(|key| self.want(key));
         let mut reports: Vec<Option<Key>> = vec![None; plan.experiments.len()];
         let mut published = vec![false; plan.experiments.len()];
         loop {
             self.give_up_on_the_impossible();
-            for (index, experiment) in plan.experiments.iter().enumerate() {
+            let experiments = if train_only { &[][..] } else { &plan.experiments };
+            for (index, experiment) in experiments.iter().enumerate() {
                 self.report(experiment, &mut reports[index])?;
                 if let Some(key) = &reports[index]
                     && !published[index]
@@ -302,7 +309,8 @@ impl Scheduler<'_> {
         let index = self.started.insert_full(key.clone()).0;
         listen(index, &mut child, &self.events.0);
         let reports = self.wanted.iter().filter(|key| !self.plan.stages.contains_key(*key)).count();
-        let to_come = self.plan.experiments.len() - reports.min(self.plan.experiments.len());
+        let experiments = if self.options.train_only { 0 } else { self.plan.experiments.len() };
+        let to_come = experiments - reports.min(experiments);
         let of = self.wanted.len() + to_come;
         self.board.started(index, &stage.label, self.started.len(), of);
         let running = Running {

@@ -1,6 +1,7 @@
 //! Text formats of call graphs, their parsers, and the tokenizer.
 
 pub mod compact;
+pub mod instruction;
 pub mod name;
 pub mod parse;
 pub mod recursive;
@@ -15,7 +16,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use rand::Rng;
 
-use crate::graph::{LayerCondition, Step, StepBody, Violation};
+use crate::graph::{LayerCondition, Request, Step, StepBody, Violation};
 pub use tokenizer::Tokenizer;
 
 /// How generation steps are written: the same recursion and the same conditions either way.
@@ -25,19 +26,33 @@ pub enum Format {
     Recursive,
     /// Values with one sign each ([`compact`]).
     Compact,
+    /// The paper's prose as an instruction; with or without intermediate instructions in the answer
+    /// ([`instruction`]).
+    Instruction { notes: bool },
 }
 
 impl Format {
-    /// The prompt of a step in generation.
-    pub fn prompt(self, condition: &LayerCondition) -> String {
+    /// Whether prompts of this format can hold requests in words.
+    pub fn takes_requests(self) -> bool {
+        matches!(self, Self::Instruction { .. })
+    }
+
+    /// The prompt of a step in generation. Formats without words leave the requests out.
+    pub fn prompt(self, condition: &LayerCondition, requests: &[Request]) -> String {
         match self {
             Self::Recursive => recursive::prompt(condition),
             Self::Compact => compact::prompt(condition),
+            Self::Instruction { .. } => instruction::prompt(condition, requests),
         }
     }
 
     /// Prompt and answer of a step for training, with the format's random choices.
-    pub fn training_text(self, step: &Step, rng: &mut impl Rng) -> (String, String) {
+    pub fn training_text(
+        self,
+        step: &Step,
+        requests: &[Request],
+        rng: &mut impl Rng,
+    ) -> (String, String) {
         match self {
             Self::Recursive => {
                 let prompt = recursive::training_prompt(&step.condition, rng);
@@ -46,6 +61,7 @@ impl Format {
             Self::Compact => {
                 (compact::training_prompt(&step.condition, rng), compact::answer(step))
             }
+            Self::Instruction { notes } => instruction::training_text(step, requests, notes, rng),
         }
     }
 
@@ -59,7 +75,9 @@ impl Format {
         answer: &str,
     ) -> Result<StepBody, Vec<Violation>> {
         match self {
-            Self::Recursive => parse::parse(condition, answer),
+            Self::Recursive | Self::Instruction { .. } => {
+                parse::parse(condition, answer, self.takes_requests())
+            }
             Self::Compact => parse::parse_compact(condition, answer),
         }
     }
@@ -71,7 +89,7 @@ impl Format {
         names: &BTreeSet<String>,
     ) -> Result<Tokenizer> {
         match self {
-            Self::Recursive => Tokenizer::learn(texts, names),
+            Self::Recursive | Self::Instruction { .. } => Tokenizer::learn(texts, names),
             Self::Compact => Tokenizer::with_phrases(compact::phrases(), names),
         }
     }

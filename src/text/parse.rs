@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use super::compact;
+use super::instruction::NOTE;
 use super::recursive::ATTRIBUTES;
 use crate::graph::ViolationCode as Code;
 use crate::graph::{
@@ -18,11 +19,18 @@ const MAX_NAME: usize = 256;
 /// Attributes that the condition lacks are not checked. Edge ids need not be consecutive, only
 /// distinct. A sub-condition's `id` is not compared with the condition's (the paper does not).
 ///
+/// With `notes`, intermediate instructions ([`NOTE`]) may stand between the blocks; what they say is
+/// not checked.
+///
 /// # Errors
 /// A text that does not parse: the first thing wrong with it. A text that parses: everything that
 /// is wrong with it, in the order of section 5.
-pub fn parse(condition: &LayerCondition, answer: &str) -> Result<StepBody, Vec<Violation>> {
-    check(condition, grammar(answer))
+pub fn parse(
+    condition: &LayerCondition,
+    answer: &str,
+    notes: bool,
+) -> Result<StepBody, Vec<Violation>> {
+    check(condition, grammar(answer, notes))
 }
 
 /// As [`parse`], for an answer in the compact format.
@@ -51,7 +59,7 @@ pub(super) fn format(detail: impl Into<String>) -> Violation {
 }
 
 /// Lines of an answer, read one after the other.
-struct Lines<'a>(std::iter::Peekable<std::str::Split<'a, char>>);
+struct Lines<'a>(std::iter::Peekable<std::vec::IntoIter<&'a str>>);
 
 impl<'a> Lines<'a> {
     fn expect(&mut self, line: &str) -> Result<(), Violation> {
@@ -78,8 +86,9 @@ pub(super) fn clip(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
-fn grammar(answer: &str) -> Result<StepBody, Violation> {
-    let mut lines = Lines(answer.split('\n').peekable());
+fn grammar(answer: &str, notes: bool) -> Result<StepBody, Violation> {
+    let lines = answer.split('\n').filter(|line| !(notes && line.starts_with(NOTE)));
+    let mut lines = Lines(lines.collect::<Vec<_>>().into_iter().peekable());
     lines.expect("")?;
     lines.expect("<layer>")?;
     let body = if lines.take("<split>") {

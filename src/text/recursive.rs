@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use rand::{Rng, RngExt, seq::SliceRandom};
 
 use super::name;
-use crate::graph::{LayerCondition, LayerEdge, Name, Step, StepBody};
+use crate::graph::{LayerCondition, LayerEdge, Name, Step, StepBody, Subgraph};
 
 /// Opens every condition line.
 pub const PROMPT: &str = "[GENERATE GRAPH]";
@@ -69,10 +69,24 @@ pub fn prompt(condition: &LayerCondition) -> String {
 
 /// A training prompt: attributes in random order, each but `id` kept with probability [`KEEP`].
 pub fn training_prompt(condition: &LayerCondition, rng: &mut impl Rng) -> String {
-    let mut order: Vec<&str> =
-        ATTRIBUTES.into_iter().filter(|name| *name == "id" || rng.random_bool(KEEP)).collect();
-    order.shuffle(rng);
-    format!("{PROMPT}{}", condition_line(condition, &order))
+    format!("{PROMPT}{}", shuffled(&thinned(condition, rng), rng))
+}
+
+/// The condition with each attribute but `id` kept with probability [`KEEP`].
+pub(super) fn thinned(condition: &LayerCondition, rng: &mut impl Rng) -> LayerCondition {
+    let mut keep = || rng.random_bool(KEEP);
+    LayerCondition {
+        service: condition.service.clone(),
+        start_node: condition.start_node.clone().filter(|_| keep()),
+        caller: condition.caller.clone().filter(|_| keep()),
+        num_edges: condition.num_edges.filter(|_| keep()),
+        remaining_depth: condition.remaining_depth.filter(|_| keep()),
+        latency: condition.latency.filter(|_| keep()),
+        start_communication_at: condition.start_communication_at.filter(|_| keep()),
+        start_edge_id: condition.start_edge_id.filter(|_| keep()),
+        num_current_edges: condition.num_current_edges.filter(|_| keep()),
+        num_subgraphs: condition.num_subgraphs.filter(|_| keep()),
+    }
 }
 
 /// The answer of a step. Fields and attributes come in random order; none is left out, because a
@@ -86,17 +100,11 @@ pub fn answer(step: &Step, rng: &mut impl Rng) -> String {
                 push_edge(&mut text, edge, rng);
             }
             text.push_str("</edges>\n");
-            for subgraph in subgraphs {
-                let line = shuffled(&subgraph.condition, rng);
-                let _ = writeln!(text, "<subgraph of edge_id {}>{line}</subgraph>", subgraph.edge);
-            }
+            subgraphs.iter().for_each(|subgraph| push_subgraph(&mut text, subgraph, rng));
         }
         StepBody::Split { parts } => {
             text.push_str("<split>\n");
-            for part in parts {
-                let line = shuffled(part, rng);
-                let _ = writeln!(text, "<subgraph>{line}</subgraph>");
-            }
+            parts.iter().for_each(|part| push_part(&mut text, part, rng));
             text.push_str("</split>\n");
         }
     }
@@ -104,13 +112,25 @@ pub fn answer(step: &Step, rng: &mut impl Rng) -> String {
     text
 }
 
-fn shuffled(condition: &LayerCondition, rng: &mut impl Rng) -> String {
+/// The line of a sub-condition.
+pub(super) fn push_subgraph(text: &mut String, subgraph: &Subgraph, rng: &mut impl Rng) {
+    let line = shuffled(&subgraph.condition, rng);
+    let _ = writeln!(text, "<subgraph of edge_id {}>{line}</subgraph>", subgraph.edge);
+}
+
+/// The line of a part of a wide layer.
+pub(super) fn push_part(text: &mut String, part: &LayerCondition, rng: &mut impl Rng) {
+    let line = shuffled(part, rng);
+    let _ = writeln!(text, "<subgraph>{line}</subgraph>");
+}
+
+pub(super) fn shuffled(condition: &LayerCondition, rng: &mut impl Rng) -> String {
     let mut order = ATTRIBUTES;
     order.shuffle(rng);
     condition_line(condition, &order)
 }
 
-fn push_edge(text: &mut String, edge: &LayerEdge, rng: &mut impl Rng) {
+pub(super) fn push_edge(text: &mut String, edge: &LayerEdge, rng: &mut impl Rng) {
     let mut fields = [
         format!("destination is {}", name::write(&edge.destination)),
         format!("type is {}", edge.kind),

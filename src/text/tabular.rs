@@ -16,7 +16,7 @@ const MAX_ROWS: usize = 2_000;
 
 /// The attributes of a condition as `key:value`, the service first.
 fn attributes(condition: &Condition) -> Vec<String> {
-    let Condition { service, num_edges, depth, latency } = condition;
+    let Condition { service, num_edges, depth, latency, .. } = condition;
     let numbers = [("latency", latency), ("num_edges", num_edges), ("depth", depth)];
     let numbers = numbers.iter().filter_map(|(key, value)| value.map(|v| format!("{key}:{v}")));
     std::iter::once(format!("id:{}", name::write(service))).chain(numbers).collect()
@@ -35,6 +35,7 @@ pub fn training_prompt(graph: &CallGraph, rng: &mut impl Rng) -> String {
         num_edges: keep().then(|| graph.num_edges()),
         depth: keep().then(|| graph.depth()),
         latency: keep().then(|| graph.latency()),
+        requests: Vec::new(),
     };
     let mut attributes = attributes(&condition);
     attributes.shuffle(rng);

@@ -5,7 +5,7 @@ use rand::RngExt;
 
 use super::*;
 use crate::graph::ViolationCode as Code;
-use crate::graph::{CallGraph, LayerCondition, steps};
+use crate::graph::{CallGraph, CallType, Communication, LayerCondition, Request, steps};
 use crate::random;
 use crate::testing::{any_graph, paper_example};
 
@@ -81,7 +81,7 @@ fn condition() -> LayerCondition {
 /// Each change of a good answer breaks exactly one rule.
 #[test]
 fn every_failure_has_its_code() {
-    assert!(parse::parse(&condition(), GOOD).is_ok(), "{CONDITION}");
+    assert!(parse::parse(&condition(), GOOD, false).is_ok(), "{CONDITION}");
     let cases = [
         ("<layer>", "<leyer>", Code::Format),
         ("</layer>", "</layer>\nmore", Code::Format),
@@ -124,10 +124,39 @@ fn every_failure_has_its_code() {
 }
 
 fn codes(condition: &LayerCondition, text: &str) -> Vec<Code> {
-    match parse::parse(condition, text) {
+    match parse::parse(condition, text, false) {
         Ok(_) => Vec::new(),
         Err(found) => found.into_iter().map(|violation| violation.code).collect(),
     }
+}
+
+const INSTRUCTION: Format = Format::Instruction { notes: true };
+
+#[test]
+fn an_instruction_says_what_is_wanted_and_works_it_out() {
+    let steps = steps(&paper_example());
+    let requests = [
+        Request::HighLatency,
+        Request::Communication(Communication {
+            source: "MS_63670".into(),
+            destination: "GET /x".into(),
+            kind: CallType::Mq,
+        }),
+    ];
+    let prompt = INSTRUCTION.prompt(&steps[1].condition, &requests);
+    let mut rng = random::stream(8, "test", &[]);
+    let (_, answer) = INSTRUCTION.training_text(&steps[1], &[], &mut rng);
+    insta::assert_snapshot!(format!("{prompt}{answer}"));
+    // Words ask for high latency, so that no number may.
+    let told = (0..50).any(|seed| {
+        let mut rng = random::stream(seed, "test", &[]);
+        INSTRUCTION.training_text(&steps[0], &requests, &mut rng).0.contains("latency:")
+    });
+    assert!(!told);
+    let (_, plain) = Format::Instruction { notes: false }.training_text(&steps[1], &[], &mut rng);
+    assert!(!plain.contains("\n- "));
+    assert!(INSTRUCTION.parse(&steps[1].condition, &plain).is_ok());
+    assert!(Format::Recursive.parse(&steps[1].condition, &answer).is_err());
 }
 
 #[test]
@@ -235,8 +264,22 @@ proptest! {
     #[test]
     fn steps_come_back_from_their_text(graph in any_graph(60), seed in any::<u64>()) {
         for (step, (condition, _, answer)) in steps(&graph).iter().zip(texts(&graph, seed)) {
-            let body = parse::parse(&condition, &answer);
+            let body = parse::parse(&condition, &answer, false);
             prop_assert_eq!(body.as_ref(), Ok(&step.body));
+        }
+    }
+
+    #[test]
+    fn instruction_steps_come_back_from_their_text(graph in any_graph(60), seed in any::<u64>()) {
+        let mut rng = random::stream(seed, "instruction", &[]);
+        for step in &steps(&graph) {
+            let (prompt, answer) = INSTRUCTION.training_text(step, &[], &mut rng);
+            let body = INSTRUCTION.parse(&step.condition, &answer);
+            prop_assert_eq!(body.as_ref(), Ok(&step.body));
+            for text in [prompt, answer] {
+                let back = TOKENIZER.with(|t| t.decode(&t.encode(&text).expect("encodes")));
+                prop_assert_eq!(back, text);
+            }
         }
     }
 
@@ -244,7 +287,7 @@ proptest! {
     fn compact_steps_come_back_from_their_text(graph in any_graph(60), seed in any::<u64>()) {
         let mut rng = random::stream(seed, "compact", &[]);
         for step in &steps(&graph) {
-            let (_, answer) = Format::Compact.training_text(step, &mut rng);
+            let (_, answer) = Format::Compact.training_text(step, &[], &mut rng);
             let body = Format::Compact.parse(&step.condition, &answer);
             prop_assert_eq!(body.as_ref(), Ok(&step.body));
             let mut bytes = answer.into_bytes();
@@ -274,7 +317,7 @@ proptest! {
                 let at = rng.random_range(0..bytes.len());
                 bytes[at] = rng.random_range(10..127);
             }
-            let _ = parse::parse(&condition, &String::from_utf8_lossy(&bytes));
+            let _ = parse::parse(&condition, &String::from_utf8_lossy(&bytes), true);
         }
     }
 

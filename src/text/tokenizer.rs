@@ -12,6 +12,7 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
+use super::instruction::NOTE;
 use crate::error::UserError;
 
 /// A phrase must occur this often in the sample of training text to become a token.
@@ -116,6 +117,11 @@ impl Tokenizer {
         self.bytes.len()
     }
 
+    /// Bytes of each token, by id; special tokens have none.
+    pub fn token_bytes(&self) -> &[Vec<u8>] {
+        &self.bytes
+    }
+
     /// Tokens of a text; decoding them gives the text back.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding =
@@ -214,8 +220,8 @@ fn name_at(text: &str, at: usize, names: &BTreeSet<String>) -> Option<usize> {
     names.contains(&text[at..end]).then_some(end - at)
 }
 
-/// Cuts a stretch before `,`, `)`, `/` and a `<` that does not begin a line; the unit of a time
-/// stays with what follows it.
+/// Cuts a stretch before `,`, `)`, `/`, a `<` that does not begin a line and the line break before a
+/// list item or note; the unit of a time stays with what follows it, except at the end of a line.
 fn cut(stretch: &str, found: &mut impl FnMut(&str)) {
     let bytes = stretch.as_bytes();
     let mut start = 0;
@@ -223,10 +229,11 @@ fn cut(stretch: &str, found: &mut impl FnMut(&str)) {
         let separator = match bytes[at] {
             b',' | b')' => true,
             b'/' => bytes[at - 1] != b'<',
+            b'\n' => stretch[at + 1..].starts_with(NOTE),
             b'<' => bytes[at - 1] != b'\n' && bytes[at - 1] != b'>',
             _ => false,
         };
-        if separator && &stretch[start..at] != " milliseconds" {
+        if separator && (bytes[at] == b'\n' || &stretch[start..at] != " milliseconds") {
             found(&stretch[start..at]);
             start = at;
         }

@@ -3,11 +3,14 @@
 //! text holds:
 //!
 //! - `recursive-llm`: the paper's generator, a layer of a graph (sections 3 and 4);
+//! - `recursive-instruction-llm`: a layer as the answer to an instruction, with or without notes;
 //! - `recursive-compact`: the same without prose;
 //! - `tabular-llm`: the paper's GReaT-style baseline, a whole graph.
 
+mod base;
 mod corpus;
 mod recursion;
+mod trained;
 mod whole;
 
 use std::path::Path;
@@ -16,17 +19,14 @@ use anyhow::Result;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use self::corpus::{Arm, Texts, learn_tokenizer};
-use self::recursion::Recursion;
-use self::whole::WholeGraphs;
-use super::{
-    Condition, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe, settings,
-};
+use self::corpus::{Arm, Names, Texts, learn_tokenizer};
+use self::trained::Trained;
+use super::{FitContext, FitReport, Generator, Recipe, settings};
+use crate::data::{Dataset, ServiceStatistics};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::graph::{CallGraph, Violation, ViolationCode};
-use crate::model::decode::{CachedModel, Completion, PromptSource, decode};
-use crate::model::{self, Corpus, Document, ModelConfig, TrainConfig};
+use crate::graph::CallGraph;
+use crate::model::{self, Document, ModelConfig, TrainConfig, Training, Weights};
 use crate::random;
 use crate::text::{Format, Tokenizer};
 
@@ -38,8 +38,14 @@ pub struct Settings {
     pub size: String,
     /// Longest text, tokens; longer ones are left out of training.
     pub context: usize,
-    /// Training tokens.
+    /// Training tokens, at most.
     pub tokens: u64,
+    /// Passes over the training texts, at most; absent for as many as the tokens make.
+    pub epochs: Option<f64>,
+    /// Share of the training graphs that is used, drawn at random.
+    pub share: f64,
+    /// Whether answers to instructions work out numbers in notes (`recursive-instruction-llm` only).
+    pub notes: bool,
     /// Tokens of a batch.
     pub batch_tokens: usize,
     pub learning_rate: f64,
@@ -68,6 +74,9 @@ impl Default for Settings {
             size: "s".into(),
             context: 1024,
             tokens: 3_000_000,
+            epochs: None,
+            share: 1.0,
+            notes: true,
             batch_tokens: 2048,
             learning_rate: 2e-3,
             min_learning_rate: 0.0,
@@ -83,26 +92,39 @@ impl Default for Settings {
     }
 }
 
-/// Share of the training graphs that is kept for the validation perplexity, and its limit.
-const VALIDATION: (f64, usize) = (0.03, 300);
+/// Training graphs held out for validation: a share of them, within these numbers.
+const VALIDATION: (f64, usize, usize) = (0.03, 100, 300);
+/// At most this share of a small training set is held out.
+const VALIDATION_LIMIT: f64 = 0.1;
 
 /// Builds the recipe of `recursive-llm` from a baseline's settings.
 pub fn recursive(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    recipe("recursive-llm", Arm::Layers(Format::Recursive), table)
+    recipe("recursive-llm", |_| Arm::Layers(Format::Recursive), table)
+}
+
+/// Builds the recipe of `recursive-instruction-llm` from a baseline's settings.
+pub fn instruction(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+    let arm = |settings: &Settings| Arm::Layers(Format::Instruction { notes: settings.notes });
+    recipe("recursive-instruction-llm", arm, table)
 }
 
 /// Builds the recipe of `recursive-compact` from a baseline's settings.
 pub fn recursive_compact(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    recipe("recursive-compact", Arm::Layers(Format::Compact), table)
+    recipe("recursive-compact", |_| Arm::Layers(Format::Compact), table)
 }
 
 /// Builds the recipe of `tabular-llm` from a baseline's settings.
 pub fn tabular(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    recipe("tabular-llm", Arm::Graphs, table)
+    recipe("tabular-llm", |_| Arm::Graphs, table)
 }
 
-fn recipe(id: &str, arm: Arm, table: &toml::Table) -> Result<Box<dyn Recipe>> {
+fn recipe(
+    id: &str,
+    arm: impl Fn(&Settings) -> Arm,
+    table: &toml::Table,
+) -> Result<Box<dyn Recipe>> {
     let settings: Settings = settings(id, table)?;
+    let arm = arm(&settings);
     let wrong = |message: String| Err(UserError::setting(format!("{id}: {message}")).into());
     let shares = &settings.snapshots;
     let ascending = shares.windows(2).all(|pair| pair[0] < pair[1]);
@@ -114,6 +136,15 @@ fn recipe(id: &str, arm: Arm, table: &toml::Table) -> Result<Box<dyn Recipe>> {
     }
     if !(0.0..=1.0).contains(&settings.spell_services) {
         return wrong(format!("spell_services {} is not in 0–1", settings.spell_services));
+    }
+    if !(settings.share > 0.0 && settings.share <= 1.0) {
+        return wrong(format!("share {} is not above 0 and at most 1", settings.share));
+    }
+    if settings.epochs.is_some_and(|epochs| !(epochs > 0.0 && epochs.is_finite())) {
+        return wrong("epochs must be above 0; leave it out for as many as `tokens` make".into());
+    }
+    if !matches!(arm, Arm::Layers(Format::Instruction { .. })) && table.contains_key("notes") {
+        return wrong("`notes` is a setting of recursive-instruction-llm only".into());
     }
     if !(settings.learning_rate > 0.0 && settings.clip > 0.0) {
         return wrong("learning_rate and clip must be above 0".into());
@@ -130,42 +161,45 @@ struct Untrained {
 impl Recipe for Untrained {
     fn fit(&self, context: &FitContext) -> Result<FitReport> {
         let settings = &self.settings;
-        let train = context.dataset.train();
-        let (train, validation) = hold_out(train, context.seed);
-        let tokenizer = learn_tokenizer(self.arm, &train, context.seed)?;
-        let corpus = Texts::new(self.arm, &train, &tokenizer, settings, context.seed);
-        let held_out = Texts::new(self.arm, &validation, &tokenizer, settings, context.seed);
-        let validation: Vec<Document> =
-            (0..held_out.len()).map(|index| held_out.document(0, index)).collect();
+        let seed = context.seed;
+        let (train, validation) = hold_out(context.dataset, seed);
+        let (names, services) = (Names::new(&train), ServiceStatistics::new(train.iter().copied()));
+        let train = subset(train, settings.share, seed);
+        let tokenizer = learn_tokenizer(self.arm, &train, &services, &names, seed)?;
+        let texts = |graphs| Texts::new(self.arm, graphs, &services, &tokenizer, settings, seed);
+        let (corpus, held_out) = (texts(&train), texts(&validation));
+        let validation: Vec<Document> = held_out.first_epoch();
         let lengths = corpus.lengths();
-        let left_out = lengths.iter().filter(|length| **length > settings.context).count();
-        let per_call = lengths.iter().sum::<usize>() as f64 / corpus.calls.max(1) as f64;
         let config = ModelConfig::preset(&settings.size, tokenizer.vocabulary(), settings.context)?;
-        let report = model::train(
-            &config,
-            &settings.train_config(context.seed),
-            &corpus,
-            &validation,
-            context.out,
-            context.scratch,
-            context.device,
-            context.progress,
-        )?;
+        let initial = match context.base {
+            Some(dir) => base::adapted(dir, &config, &tokenizer, seed)?,
+            None => Weights::initial(&config, seed),
+        };
+        let report = model::train(&Training {
+            model: &config,
+            config: &settings.train_config(seed, &lengths),
+            initial: &initial,
+            corpus: &corpus,
+            validation: &validation,
+            out: context.out,
+            scratch: context.scratch,
+            device: context.device,
+            progress: context.progress,
+        })?;
         tokenizer.save(context.out)?;
-        let meta = Meta { tokens: report.tokens };
+        let microservices = names.microservices.into_iter().collect();
+        let meta = Meta { tokens: report.tokens, microservices };
         std::fs::write(context.out.join(META), serde_json::to_string_pretty(&meta)? + "\n")?;
-        let note = |name: &str, value: String| (name.to_owned(), value);
         Ok(FitReport {
             parameters: report.parameters,
             tokens: report.tokens,
             snapshots: report.snapshots,
-            notes: vec![
-                note("vocabulary", tokenizer.vocabulary().to_string()),
-                note("tokens per call", format!("{per_call:.1}")),
-                note("texts over the context, left out", left_out.to_string()),
-                note("validation perplexity", format!("{:.3}", report.validation_perplexity)),
-            ],
+            notes: notes(&config, settings, &lengths, corpus.calls, report.validation_perplexity),
         })
+    }
+
+    fn validation<'a>(&self, dataset: &'a Dataset, seed: u64) -> Vec<&'a CallGraph> {
+        hold_out(dataset, seed).1
     }
 
     fn load(
@@ -180,12 +214,28 @@ impl Recipe for Untrained {
         let meta: Meta = serde_json::from_str(&text)?;
         // The last snapshot is the final model itself.
         let snapshot = snapshot.filter(|tokens| *tokens != meta.tokens);
-        Ok(Box::new(Trained {
-            arm: self.arm,
-            tokenizer: Tokenizer::load(dir)?,
-            model: std::sync::Mutex::new(model::load(dir, snapshot, device)?),
-        }))
+        let model = model::load(dir, snapshot, device)?;
+        Ok(Box::new(Trained::new(self.arm, Tokenizer::load(dir)?, model, meta.microservices)))
     }
+}
+
+/// What tables say of a training.
+fn notes(
+    config: &ModelConfig,
+    settings: &Settings,
+    lengths: &[usize],
+    calls: u64,
+    perplexity: f64,
+) -> Vec<(String, String)> {
+    let left_out = lengths.iter().filter(|length| **length > settings.context).count();
+    let per_call = lengths.iter().sum::<usize>() as f64 / calls.max(1) as f64;
+    let note = |name: &str, value: String| (name.to_owned(), value);
+    vec![
+        note("vocabulary", config.vocabulary.to_string()),
+        note("tokens per call", format!("{per_call:.1}")),
+        note("texts over the context, left out", left_out.to_string()),
+        note("validation perplexity", format!("{perplexity:.3}")),
+    ]
 }
 
 /// What [`Recipe::load`] needs to know of the training.
@@ -193,14 +243,23 @@ impl Recipe for Untrained {
 struct Meta {
     /// Training tokens of the final model.
     tokens: u64,
+    /// Names of the microservices of the training graphs, as texts write them.
+    microservices: Vec<String>,
 }
 
 const META: &str = "language-model.json";
 
 impl Settings {
-    fn train_config(&self, seed: u64) -> TrainConfig {
+    /// `lengths`: tokens of each training text.
+    fn train_config(&self, seed: u64, lengths: &[usize]) -> TrainConfig {
+        let fits = lengths.iter().filter(|length| **length <= self.context);
+        let epoch = fits.sum::<usize>() as f64;
+        let tokens = match self.epochs {
+            Some(epochs) => self.tokens.min((epochs * epoch) as u64),
+            None => self.tokens,
+        };
         TrainConfig {
-            tokens: self.tokens,
+            tokens,
             batch_tokens: self.batch_tokens,
             learning_rate: self.learning_rate,
             min_learning_rate: self.min_learning_rate,
@@ -209,84 +268,32 @@ impl Settings {
             clip: self.clip,
             evaluate_every: self.evaluate_every,
             checkpoint_every: self.checkpoint_every,
-            snapshots: self.snapshots.iter().map(|s| (s * self.tokens as f64) as u64).collect(),
+            snapshots: self.snapshots.iter().map(|s| (s * tokens as f64) as u64).collect(),
             seed,
         }
     }
 }
 
-/// Keeps a few training graphs for the validation perplexity: (to train on, held out).
-fn hold_out(mut graphs: Vec<&CallGraph>, seed: u64) -> (Vec<&CallGraph>, Vec<&CallGraph>) {
+/// The training graphs without and with those that are held out for validation, both in random
+/// order: (to train on, held out).
+fn hold_out(dataset: &Dataset, seed: u64) -> (Vec<&CallGraph>, Vec<&CallGraph>) {
+    let mut graphs = dataset.train();
     graphs.shuffle(&mut random::stream(seed, "validation graphs", &[]));
-    let count = ((graphs.len() as f64 * VALIDATION.0).ceil() as usize).min(VALIDATION.1);
+    let total = graphs.len() as f64;
+    let (share, least, most) = VALIDATION;
+    let count = ((total * share).ceil() as usize).clamp(least, most);
+    let count = count.min((total * VALIDATION_LIMIT).ceil() as usize);
     let train = graphs.split_off(count.min(graphs.len().saturating_sub(1)));
     (train, graphs)
 }
 
-struct Trained {
-    arm: Arm,
-    tokenizer: Tokenizer,
-    model: std::sync::Mutex<Box<dyn CachedModel>>,
-}
-
-impl Generator for Trained {
-    fn generate(
-        &self,
-        conditions: &[Condition],
-        options: &GenerateOptions,
-    ) -> Result<Vec<Generated>> {
-        let bar = options.progress.step("generating", "graphs", conditions.len() as u64);
-        let (tokenizer, seed) = (&self.tokenizer, options.seed);
-        let graphs = match self.arm {
-            Arm::Layers(format) => {
-                self.answers(Recursion::new(format, tokenizer, conditions, seed, &bar), options)
-            }
-            Arm::Graphs => {
-                self.answers(WholeGraphs::new(tokenizer, conditions, seed, &bar), options)
-            }
-        };
-        bar.finish();
-        graphs
+/// A random share of the graphs, one at least.
+fn subset(mut graphs: Vec<&CallGraph>, share: f64, seed: u64) -> Vec<&CallGraph> {
+    if share < 1.0 {
+        graphs.shuffle(&mut random::stream(seed, "share of the graphs", &[]));
+        graphs.truncate(((graphs.len() as f64 * share).round() as usize).max(1));
     }
-}
-
-impl Trained {
-    fn answers(
-        &self,
-        mut source: impl Source,
-        options: &GenerateOptions,
-    ) -> Result<Vec<Generated>> {
-        let mut model = self.model.lock().map_err(|_| anyhow::anyhow!("the model is poisoned"))?;
-        let batch = options.batch.max(1);
-        decode(model.as_mut(), &mut source, Tokenizer::END, options.sampling, batch)?;
-        source.finish()
-    }
-}
-
-/// Prompts whose completions become graphs.
-trait Source: PromptSource {
-    /// One answer per condition, in order.
-    fn finish(self) -> Result<Vec<Generated>>;
-}
-
-/// Tokens of a prompt.
-fn prompt(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    let mut tokens = vec![Tokenizer::BEGIN];
-    tokens.extend(tokenizer.encode(text)?);
-    Ok(tokens)
-}
-
-/// The text of a completion, if it came to its end.
-fn answer(tokenizer: &Tokenizer, completion: &Completion) -> Result<String, Violation> {
-    if !completion.stopped {
-        let detail = "the answer is longer than the model's context";
-        return Err(Violation::new(ViolationCode::Truncated, detail));
-    }
-    if Tokenizer::any_special(&completion.tokens) {
-        let detail = "the answer holds a special token";
-        return Err(Violation::new(ViolationCode::Format, detail));
-    }
-    Ok(tokenizer.decode(&completion.tokens))
+    graphs
 }
 
 #[cfg(test)]

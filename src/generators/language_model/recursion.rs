@@ -4,10 +4,11 @@ use std::collections::{HashMap, VecDeque};
 
 use anyhow::Result;
 
-use super::{Source, answer, prompt};
+use super::trained::{Order, Source, answer, longest_first, prompt};
 use crate::generators::{Condition, Generated};
 use crate::graph::{
-    CallRow, EdgeId, LayerCondition, Name, StepBody, USER, Violation, ViolationCode,
+    CallRow, EdgeId, LayerCondition, LayerEdge, Name, Request, StepBody, USER, Violation,
+    ViolationCode,
 };
 use crate::model::decode::{Completion, Prompt, PromptSource};
 use crate::progress::StepProgress;
@@ -36,6 +37,8 @@ pub struct Growing {
     pub generated: Generated,
     /// Layers to come, breadth first.
     waiting: VecDeque<Layer>,
+    /// Requests that no layer has fulfilled yet: every prompt makes them.
+    requests: Vec<Request>,
     steps: usize,
 }
 
@@ -48,7 +51,10 @@ pub struct Recursion<'a> {
     conditions: &'a [Condition],
     seed: u64,
     bar: &'a StepProgress,
+    /// By index of the condition.
     pub graphs: Vec<Growing>,
+    /// Conditions that have not begun.
+    order: Order,
     /// Next layers of graphs that have begun: these come first, so that few graphs are open.
     ready: VecDeque<Layer>,
     pub running: HashMap<u64, Layer>,
@@ -72,6 +78,24 @@ fn root_layer(condition: &Condition) -> LayerCondition {
     }
 }
 
+impl Growing {
+    fn new(condition: &Condition) -> Self {
+        Self {
+            generated: Generated::default(),
+            waiting: VecDeque::new(),
+            requests: condition.requests.clone(),
+            steps: 0,
+        }
+    }
+
+    /// Requests for the prompt of a layer. Only the root's latency is the graph's.
+    fn requests(&self, layer: &Layer) -> Vec<Request> {
+        let asked =
+            |request: &&Request| layer.parent.is_none() || **request != Request::HighLatency;
+        self.requests.iter().filter(asked).cloned().collect()
+    }
+}
+
 impl<'a> Recursion<'a> {
     pub fn new(
         format: Format,
@@ -86,7 +110,8 @@ impl<'a> Recursion<'a> {
             conditions,
             seed,
             bar,
-            graphs: Vec::with_capacity(conditions.len()),
+            graphs: conditions.iter().map(Growing::new).collect(),
+            order: longest_first(conditions),
             ready: VecDeque::new(),
             running: HashMap::new(),
             next_id: 0,
@@ -99,10 +124,8 @@ impl<'a> Recursion<'a> {
         if let Some(layer) = self.ready.pop_front() {
             return Some(layer);
         }
-        let graph = self.graphs.len();
-        let condition = self.conditions.get(graph)?;
-        let generated = Generated { rows: Vec::new(), failure: None };
-        self.graphs.push(Growing { generated, waiting: VecDeque::new(), steps: 0 });
+        let graph = self.order.next()?;
+        let condition = &self.conditions[graph];
         Some(Layer {
             graph,
             path: Vec::new(),
@@ -140,6 +163,7 @@ impl<'a> Recursion<'a> {
             }
             StepBody::Layer { edges, subgraphs } => {
                 for edge in &edges {
+                    graph.requests.retain(|request| !fulfils(&layer.source, edge, request));
                     graph.generated.rows.push(CallRow {
                         edge_id: edge_id(layer.parent.as_ref(), edge.number),
                         source: layer.source.clone(),
@@ -171,6 +195,17 @@ impl<'a> Recursion<'a> {
     }
 }
 
+fn fulfils(source: &Name, edge: &LayerEdge, request: &Request) -> bool {
+    match request {
+        Request::HighLatency => false,
+        Request::Communication(asked) => {
+            asked.source == *source
+                && asked.destination == edge.destination
+                && asked.kind == edge.kind
+        }
+    }
+}
+
 fn edge_id(parent: Option<&EdgeId>, number: u32) -> EdgeId {
     match parent {
         Some(parent) => parent.child(number),
@@ -184,7 +219,9 @@ impl PromptSource for Recursion<'_> {
             return None;
         }
         let layer = self.next_layer()?;
-        let tokens = match prompt(self.tokenizer, &self.format.prompt(&layer.condition)) {
+        let requests = self.graphs[layer.graph].requests(&layer);
+        let text = self.format.prompt(&layer.condition, &requests);
+        let tokens = match prompt(self.tokenizer, &text) {
             Ok(tokens) => tokens,
             Err(error) => {
                 self.error = Some(error);
@@ -196,13 +233,14 @@ impl PromptSource for Recursion<'_> {
         self.next_id += 1;
         self.running.insert(id, layer);
         let rng = random::stream(self.seed, "generation", &path);
-        Some(Prompt { id, tokens, rng, max_new_tokens: usize::MAX })
+        Some(Prompt { id, tokens, rng, max_new_tokens: usize::MAX, constraint: None })
     }
 
     fn complete(&mut self, completion: Completion) {
         let Some(layer) = self.running.remove(&completion.id) else { return };
         let grown = answer(self.tokenizer, &completion).and_then(|text| self.grow(&layer, &text));
         let graph = &mut self.graphs[layer.graph];
+        graph.generated.effort += completion.effort;
         if let Err(violation) = grown {
             graph.generated.failure = Some(violation);
             graph.waiting.clear();

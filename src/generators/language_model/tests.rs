@@ -1,11 +1,13 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
+use super::recursion::Recursion;
 use super::*;
 use crate::data::simulator::{Cloud, SimulatorConfig};
 use crate::data::{Dataset, DatasetCard, Side};
-use crate::generators::Sampling;
-use crate::graph::{Step, steps};
+use crate::generators::{Condition, Decoding, GenerateOptions, Sampling};
+use crate::graph::{Step, ViolationCode, steps};
+use crate::model::decode::{Completion, PromptSource};
 use crate::progress::Progress;
 use crate::random;
 
@@ -14,6 +16,16 @@ fn dataset(graphs: u64) -> Dataset {
     let graphs: Vec<CallGraph> = (0..graphs).map(|index| cloud.graph(1, index)).collect();
     let sides = graphs.iter().map(|_| Side::Train).collect();
     Dataset::new(DatasetCard::default(), graphs, sides)
+}
+
+fn condition_of(graph: &CallGraph) -> Condition {
+    Condition {
+        service: graph.service().clone(),
+        num_edges: Some(graph.num_edges()),
+        depth: Some(graph.depth()),
+        latency: Some(graph.latency()),
+        requests: Vec::new(),
+    }
 }
 
 type Build = fn(&toml::Table) -> Result<Box<dyn Recipe>>;
@@ -25,6 +37,7 @@ fn fit(dataset: &Dataset, build: Build, table: &str, out: &Path) -> FitReport {
         dataset,
         seed: 5,
         device: DeviceChoice::Cpu,
+        base: None,
         out,
         scratch: scratch.path(),
         progress: Progress::Quiet,
@@ -38,6 +51,11 @@ const TINY: &str = "size = \"xs\"\ntokens = 40000\nbatch_tokens = 512\ncontext =
 #[test]
 fn layers_are_learnt_and_answers_depend_on_their_address_alone() {
     learns(recursive);
+}
+
+#[test]
+fn instructions_are_learnt_and_answers_depend_on_their_address_alone() {
+    learns(instruction);
 }
 
 #[test]
@@ -55,20 +73,13 @@ fn learns(build: Build) {
     let losses: Vec<f64> = log.lines().filter_map(loss).collect();
     assert!(losses[losses.len() - 1] < losses[0] - 1.0, "{losses:?}");
 
-    let conditions: Vec<Condition> = dataset.graphs()[..24]
-        .iter()
-        .map(|graph| Condition {
-            service: graph.service().clone(),
-            num_edges: Some(graph.num_edges()),
-            depth: Some(graph.depth()),
-            latency: Some(graph.latency()),
-        })
-        .collect();
+    let conditions: Vec<Condition> = dataset.graphs()[..24].iter().map(condition_of).collect();
     let recipe = build(&TINY.parse().expect("toml")).expect("settings");
     let generate = |batch: usize, count: usize, temperature: f64| {
         let generator = recipe.load(out.path(), None, DeviceChoice::Cpu).expect("loads");
         let sampling = Sampling { temperature, top_k: Some(50) };
-        let options = GenerateOptions { seed: 9, sampling, batch, progress: Progress::Quiet };
+        let (decoding, progress) = (Decoding::Free, Progress::Quiet);
+        let options = GenerateOptions { seed: 9, sampling, decoding, batch, progress };
         generator.generate(&conditions[..count], &options).expect("generates")
     };
     let alone = generate(1, 24, 0.8);
@@ -86,21 +97,17 @@ fn learns(build: Build) {
 fn the_recursion_rebuilds_graphs_from_their_steps() {
     rebuilds(Format::Recursive);
     rebuilds(Format::Compact);
+    rebuilds(Format::Instruction { notes: true });
 }
 
 fn rebuilds(format: Format) {
     let dataset = dataset(60);
     let graphs: Vec<&CallGraph> = dataset.graphs().iter().collect();
-    let tokenizer = learn_tokenizer(Arm::Layers(format), &graphs, 1).expect("tokenizer");
-    let conditions: Vec<Condition> = graphs
-        .iter()
-        .map(|graph| Condition {
-            service: graph.service().clone(),
-            num_edges: Some(graph.num_edges()),
-            depth: Some(graph.depth()),
-            latency: Some(graph.latency()),
-        })
-        .collect();
+    let services = ServiceStatistics::new(graphs.iter().copied());
+    let names = Names::new(&graphs);
+    let arm = Arm::Layers(format);
+    let tokenizer = learn_tokenizer(arm, &graphs, &services, &names, 1).expect("tokenizer");
+    let conditions: Vec<Condition> = graphs.iter().copied().map(condition_of).collect();
     let bar = Progress::Quiet.step("test", "graphs", 0);
     let mut recursion = Recursion::new(format, &tokenizer, &conditions, 1, &bar);
     let mut rng = random::stream(1, "test", &[]);
@@ -112,8 +119,14 @@ fn rebuilds(format: Format) {
         if layer.parent.is_some() {
             assert_eq!(layer.condition, step.condition);
         }
-        let tokens = tokenizer.encode(&format.training_text(&step, &mut rng).1).expect("encodes");
-        recursion.complete(Completion { id: prompt.id, tokens, stopped: true });
+        let tokens =
+            tokenizer.encode(&format.training_text(&step, &[], &mut rng).1).expect("encodes");
+        recursion.complete(Completion {
+            id: prompt.id,
+            tokens,
+            stopped: true,
+            ..Completion::default()
+        });
     }
     for (graph, grown) in graphs.iter().zip(&recursion.graphs) {
         assert_eq!(grown.generated.failure, None);
@@ -128,11 +141,14 @@ const FORMAT: Format = Format::Recursive;
 fn an_answer_with_a_special_token_does_not_parse() {
     let dataset = dataset(1);
     let graph = &dataset.graphs()[0];
-    let tokenizer = learn_tokenizer(Arm::Layers(FORMAT), &[graph], 1).expect("tokenizer");
+    let services = ServiceStatistics::default();
+    let names = Names::new(&[graph]);
+    let arm = Arm::Layers(FORMAT);
+    let tokenizer = learn_tokenizer(arm, &[graph], &services, &names, 1).expect("tokenizer");
     let condition =
-        Condition { service: graph.service().clone(), num_edges: None, depth: None, latency: None };
+        Condition { num_edges: None, depth: None, latency: None, ..condition_of(graph) };
     let mut rng = random::stream(1, "test", &[]);
-    let (_, answer) = FORMAT.training_text(&steps(graph)[0], &mut rng);
+    let (_, answer) = FORMAT.training_text(&steps(graph)[0], &[], &mut rng);
     let answer = tokenizer.encode(&answer).expect("encodes");
     for (special, expected) in [(None, None), (Some(Tokenizer::PAD), Some(ViolationCode::Format))] {
         let conditions = [condition.clone()];
@@ -140,7 +156,7 @@ fn an_answer_with_a_special_token_does_not_parse() {
         let mut recursion = Recursion::new(FORMAT, &tokenizer, &conditions, 1, &bar);
         let id = recursion.next().expect("a prompt").id;
         let tokens = special.into_iter().chain(answer.iter().copied()).collect();
-        recursion.complete(Completion { id, tokens, stopped: true });
+        recursion.complete(Completion { id, tokens, stopped: true, ..Completion::default() });
         let failure = recursion.graphs[0].generated.failure.as_ref();
         assert_eq!(failure.map(|violation| violation.code), expected);
     }

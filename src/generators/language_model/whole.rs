@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Source, answer, prompt};
+use super::trained::{Order, Source, answer, longest_first, prompt};
 use crate::generators::{Condition, Generated};
 use crate::model::decode::{Completion, Prompt, PromptSource};
 use crate::progress::StepProgress;
@@ -15,7 +15,7 @@ pub struct WholeGraphs<'a> {
     conditions: &'a [Condition],
     seed: u64,
     bar: &'a StepProgress,
-    next: usize,
+    order: Order,
     graphs: Vec<Generated>,
     error: Option<anyhow::Error>,
 }
@@ -27,9 +27,9 @@ impl<'a> WholeGraphs<'a> {
         seed: u64,
         bar: &'a StepProgress,
     ) -> Self {
-        let empty = Generated { rows: Vec::new(), failure: None };
-        let graphs = vec![empty; conditions.len()];
-        Self { tokenizer, conditions, seed, bar, next: 0, graphs, error: None }
+        let graphs = vec![Generated::default(); conditions.len()];
+        let order = longest_first(conditions);
+        Self { tokenizer, conditions, seed, bar, order, graphs, error: None }
     }
 }
 
@@ -38,13 +38,12 @@ impl PromptSource for WholeGraphs<'_> {
         if self.error.is_some() {
             return None;
         }
-        let condition = self.conditions.get(self.next)?;
-        let id = self.next as u64;
-        self.next += 1;
+        let index = self.order.next()?;
+        let (condition, id) = (&self.conditions[index], index as u64);
         match prompt(self.tokenizer, &tabular::prompt(condition)) {
             Ok(tokens) => {
                 let rng = random::stream(self.seed, "generation", &[id]);
-                Some(Prompt { id, tokens, rng, max_new_tokens: usize::MAX })
+                Some(Prompt { id, tokens, rng, max_new_tokens: usize::MAX, constraint: None })
             }
             Err(error) => {
                 self.error = Some(error);
@@ -59,9 +58,10 @@ impl PromptSource for WholeGraphs<'_> {
         match rows.and_then(|text| tabular::parse(&text)) {
             Ok(rows) => graph.rows = rows,
             Err((rows, violation)) => {
-                *graph = Generated { rows, failure: Some(violation) };
+                *graph = Generated { rows, failure: Some(violation), ..Generated::default() };
             }
         }
+        graph.effort = completion.effort;
         self.bar.inc(1);
     }
 }

@@ -158,6 +158,7 @@ fn prompt(id: u64) -> Prompt {
         tokens: (0..length).map(|i| ((i * 31 + id * 11) % 53) as u32).collect(),
         rng: random::stream(3, "test", &[id]),
         max_new_tokens: (5 + id % 20) as usize,
+        constraint: None,
     }
 }
 

@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 pub use self::cpu::CpuModel;
 pub use self::sample::Sampler;
 use crate::error::UserError;
-use crate::generators::Sampling;
+use crate::generators::{Effort, Sampling};
 
 /// A transformer with one KV-cache slot per running sequence.
 pub trait CachedModel {
@@ -46,20 +46,31 @@ pub struct Feed<'a> {
     pub tokens: &'a [u32],
 }
 
+/// Limits what a prompt may be completed with, token by token.
+pub trait Constraint {
+    /// Replaces `tokens` by those that may come next: ascending, at least one, the stop token where
+    /// the completion may end.
+    fn permitted(&mut self, tokens: &mut Vec<u32>);
+
+    /// Takes the next token, one of those permitted and not the stop token.
+    fn push(&mut self, token: u32);
+}
+
 /// A sequence to complete.
-#[derive(Clone, Debug)]
 pub struct Prompt {
     /// Given back with the completion.
     pub id: u64,
     pub tokens: Vec<u32>,
     /// All the randomness of this completion: one draw per token (none at temperature 0).
     pub rng: ChaCha8Rng,
-    /// At most this many tokens are drawn, the stop token included.
+    /// At most this many tokens follow, the stop token included.
     pub max_new_tokens: usize,
+    /// What may follow; `None` permits everything.
+    pub constraint: Option<Box<dyn Constraint>>,
 }
 
 /// What a prompt was completed with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Completion {
     pub id: u64,
     /// Without the prompt and without the stop token.
@@ -68,6 +79,7 @@ pub struct Completion {
     /// the sequence; a prompt that is empty or leaves no room in the context completes with no
     /// tokens at all.
     pub stopped: bool,
+    pub effort: Effort,
 }
 
 /// Gives prompts and takes completions. Completing one prompt may make others available.
@@ -82,29 +94,72 @@ pub trait PromptSource {
 
 /// One running sequence.
 struct Running {
-    prompt: Prompt,
-    drawn: Vec<u32>,
-    /// The prompt has been fed.
-    started: bool,
-    /// Tokens that may still be drawn; at least 1 while it runs.
+    id: u64,
+    /// Prompt and completion so far.
+    tokens: Vec<u32>,
+    /// Tokens of the prompt.
+    prompt: usize,
+    /// Tokens that the model has seen.
+    fed: usize,
+    rng: ChaCha8Rng,
+    /// Tokens that may still follow; at least 1 while it runs.
     room: usize,
+    constraint: Option<Box<dyn Constraint>>,
+    /// What the constraint permits next.
+    permitted: Vec<u32>,
+    effort: Effort,
 }
 
 impl Running {
-    fn completion(self, stopped: bool) -> Completion {
-        Completion { id: self.prompt.id, tokens: self.drawn, stopped }
+    fn new(prompt: Prompt, context: usize) -> Self {
+        let Prompt { id, tokens, rng, max_new_tokens, constraint } = prompt;
+        let room = match tokens.len() {
+            0 => 0,
+            length => context.saturating_sub(length).min(max_new_tokens),
+        };
+        Self {
+            id,
+            prompt: tokens.len(),
+            tokens,
+            fed: 0,
+            rng,
+            room,
+            constraint,
+            permitted: Vec::new(),
+            effort: Effort::default(),
+        }
+    }
+
+    fn completion(mut self, stopped: bool) -> Completion {
+        let tokens = self.tokens.split_off(self.prompt);
+        Completion { id: self.id, tokens, stopped, effort: self.effort }
     }
 
     /// What the model has not seen yet.
     fn pending(&self) -> &[u32] {
-        if self.started { &self.drawn[self.drawn.len() - 1..] } else { &self.prompt.tokens }
+        &self.tokens[self.fed..]
+    }
+
+    /// Appends a token. Returns whether the sequence ended with it: by the stop token or for want of
+    /// room.
+    fn push(&mut self, token: u32, stop: u32) -> Option<bool> {
+        self.room -= 1;
+        if token == stop {
+            return Some(true);
+        }
+        self.tokens.push(token);
+        if let Some(constraint) = &mut self.constraint {
+            constraint.push(token);
+        }
+        (self.room == 0).then_some(false)
     }
 }
 
 /// Completes every prompt of `source`, up to `batch` at once.
 ///
 /// A prompt's tokens are drawn until `stop`, its own limit, or the end of the model's context.
-/// New prompts and running sequences share forward passes.
+/// New prompts and running sequences share forward passes. Tokens that a constraint forces are
+/// appended without asking the model.
 ///
 /// # Errors
 /// A setting of `sampling`, `batch` or a prompt that cannot work, and whatever the model reports.
@@ -118,7 +173,7 @@ pub fn decode(
     if batch == 0 {
         return Err(UserError::setting("batch is 0: use 1 or more").into());
     }
-    let mut sampler = Sampler::new(sampling)?;
+    let mut drawer = Drawer { sampler: Sampler::new(sampling)?, stop };
     let vocabulary = model.vocabulary();
     model.prepare(batch);
     let mut slots: Vec<Option<Running>> = (0..batch).map(|_| None).collect();
@@ -126,9 +181,9 @@ pub fn decode(
     loop {
         for (number, slot) in slots.iter_mut().enumerate() {
             if slot.is_none() {
-                let Some(prompt) = next_that_fits(model.context(), source) else { break };
+                let Some(running) = drawer.start(model.context(), source)? else { break };
                 model.reset(number);
-                *slot = Some(prompt);
+                *slot = Some(running);
             }
         }
         let feeds: Vec<Feed> = slots
@@ -143,46 +198,76 @@ pub fn decode(
         ensure!(logits.len() == feeds.len() * vocabulary, "the model gave logits of a wrong size");
         let running = slots.iter_mut().filter(|slot| slot.is_some());
         for (slot, row) in running.zip(logits.chunks_exact(vocabulary)) {
-            if let Some(completion) = advance(slot, row, &mut sampler, stop)? {
+            if let Some(completion) = drawer.advance(slot, row)? {
                 source.complete(completion);
             }
         }
     }
 }
 
-/// The next prompt that has room for at least one token; the others are completed at once.
-fn next_that_fits(context: usize, source: &mut dyn PromptSource) -> Option<Running> {
-    loop {
-        let prompt = source.next()?;
-        let room = context.saturating_sub(prompt.tokens.len()).min(prompt.max_new_tokens);
-        let fits = room > 0 && !prompt.tokens.is_empty();
-        let running = Running { prompt, drawn: Vec::new(), started: false, room };
-        if fits {
-            return Some(running);
-        }
-        source.complete(running.completion(false));
-    }
+/// Draws and forces tokens.
+struct Drawer {
+    sampler: Sampler,
+    stop: u32,
 }
 
-/// Draws the next token of a running sequence; empties the slot and returns the completion when it
-/// was the last one.
-fn advance(
-    slot: &mut Option<Running>,
-    logits: &[f32],
-    sampler: &mut Sampler,
-    stop: u32,
-) -> Result<Option<Completion>> {
-    let Some(running) = slot.as_mut() else { return Ok(None) };
-    running.started = true;
-    let token = sampler.draw(logits, &mut running.prompt.rng)?;
-    running.room -= 1;
-    if token != stop {
-        running.drawn.push(token);
-        if running.room > 0 {
-            return Ok(None);
+impl Drawer {
+    /// The next prompt that the model has to continue; the others are completed at once.
+    fn start(&mut self, context: usize, source: &mut dyn PromptSource) -> Result<Option<Running>> {
+        while let Some(prompt) = source.next() {
+            let mut running = Running::new(prompt, context);
+            let ended = if running.room == 0 { Some(false) } else { self.force(&mut running)? };
+            match ended {
+                Some(stopped) => source.complete(running.completion(stopped)),
+                None => return Ok(Some(running)),
+            }
         }
+        Ok(None)
     }
-    Ok(slot.take().map(|running| running.completion(token == stop)))
+
+    /// Appends the tokens to which there is no alternative; says whether the sequence ended.
+    fn force(&self, running: &mut Running) -> Result<Option<bool>> {
+        while let Some(constraint) = &mut running.constraint {
+            constraint.permitted(&mut running.permitted);
+            match running.permitted[..] {
+                [] => anyhow::bail!("a constraint permits no token: this is a fault in TraceGym"),
+                [token] => {
+                    if let Some(stopped) = running.push(token, self.stop) {
+                        return Ok(Some(stopped));
+                    }
+                }
+                _ => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Draws the next token of a running sequence; empties the slot and returns the completion when
+    /// it was the last one.
+    fn advance(
+        &mut self,
+        slot: &mut Option<Running>,
+        logits: &[f32],
+    ) -> Result<Option<Completion>> {
+        let Some(running) = slot.as_mut() else { return Ok(None) };
+        running.effort.tokens += (running.tokens.len() - running.fed) as u64;
+        running.effort.choices += 1;
+        running.fed = running.tokens.len();
+        let (permitted, rng) = (&running.permitted, &mut running.rng);
+        let (mass, token) = match running.constraint {
+            Some(_) => {
+                let mass = self.sampler.mass(logits, permitted)?;
+                (mass, self.sampler.draw_among(logits, permitted, rng)?)
+            }
+            None => (1.0, self.sampler.draw(logits, rng)?),
+        };
+        running.effort.feasible_mass += mass;
+        let ended = match running.push(token, self.stop) {
+            Some(stopped) => Some(stopped),
+            None => self.force(running)?,
+        };
+        Ok(ended.and_then(|stopped| Some(slot.take()?.completion(stopped))))
+    }
 }
 
 #[cfg(test)]

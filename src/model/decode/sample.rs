@@ -19,6 +19,8 @@ pub struct Sampler {
     weights: Vec<f32>,
     sums: Vec<f64>,
     order: Vec<u32>,
+    /// Logits of the permitted tokens.
+    row: Vec<f32>,
 }
 
 impl Sampler {
@@ -45,6 +47,7 @@ impl Sampler {
             weights: Vec::new(),
             sums: Vec::new(),
             order: Vec::new(),
+            row: Vec::new(),
         })
     }
 
@@ -69,6 +72,32 @@ impl Sampler {
             self.keep(k, logits);
         }
         Ok(self.pick(uniform).unwrap_or(best))
+    }
+
+    /// As [`Sampler::draw`], from the tokens of `permitted` alone (ascending).
+    pub fn draw_among(
+        &mut self,
+        logits: &[f32],
+        permitted: &[u32],
+        rng: &mut ChaCha8Rng,
+    ) -> Result<u32> {
+        let mut row = std::mem::take(&mut self.row);
+        row.clear();
+        row.extend(permitted.iter().map(|token| logits[*token as usize]));
+        let place = self.draw(&row, rng);
+        self.row = row;
+        Ok(permitted[place? as usize])
+    }
+
+    /// Probability of the tokens of `permitted` under softmax(logits), temperature 1.
+    pub fn mass(&mut self, logits: &[f32], permitted: &[u32]) -> Result<f64> {
+        let largest = logits[most_likely(logits)? as usize];
+        self.weights.clear();
+        self.weights.extend(logits.iter().map(|logit| logit - largest));
+        math::exp(&mut self.weights);
+        let total: f64 = self.weights.chunks(BLOCK).map(block_sum).sum();
+        let part: f64 = permitted.iter().map(|t| f64::from(self.weights[*t as usize])).sum();
+        Ok((part / total).min(1.0))
     }
 
     /// Zeroes all weights but those of the `k` largest logits.

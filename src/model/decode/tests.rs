@@ -50,10 +50,13 @@ impl CachedModel for HashModel {
     }
 }
 
-fn prompt(id: u64, length: usize, max_new_tokens: usize) -> Prompt {
+/// Id, length and limit of a prompt.
+type Spec = (u64, usize, usize);
+
+fn prompt((id, length, max_new_tokens): Spec) -> Prompt {
     let rng = random::stream(7, "prompt", &[id]);
     let tokens = (0..length).map(|i| (id as u32 + i as u32) % VOCABULARY as u32).collect();
-    Prompt { id, tokens, rng, max_new_tokens }
+    Prompt { id, tokens, rng, max_new_tokens, constraint: None }
 }
 
 /// Gives prompts in order; each completion of a prompt below `children` releases another one.
@@ -70,15 +73,15 @@ impl PromptSource for Queue {
 
     fn complete(&mut self, completion: Completion) {
         if completion.id < self.children {
-            self.waiting.push_back(prompt(completion.id + 1_000, 3, 9));
+            self.waiting.push_back(prompt((completion.id + 1_000, 3, 9)));
         }
         self.done.push(completion);
     }
 }
 
-fn run(prompts: &[Prompt], children: u64, temperature: f64, batch: usize) -> Vec<Completion> {
+fn run(prompts: &[Spec], children: u64, temperature: f64, batch: usize) -> Vec<Completion> {
     let mut model = HashModel::default();
-    let waiting = prompts.iter().cloned().collect();
+    let waiting = prompts.iter().copied().map(prompt).collect();
     let mut queue = Queue { waiting, children, done: Vec::new() };
     let sampling = Sampling { temperature, top_k: None };
     decode(&mut model, &mut queue, STOP, sampling, batch).expect("decodes");
@@ -95,10 +98,10 @@ proptest! {
         rotation in 0..20usize,
         temperature in prop_oneof![Just(0.0), Just(1.0)],
     ) {
-        let mut prompts: Vec<Prompt> = lengths
+        let mut prompts: Vec<Spec> = lengths
             .iter()
             .enumerate()
-            .map(|(id, &(length, limit))| prompt(id as u64, length, limit))
+            .map(|(id, &(length, limit))| (id as u64, length, limit))
             .collect();
         let children = prompts.len().min(4) as u64;
         let alone = run(&prompts, children, temperature, 1);
@@ -116,13 +119,13 @@ proptest! {
 #[test]
 fn limits_hold() {
     let prompts = [
-        prompt(0, 0, 5),
-        prompt(1, CONTEXT, 5),
-        prompt(2, CONTEXT + 1, 5),
-        prompt(3, 4, 0),
-        prompt(4, CONTEXT - 1, 100),
-        prompt(5, CONTEXT - 3, 100),
-        prompt(6, 1, 2),
+        (0, 0, 5),
+        (1, CONTEXT, 5),
+        (2, CONTEXT + 1, 5),
+        (3, 4, 0),
+        (4, CONTEXT - 1, 100),
+        (5, CONTEXT - 3, 100),
+        (6, 1, 2),
     ];
     for completion in run(&prompts, 0, 1.0, 3) {
         let most = [0, 0, 0, 0, 1, 3, 2][completion.id as usize];
@@ -137,7 +140,7 @@ fn limits_hold() {
 
 #[test]
 fn a_sequence_that_stops_says_so() {
-    let prompts: Vec<Prompt> = (0..50).map(|id| prompt(id, 2, CONTEXT)).collect();
+    let prompts: Vec<Spec> = (0..50).map(|id| (id, 2, CONTEXT)).collect();
     let done = run(&prompts, 0, 1.0, 8);
     assert!(done.iter().any(|completion| completion.stopped));
     assert!(done.iter().any(|completion| !completion.stopped));
@@ -151,4 +154,55 @@ fn an_empty_batch_is_refused() {
     let sampling = Sampling { temperature: 0.0, top_k: None };
     let error = decode(&mut HashModel::default(), &mut queue, STOP, sampling, 0).unwrap_err();
     assert!(error.to_string().contains("batch"), "{error}");
+}
+
+/// Permits multiples of 3 or 4 in turn, and 7, 8, 9 in the places 4, 5 and 6; ends after ten tokens.
+struct Turns(usize);
+
+impl Constraint for Turns {
+    fn permitted(&mut self, tokens: &mut Vec<u32>) {
+        tokens.clear();
+        match self.0 {
+            place @ 4..=6 => tokens.push(place as u32 + 3),
+            10 => tokens.push(STOP),
+            place => tokens.extend([3, 6, 9].map(|token| token + place as u32 % 2)),
+        }
+    }
+
+    fn push(&mut self, token: u32) {
+        let mut permitted = Vec::new();
+        self.permitted(&mut permitted);
+        assert!(permitted.contains(&token));
+        self.0 += 1;
+    }
+}
+
+#[test]
+fn constraints_hold_and_what_they_force_costs_no_choice() {
+    let constrained = |batch: usize, temperature: f64| {
+        let prompt = |id| {
+            let constraint: Box<dyn Constraint> = Box::new(Turns(0));
+            Prompt { constraint: Some(constraint), ..prompt((id, 3 + id as usize % 4, 99)) }
+        };
+        let waiting = (0..20).map(prompt).collect();
+        let mut queue = Queue { waiting, children: 0, done: Vec::new() };
+        let sampling = Sampling { temperature, top_k: Some(2) };
+        decode(&mut HashModel::default(), &mut queue, STOP, sampling, batch).expect("decodes");
+        queue.done.sort_by_key(|completion| completion.id);
+        queue.done
+    };
+    for temperature in [0.0, 1.0] {
+        let alone = constrained(1, temperature);
+        for completion in &alone {
+            assert!(completion.stopped && completion.tokens.len() == 10);
+            assert_eq!(completion.tokens[4..7], [7, 8, 9]);
+            assert_eq!(completion.effort.choices, 7);
+            let prompt = 3 + completion.id % 4;
+            // The last token has nothing behind it to ask for.
+            assert_eq!(completion.effort.tokens, prompt + 9);
+            let mass = completion.effort.feasible_mass / 7.0;
+            assert!(0.05 < mass && mass < 0.6, "{mass}");
+        }
+        assert_eq!(constrained(7, temperature), alone);
+    }
 }

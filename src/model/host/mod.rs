@@ -17,9 +17,14 @@ use super::transformer::Parameter;
 use super::{Batch, ModelConfig};
 
 /// Tokens of a chunk, about.
-const CHUNK: usize = 512;
+pub const CHUNK: usize = 512;
 /// Sets of gradients that are filled side by side, at most.
 const LANES: usize = 8;
+
+/// Lanes that a batch of so many tokens is dealt to, about.
+pub fn lanes(batch_tokens: usize) -> usize {
+    ((batch_tokens + CHUNK / 2) / CHUNK).clamp(1, LANES)
+}
 
 /// The network's shape with the memory that a training step needs, kept from step to step.
 pub struct Host {

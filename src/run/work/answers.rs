@@ -1,5 +1,5 @@
-//! Generated graphs on disk: `conditions.jsonl` and `failures.jsonl` with one line per condition,
-//! and `calls.parquet`, in which a graph's number is the index of its condition.
+//! Generated graphs on disk: `conditions.jsonl`, `failures.jsonl` and `effort.jsonl` with one line per
+//! condition, and `calls.parquet`, in which a graph's number is the index of its condition.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -11,11 +11,12 @@ use serde::de::DeserializeOwned;
 
 use crate::data::calls::{self, Group};
 use crate::error::UserError;
-use crate::generators::{Condition, Generated};
+use crate::generators::{Condition, Effort, Generated};
 use crate::graph::Violation;
 
 const CONDITIONS: &str = "conditions.jsonl";
 const FAILURES: &str = "failures.jsonl";
+const EFFORT: &str = "effort.jsonl";
 const CALLS: &str = "calls.parquet";
 
 /// Writes what a generator answered.
@@ -28,6 +29,7 @@ pub fn save(dir: &Path, conditions: &[Condition], answers: &[Generated]) -> Resu
     );
     write_lines(&dir.join(CONDITIONS), conditions.iter())?;
     write_lines(&dir.join(FAILURES), answers.iter().map(|answer| &answer.failure))?;
+    write_lines(&dir.join(EFFORT), answers.iter().map(|answer| rounded(answer.effort)))?;
     let groups: Vec<Group> = conditions
         .iter()
         .zip(answers)
@@ -41,13 +43,23 @@ pub fn save(dir: &Path, conditions: &[Condition], answers: &[Generated]) -> Resu
     calls::write(&dir.join(CALLS), &mut calls::to_frame(&groups)?)
 }
 
+/// To six decimals, which JSON gives back exactly.
+fn rounded(effort: Effort) -> Effort {
+    Effort { feasible_mass: (effort.feasible_mass * 1e6).round() / 1e6, ..effort }
+}
+
 /// Reads what [`save`] wrote.
 pub fn load(dir: &Path) -> Result<(Vec<Condition>, Vec<Generated>)> {
     let conditions: Vec<Condition> = read_lines(&dir.join(CONDITIONS))?;
     let failures: Vec<Option<Violation>> = read_lines(&dir.join(FAILURES))?;
-    ensure!(conditions.len() == failures.len(), "{}: lines are missing", dir.display());
-    let mut answers: Vec<Generated> =
-        failures.into_iter().map(|failure| Generated { rows: Vec::new(), failure }).collect();
+    let efforts: Vec<Effort> = read_lines(&dir.join(EFFORT))?;
+    let complete = conditions.len() == failures.len() && conditions.len() == efforts.len();
+    ensure!(complete, "{}: lines are missing", dir.display());
+    let mut answers: Vec<Generated> = failures
+        .into_iter()
+        .zip(efforts)
+        .map(|(failure, effort)| Generated { rows: Vec::new(), failure, effort })
+        .collect();
     let path = dir.join(CALLS);
     for group in calls::from_frame(&path, &calls::read(&path)?)? {
         let answer = answers.get_mut(group.graph as usize);
@@ -96,13 +108,18 @@ mod tests {
             num_edges: Some(edges),
             depth: None,
             latency: Some(8),
+            requests: Vec::new(),
         };
         let conditions = [condition(1), condition(7), condition(2)];
         let failure = Some(Violation::new(ViolationCode::Format, "no `</edges>`"));
         let answers = [
-            Generated { rows: Vec::new(), failure },
-            Generated { rows: paper_example().rows(), failure: None },
-            Generated { rows: Vec::new(), failure: None },
+            Generated { failure, ..Generated::default() },
+            Generated {
+                rows: paper_example().rows(),
+                failure: None,
+                effort: Effort { tokens: 90, choices: 40, feasible_mass: 39.3 },
+            },
+            Generated::default(),
         ];
         let dir = tempfile::tempdir().unwrap();
         save(dir.path(), &conditions, &answers).unwrap();

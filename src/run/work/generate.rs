@@ -1,11 +1,16 @@
 use anyhow::Result;
+use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::select::Selected;
 use super::train::{FIT, MODEL};
 use super::{Bench, answers, read_json};
 use crate::error::UserError;
-use crate::evaluate::{self, Conditions};
-use crate::generators::{self, FitReport, GenerateOptions, Sampling};
+use crate::evaluate::{self, Conditions, judge};
+use crate::generators::{
+    self, Condition, Decoding, FitReport, GenerateOptions, Generated, Generator, Sampling,
+};
+use crate::random;
 use crate::run::cache::Key;
 
 /// Lets a trained generator answer the conditions of an experiment.
@@ -19,6 +24,11 @@ pub struct GenerateWork {
     pub conditions: Conditions,
     /// Index in [`FitReport::snapshots`]; `None` takes the final model.
     pub snapshot: Option<u32>,
+    /// The choice among the snapshots, where there is one; it stands for the final model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected: Option<Key>,
+    #[serde(default, skip_serializing_if = "Decoding::is_free")]
+    pub decoding: Decoding,
     pub dataset: Key,
     pub train: Key,
 }
@@ -28,19 +38,58 @@ impl GenerateWork {
         let dataset = bench.dataset(&self.dataset)?;
         let train = bench.input("train", &self.train);
         let report: FitReport = read_json(&train.join(FIT))?;
-        let snapshot = self.snapshot.map(|index| tokens_at(&report, index)).transpose()?;
+        let snapshot = match (&self.selected, self.snapshot) {
+            (Some(key), _) => Some(Selected::load(&bench.input("select", key))?.tokens),
+            (None, Some(index)) => Some(tokens_at(&report, index)?),
+            (None, None) => None,
+        };
         let conditions = evaluate::conditions(&self.conditions, &dataset, self.seed)?;
         let recipe = generators::recipe(&self.generator, &self.settings)?;
         let generator = recipe.load(&train.join(MODEL), snapshot, bench.device)?;
         let options = GenerateOptions {
             seed: self.seed,
             sampling: self.sampling,
+            decoding: self.decoding,
             batch: bench.means.batch,
             progress: bench.progress,
         };
-        let generated = generator.generate(&conditions, &options)?;
+        let generated = match self.decoding {
+            Decoding::Rejection { attempts } => {
+                rejection(&*generator, &conditions, &options, attempts)?
+            }
+            Decoding::Free | Decoding::Constrained => generator.generate(&conditions, &options)?,
+        };
         answers::save(bench.out, &conditions, &generated)
     }
+}
+
+/// Asks again, with fresh randomness, for every answer that is not accurate, up to `attempts` times
+/// in all. What is never answered well keeps its last answer, and all efforts are added up.
+fn rejection(
+    generator: &dyn Generator,
+    conditions: &[Condition],
+    options: &GenerateOptions,
+    attempts: u32,
+) -> Result<Vec<Generated>> {
+    let mut answers = vec![Generated::default(); conditions.len()];
+    let mut open: Vec<usize> = (0..conditions.len()).collect();
+    for attempt in 0..attempts {
+        if open.is_empty() {
+            break;
+        }
+        let asked: Vec<Condition> = open.iter().map(|index| conditions[*index].clone()).collect();
+        let seed = match attempt {
+            0 => options.seed,
+            _ => random::stream(options.seed, "attempt", &[attempt.into()]).next_u64(),
+        };
+        let found = generator.generate(&asked, &GenerateOptions { seed, ..*options })?;
+        for (index, mut answer) in open.iter().zip(found) {
+            answer.effort += answers[*index].effort;
+            answers[*index] = answer;
+        }
+        open.retain(|index| judge(&conditions[*index], &answers[*index]).violation.is_some());
+    }
+    Ok(answers)
 }
 
 /// Training tokens at the snapshot with this index.
@@ -54,4 +103,60 @@ pub fn tokens_at(report: &FitReport, index: u32) -> Result<u64> {
         ))
         .into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Progress;
+    use crate::testing::paper_example;
+
+    /// Answers rightly once in three times, by the seed.
+    struct Sometimes;
+
+    impl Generator for Sometimes {
+        fn generate(
+            &self,
+            conditions: &[Condition],
+            options: &GenerateOptions,
+        ) -> Result<Vec<Generated>> {
+            let answer = |(_, condition): (usize, &Condition)| {
+                let latency = u64::from(condition.latency.unwrap_or(0));
+                let mut rng = random::stream(options.seed, "sometimes", &[latency]);
+                let rows = paper_example().rows();
+                let effort = crate::generators::Effort { tokens: 10, ..Default::default() };
+                let kept = if rng.next_u64() % 3 == 0 { 7 } else { 6 };
+                Generated { rows: rows[..kept].to_vec(), failure: None, effort }
+            };
+            Ok(conditions.iter().enumerate().map(answer).collect())
+        }
+    }
+
+    #[test]
+    fn rejection_tries_again_and_counts_what_it_took() {
+        let conditions: Vec<Condition> = (0..300)
+            .map(|index| Condition {
+                latency: Some(index),
+                ..evaluate::condition_of(&paper_example())
+            })
+            .collect();
+        let options = GenerateOptions {
+            seed: 1,
+            sampling: Sampling { temperature: 1.0, top_k: None },
+            decoding: Decoding::Free,
+            batch: 1,
+            progress: Progress::Quiet,
+        };
+        let share = |attempts: u32| {
+            let answers = rejection(&Sometimes, &conditions, &options, attempts).unwrap();
+            let good = answers.iter().filter(|answer| answer.rows.len() == 7).count();
+            let tokens: u64 = answers.iter().map(|answer| answer.effort.tokens).sum();
+            (good as f64 / 300.0, tokens as f64 / 3000.0)
+        };
+        let ((one, cost), (three, more)) = (share(1), share(3));
+        assert!((0.25..0.42).contains(&one) && cost == 1.0, "{one} {cost}");
+        // 1 − (2/3)³ = 0.70; 1 + 2/3 + 4/9 = 2.11 attempts.
+        assert!((0.6..0.8).contains(&three), "{three}");
+        assert!((1.95..2.3).contains(&more), "{more}");
+    }
 }

@@ -8,6 +8,7 @@ mod dataset;
 mod evaluate;
 mod generate;
 mod report;
+mod select;
 mod train;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub use dataset::DatasetWork;
 pub use evaluate::{EvaluateWork, FloorWork};
 pub use generate::GenerateWork;
 pub use report::{Arm, FIGURES, ReportWork, TABLES};
+pub use select::SelectWork;
 pub use train::TrainWork;
 
 use super::cache::{Cache, Key, write_atomically};
@@ -35,6 +37,7 @@ use crate::progress::Progress;
 pub enum Work {
     Dataset(DatasetWork),
     Train(TrainWork),
+    Select(SelectWork),
     Generate(GenerateWork),
     Evaluate(EvaluateWork),
     Floor(FloorWork),
@@ -99,6 +102,7 @@ impl Work {
         match self {
             Self::Dataset(_) => "dataset",
             Self::Train(_) => "train",
+            Self::Select(_) => "select",
             Self::Generate(_) => "generate",
             Self::Evaluate(_) => "evaluate",
             Self::Floor(_) => "floor",
@@ -125,10 +129,22 @@ impl Work {
                 &["graph/", "data/", "random.rs", "run/work/dataset.rs"],
                 &["data/simulator/raw"],
             ),
-            Self::Train(work) => generator_code(&work.generator, &["run/work/train.rs"]),
+            Self::Train(work) => {
+                generator_code(&work.generator, &["run/work/train.rs"], &ONLY_GENERATION)
+            }
+            Self::Select(work) => {
+                let own = ["run/work/select.rs", "evaluate/conditions", "evaluate/verdict"];
+                generator_code(&work.generator, &own, &["text/constrained/"])
+            }
             Self::Generate(work) => generator_code(
                 &work.generator,
-                &["run/work/generate.rs", "run/work/answers.rs", "evaluate/conditions"],
+                &[
+                    "run/work/generate.rs",
+                    "run/work/answers.rs",
+                    "evaluate/conditions",
+                    "evaluate/verdict",
+                ],
+                &[],
             ),
             Self::Evaluate(_) => facts::code_version(
                 &["evaluate/", "run/work/evaluate.rs", "run/work/answers.rs"],
@@ -146,8 +162,11 @@ impl Work {
     pub fn inputs(&self) -> Vec<Key> {
         match self {
             Self::Dataset(_) => Vec::new(),
-            Self::Train(work) => vec![work.dataset.clone()],
-            Self::Generate(work) => vec![work.dataset.clone(), work.train.clone()],
+            Self::Train(work) => [&work.dataset].into_iter().chain(&work.base).cloned().collect(),
+            Self::Select(work) => vec![work.dataset.clone(), work.train.clone()],
+            Self::Generate(work) => {
+                [&work.dataset, &work.train].into_iter().chain(&work.selected).cloned().collect()
+            }
             Self::Evaluate(work) => vec![work.dataset.clone(), work.generate.clone()],
             Self::Floor(work) => vec![work.dataset.clone()],
             Self::Report(work) => work.inputs(),
@@ -158,6 +177,7 @@ impl Work {
         match self {
             Self::Dataset(work) => work.run(bench),
             Self::Train(work) => work.run(bench),
+            Self::Select(work) => work.run(bench),
             Self::Generate(work) => work.run(bench),
             Self::Evaluate(work) => work.run(bench),
             Self::Floor(work) => work.run(bench),
@@ -166,15 +186,25 @@ impl Work {
     }
 }
 
+/// What a trained language model answers with, and training does not run.
+const ONLY_GENERATION: [&str; 5] = [
+    "model/decode/",
+    "text/constrained/",
+    "generators/language_model/recursion.rs",
+    "generators/language_model/trained.rs",
+    "generators/language_model/whole.rs",
+];
+
 /// Everything below `generators` but the files of other generators, with what generators build on.
-fn generator_code(id: &str, own: &[&str]) -> String {
+fn generator_code(id: &str, own: &[&str], without: &[&str]) -> String {
     let file_of = |id: &str| format!("generators/{}", id.replace('-', "_"));
     let others: Vec<String> = generators::REGISTRY
         .iter()
         .filter(|entry| entry.id != id)
         .map(|entry| file_of(entry.id))
         .collect();
-    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    let others: Vec<&str> =
+        others.iter().map(String::as_str).chain(without.iter().copied()).collect();
     let mut prefixes = vec!["generators/", "text/", "model/", "random.rs"];
     prefixes.extend(own);
     facts::code_version(&prefixes, &others)

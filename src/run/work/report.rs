@@ -2,6 +2,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::generate::tokens_at;
+use super::select::{Candidate, Selected};
 use super::train::{FIT, MODEL};
 use super::{Bench, read_json, timing};
 use crate::evaluate::Record;
@@ -32,6 +33,9 @@ pub struct Arm {
     /// Index of the snapshot; the final model has one only where snapshots are arms.
     pub snapshot: Option<u32>,
     pub train: Key,
+    /// The choice among the training's snapshots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected: Option<Key>,
     pub generate: Key,
     pub evaluate: Key,
     /// Why there are no records.
@@ -47,6 +51,7 @@ impl ReportWork {
         let mut inputs = vec![self.dataset.clone()];
         for arm in self.arms.iter().filter(|arm| arm.failure.is_none()) {
             inputs.extend([arm.train.clone(), arm.generate.clone(), arm.evaluate.clone()]);
+            inputs.extend(arm.selected.clone());
         }
         inputs.extend(self.floor.clone());
         inputs
@@ -115,10 +120,31 @@ impl Arm {
                 .map_or(0, |_| super::answers::count(&bench.input("generate", &self.generate))),
             outcome,
             parameters: fit.as_ref().map(|fit| fit.parameters),
-            notes: fit.map_or_else(Vec::new, |fit| fit.notes),
+            notes: self.notes(bench, fit),
             train_seconds: seconds("train", &self.train),
             generate_seconds: seconds("generate", &self.generate),
         })
+    }
+}
+
+impl Arm {
+    /// What the training says of itself, and which of its snapshots was taken.
+    fn notes(&self, bench: &Bench, fit: Option<FitReport>) -> Vec<(String, String)> {
+        let mut notes = fit.map_or_else(Vec::new, |fit| fit.notes);
+        let selected = self.selected.as_ref();
+        if let Some(selected) =
+            selected.and_then(|key| Selected::load(&bench.input("select", key)).ok())
+        {
+            let candidates = selected.candidates.iter().map(|candidate| {
+                let Candidate { tokens, hits, prompts } = candidate;
+                format!("{:.1} M: {hits}/{prompts}", *tokens as f64 / 1e6)
+            });
+            let candidates = candidates.collect::<Vec<_>>().join(", ");
+            let tokens = selected.tokens as f64 / 1e6;
+            let value = format!("{tokens:.1} M tokens (accurate on held-out graphs: {candidates})");
+            notes.push(("taken after".to_owned(), value));
+        }
+        notes
     }
 }
 

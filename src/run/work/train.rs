@@ -15,6 +15,9 @@ pub struct TrainWork {
     /// `cpu` or `cuda`: their sums round differently. Empty where no network is trained.
     pub device: String,
     pub dataset: Key,
+    /// The training that this one goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Key>,
 }
 
 /// The trained model's folder in the stage's outputs.
@@ -27,10 +30,12 @@ impl TrainWork {
         let dataset = bench.dataset(&self.dataset)?;
         let out = bench.out.join(MODEL);
         create(&out)?;
+        let base = self.base.as_ref().map(|key| bench.input("train", key).join(MODEL));
         let report = generators::recipe(&self.generator, &self.settings)?.fit(&FitContext {
             dataset: &dataset,
             seed: self.seed,
             device: bench.device,
+            base: base.as_deref(),
             out: &out,
             scratch: bench.scratch,
             progress: bench.progress,

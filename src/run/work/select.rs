@@ -1,0 +1,97 @@
+use std::path::Path;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::train::{FIT, MODEL};
+use super::{Bench, read_json, write_json};
+use crate::evaluate::{condition_of, judge_all};
+use crate::generators::{self, Condition, Decoding, FitReport, GenerateOptions, Recipe, Sampling};
+use crate::run::cache::Key;
+
+/// Chooses among the last snapshots of a training by accuracy on training graphs that it held out.
+///
+/// The lowest validation loss is not the highest accuracy, so the choice is made by what is reported.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SelectWork {
+    /// Id in the registry.
+    pub generator: String,
+    pub settings: toml::Table,
+    pub seed: u64,
+    /// How many of the last snapshots compete, the final model included.
+    pub candidates: u32,
+    pub dataset: Key,
+    pub train: Key,
+}
+
+/// How candidates are sampled: as the paper samples.
+const SAMPLING: Sampling = Sampling { temperature: 0.8, top_k: Some(50) };
+
+const FILE: &str = "selected.json";
+
+/// The outcome of a [`SelectWork`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Selected {
+    /// Training tokens of the chosen model.
+    pub tokens: u64,
+    pub candidates: Vec<Candidate>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    pub tokens: u64,
+    /// Accurate answers.
+    pub hits: u64,
+    pub prompts: u64,
+}
+
+impl Selected {
+    /// The outcome in the stage's outputs.
+    pub fn load(dir: &Path) -> Result<Self> {
+        read_json(&dir.join(FILE))
+    }
+}
+
+impl SelectWork {
+    pub fn run(&self, bench: &Bench) -> Result<()> {
+        let dataset = bench.dataset(&self.dataset)?;
+        let train = bench.input("train", &self.train);
+        let report: FitReport = read_json(&train.join(FIT))?;
+        let recipe = generators::recipe(&self.generator, &self.settings)?;
+        let conditions: Vec<Condition> =
+            recipe.validation(&dataset, self.seed).into_iter().map(condition_of).collect();
+        let first = report.snapshots.len().saturating_sub(self.candidates as usize);
+        let mut candidates = Vec::new();
+        for tokens in &report.snapshots[first..] {
+            let hits = self.hits(&*recipe, &train.join(MODEL), *tokens, &conditions, bench)?;
+            candidates.push(Candidate { tokens: *tokens, hits, prompts: conditions.len() as u64 });
+        }
+        // Of equal ones the last: it has seen the most.
+        let best = candidates.iter().max_by_key(|candidate| (candidate.hits, candidate.tokens));
+        let tokens = best.map_or(report.tokens, |candidate| candidate.tokens);
+        write_json(&bench.out.join(FILE), &Selected { tokens, candidates })
+    }
+
+    fn hits(
+        &self,
+        recipe: &dyn Recipe,
+        model: &Path,
+        tokens: u64,
+        conditions: &[Condition],
+        bench: &Bench,
+    ) -> Result<u64> {
+        let generator = recipe.load(model, Some(tokens), bench.device)?;
+        let answers = generator.generate(
+            conditions,
+            &GenerateOptions {
+                seed: self.seed,
+                sampling: SAMPLING,
+                decoding: Decoding::Free,
+                batch: bench.means.batch,
+                progress: bench.progress,
+            },
+        )?;
+        let verdicts = judge_all(conditions, &answers)?;
+        Ok(verdicts.iter().filter(|verdict| verdict.violation.is_none()).count() as u64)
+    }
+}
