@@ -181,9 +181,16 @@ impl<'a> Cutter<'a> {
 /// whole chunks of at most [`MAX_LAYER_EDGES`] edges; a run of several chunks is cut again by its
 /// own step.
 fn cut(members: &[u32]) -> Vec<Vec<u32>> {
-    let chunks = members.len().div_ceil(MAX_LAYER_EDGES);
-    let parts = chunks.min(MAX_SPLIT_PARTS);
-    even_runs(members.len(), parts).map(|range| members[range].to_vec()).collect()
+    runs(members.len()).map(|range| members[range].to_vec()).collect()
+}
+
+fn runs(width: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    even_runs(width, width.div_ceil(MAX_LAYER_EDGES).min(MAX_SPLIT_PARTS))
+}
+
+/// Edges of each part of a layer of more than [`MAX_LAYER_EDGES`] edges.
+pub fn part_sizes(width: usize) -> impl Iterator<Item = usize> {
+    runs(width).map(|range| range.len())
 }
 
 /// `0..len` in `parts` consecutive ranges whose lengths differ by at most one, longer ones first.

@@ -21,7 +21,7 @@ pub use canonical::{CanonicalHash, Level};
 pub use communication::{Communication, Request};
 pub use layer::{
     LayerCondition, LayerEdge, MAX_LAYER_EDGES, MAX_SPLIT_PARTS, Step, StepBody, Subgraph,
-    root_condition, steps,
+    part_sizes, root_condition, steps,
 };
 pub use name::{Interner, Name};
 pub use violation::{Violation, ViolationCode};

@@ -91,6 +91,8 @@ violation_codes! {
     RequestDepth = "request-depth",
     /// The generator did not answer this request.
     NoReply = "no-reply",
+    /// No valid graph answers the request, or none within limits: nothing was generated.
+    Infeasible = "infeasible",
 }
 
 impl fmt::Display for ViolationCode {

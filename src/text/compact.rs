@@ -18,7 +18,7 @@ use crate::graph::{
 };
 
 /// Signs of the numbers of a condition, in their order.
-const NUMBERS: [char; 7] = ['e', 'd', 'l', 't', 'b', 'k', 'g'];
+pub(super) const NUMBERS: [char; 7] = ['e', 'd', 'l', 't', 'b', 'k', 'g'];
 /// Signs of service, start node and caller in a prompt.
 const NAMES: [char; 3] = ['=', '@', '^'];
 

@@ -173,12 +173,17 @@ impl Scratchpad {
     }
 
     /// Writes the note before the sub-condition of an edge.
-    pub fn before_subgraph(&self, text: &mut String, edges: &[LayerEdge], subgraph: &Subgraph) {
-        let edge = edges.iter().find(|edge| edge.number == subgraph.edge);
+    fn before_subgraph(&self, text: &mut String, edges: &[LayerEdge], subgraph: &Subgraph) {
         let _ = write!(text, "- subgraph of edge_id {}", subgraph.edge);
-        if let Some(edge) = edge {
-            let _ = write!(text, ",copy start_node:{}", name::write(&edge.destination));
+        match edges.iter().find(|edge| edge.number == subgraph.edge) {
+            Some(edge) => self.about_subgraph(text, edge),
+            None => text.push('\n'),
         }
+    }
+
+    /// The rest of that note, after the number of the edge.
+    pub fn about_subgraph(&self, text: &mut String, edge: &LayerEdge) {
+        let _ = write!(text, ",copy start_node:{}", name::write(&edge.destination));
         if let Some(rest) = self.edges {
             let _ = write!(text, ",num_edges at most {rest}");
         }

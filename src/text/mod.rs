@@ -1,6 +1,7 @@
 //! Text formats of call graphs, their parsers, and the tokenizer.
 
 pub mod compact;
+pub mod constrained;
 pub mod instruction;
 pub mod name;
 pub mod parse;

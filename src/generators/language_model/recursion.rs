@@ -4,16 +4,15 @@ use std::collections::{HashMap, VecDeque};
 
 use anyhow::Result;
 
-use super::trained::{Order, Source, answer, longest_first, prompt};
+use super::trained::{Order, Requests, Source, answer, longest_first, prompt};
 use crate::generators::{Condition, Generated};
 use crate::graph::{
     CallRow, EdgeId, LayerCondition, LayerEdge, Name, Request, StepBody, USER, Violation,
     ViolationCode,
 };
-use crate::model::decode::{Completion, Prompt, PromptSource};
-use crate::progress::StepProgress;
-use crate::random;
-use crate::text::{Format, Tokenizer};
+use crate::model::decode::{Completion, Constraint, Prompt, PromptSource};
+use crate::text::Format;
+use crate::text::constrained::{Bounds, Compact, Prose};
 
 /// Steps that one graph may take; a graph of n edges needs at most 2n.
 const MAX_STEPS: usize = 2_000;
@@ -29,6 +28,8 @@ pub struct Layer {
     /// The call whose children the layer holds; `None` for the root layer.
     pub parent: Option<EdgeId>,
     source: Name,
+    /// For constrained decoding.
+    bounds: Bounds,
     pub condition: LayerCondition,
 }
 
@@ -47,10 +48,7 @@ pub struct Growing {
 /// when a layer fails does not depend on the batch.
 pub struct Recursion<'a> {
     format: Format,
-    tokenizer: &'a Tokenizer,
-    conditions: &'a [Condition],
-    seed: u64,
-    bar: &'a StepProgress,
+    requests: Requests<'a>,
     /// By index of the condition.
     pub graphs: Vec<Growing>,
     /// Conditions that have not begun.
@@ -97,21 +95,12 @@ impl Growing {
 }
 
 impl<'a> Recursion<'a> {
-    pub fn new(
-        format: Format,
-        tokenizer: &'a Tokenizer,
-        conditions: &'a [Condition],
-        seed: u64,
-        bar: &'a StepProgress,
-    ) -> Self {
+    pub fn new(format: Format, requests: Requests<'a>) -> Self {
         Self {
             format,
-            tokenizer,
-            conditions,
-            seed,
-            bar,
-            graphs: conditions.iter().map(Growing::new).collect(),
-            order: longest_first(conditions),
+            graphs: requests.conditions.iter().map(Growing::new).collect(),
+            order: longest_first(requests.conditions),
+            requests,
             ready: VecDeque::new(),
             running: HashMap::new(),
             next_id: 0,
@@ -124,15 +113,32 @@ impl<'a> Recursion<'a> {
         if let Some(layer) = self.ready.pop_front() {
             return Some(layer);
         }
-        let graph = self.order.next()?;
-        let condition = &self.conditions[graph];
+        let graph = loop {
+            let graph = self.order.next()?;
+            let Some(refusal) = self.requests.refusal(graph) else { break graph };
+            self.graphs[graph].generated.failure = Some(refusal);
+            self.requests.bar.inc(1);
+        };
+        let condition = &self.requests.conditions[graph];
         Some(Layer {
             graph,
             path: Vec::new(),
             parent: None,
             source: Name::from(USER),
+            bounds: Bounds::default(),
             condition: root_layer(condition),
         })
+    }
+
+    fn constraint(&self, layer: &Layer) -> Option<Box<dyn Constraint>> {
+        let (condition, bounds) = (layer.condition.clone(), layer.bounds);
+        match self.format {
+            Format::Recursive => self.requests.constraint(|| Prose::new(condition, bounds, false)),
+            Format::Instruction { notes } => {
+                self.requests.constraint(|| Prose::new(condition, bounds, notes))
+            }
+            Format::Compact => self.requests.constraint(|| Compact::new(condition, bounds)),
+        }
     }
 
     /// Takes an answer into its graph; its sub-conditions become waiting layers.
@@ -151,8 +157,13 @@ impl<'a> Recursion<'a> {
         let address = |index: usize| [layer.path.as_slice(), &[index as u64]].concat();
         match body {
             StepBody::Split { parts } => {
+                let firsts: Vec<Option<u32>> =
+                    parts.iter().skip(1).map(|part| part.start_edge_id).collect();
                 for (index, condition) in parts.into_iter().enumerate() {
+                    let next = firsts.get(index).copied().flatten();
+                    let numbers_below = next.unwrap_or(layer.bounds.numbers_below);
                     below.push(Layer {
+                        bounds: Bounds { numbers_below, ..layer.bounds },
                         graph: layer.graph,
                         path: address(index),
                         parent: layer.parent.clone(),
@@ -181,6 +192,7 @@ impl<'a> Recursion<'a> {
                         path: address(index),
                         parent: Some(edge_id(layer.parent.as_ref(), edge.number)),
                         source: edge.destination.clone(),
+                        bounds: Bounds { earliest: edge.start, ..Bounds::default() },
                         condition: subgraph.condition,
                     });
                 }
@@ -188,7 +200,7 @@ impl<'a> Recursion<'a> {
         }
         for mut layer in below {
             // The service is the request's, whatever the answer calls it.
-            layer.condition.service = Some(self.conditions[layer.graph].service.clone());
+            layer.condition.service = Some(self.requests.conditions[layer.graph].service.clone());
             graph.waiting.push_back(layer);
         }
         Ok(())
@@ -221,7 +233,7 @@ impl PromptSource for Recursion<'_> {
         let layer = self.next_layer()?;
         let requests = self.graphs[layer.graph].requests(&layer);
         let text = self.format.prompt(&layer.condition, &requests);
-        let tokens = match prompt(self.tokenizer, &text) {
+        let tokens = match prompt(self.requests.tokenizer, &text) {
             Ok(tokens) => tokens,
             Err(error) => {
                 self.error = Some(error);
@@ -229,16 +241,18 @@ impl PromptSource for Recursion<'_> {
             }
         };
         let path = [&[layer.graph as u64], layer.path.as_slice()].concat();
+        let rng = self.requests.stream(&path);
+        let constraint = self.constraint(&layer);
         let id = self.next_id;
         self.next_id += 1;
         self.running.insert(id, layer);
-        let rng = random::stream(self.seed, "generation", &path);
-        Some(Prompt { id, tokens, rng, max_new_tokens: usize::MAX, constraint: None })
+        Some(Prompt { id, tokens, rng, max_new_tokens: usize::MAX, constraint })
     }
 
     fn complete(&mut self, completion: Completion) {
         let Some(layer) = self.running.remove(&completion.id) else { return };
-        let grown = answer(self.tokenizer, &completion).and_then(|text| self.grow(&layer, &text));
+        let grown =
+            answer(self.requests.tokenizer, &completion).and_then(|text| self.grow(&layer, &text));
         let graph = &mut self.graphs[layer.graph];
         graph.generated.effort += completion.effort;
         if let Err(violation) = grown {
@@ -247,7 +261,7 @@ impl PromptSource for Recursion<'_> {
         }
         match graph.waiting.pop_front() {
             Some(next) => self.ready.push_back(next),
-            None => self.bar.inc(1),
+            None => self.requests.bar.inc(1),
         }
     }
 }

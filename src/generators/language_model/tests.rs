@@ -2,13 +2,14 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use super::recursion::Recursion;
+use super::trained::Requests;
 use super::*;
 use crate::data::simulator::{Cloud, SimulatorConfig};
 use crate::data::{Dataset, DatasetCard, Side};
 use crate::generators::{Condition, Decoding, GenerateOptions, Sampling};
 use crate::graph::{Step, ViolationCode, steps};
 use crate::model::decode::{Completion, PromptSource};
-use crate::progress::Progress;
+use crate::progress::{Progress, StepProgress};
 use crate::random;
 
 fn dataset(graphs: u64) -> Dataset {
@@ -92,6 +93,14 @@ fn learns(build: Build) {
     recipe.load(out.path(), Some(report.snapshots[1]), DeviceChoice::Cpu).expect("final");
 }
 
+fn requests<'a>(
+    tokenizer: &'a Tokenizer,
+    conditions: &'a [Condition],
+    bar: &'a StepProgress,
+) -> Requests<'a> {
+    Requests { tokenizer, conditions, seed: 1, vocabulary: None, bar }
+}
+
 /// Answers every prompt as the graph itself would: the recursion must put it together again.
 #[test]
 fn the_recursion_rebuilds_graphs_from_their_steps() {
@@ -109,7 +118,7 @@ fn rebuilds(format: Format) {
     let tokenizer = learn_tokenizer(arm, &graphs, &services, &names, 1).expect("tokenizer");
     let conditions: Vec<Condition> = graphs.iter().copied().map(condition_of).collect();
     let bar = Progress::Quiet.step("test", "graphs", 0);
-    let mut recursion = Recursion::new(format, &tokenizer, &conditions, 1, &bar);
+    let mut recursion = Recursion::new(format, requests(&tokenizer, &conditions, &bar));
     let mut rng = random::stream(1, "test", &[]);
     let mut queues: Vec<VecDeque<Step>> = graphs.iter().map(|g| steps(g).into()).collect();
     while let Some(prompt) = recursion.next() {
@@ -153,7 +162,7 @@ fn an_answer_with_a_special_token_does_not_parse() {
     for (special, expected) in [(None, None), (Some(Tokenizer::PAD), Some(ViolationCode::Format))] {
         let conditions = [condition.clone()];
         let bar = Progress::Quiet.step("test", "graphs", 0);
-        let mut recursion = Recursion::new(FORMAT, &tokenizer, &conditions, 1, &bar);
+        let mut recursion = Recursion::new(FORMAT, requests(&tokenizer, &conditions, &bar));
         let id = recursion.next().expect("a prompt").id;
         let tokens = special.into_iter().chain(answer.iter().copied()).collect();
         recursion.complete(Completion { id, tokens, stopped: true, ..Completion::default() });

@@ -1,16 +1,24 @@
 //! Generating with a trained language model.
 
+use std::rc::Rc;
 use std::sync::Mutex;
 
 use anyhow::Result;
+use rand_chacha::ChaCha8Rng;
 
 use super::corpus::Arm;
 use super::recursion::Recursion;
 use super::whole::WholeGraphs;
-use crate::generators::{Condition, GenerateOptions, Generated, Generator};
+use crate::generators::{Condition, Decoding, GenerateOptions, Generated, Generator};
 use crate::graph::{Violation, ViolationCode};
-use crate::model::decode::{CachedModel, Completion, PromptSource, decode};
+use crate::model::decode::{CachedModel, Completion, Constraint, PromptSource, decode};
+use crate::progress::StepProgress;
+use crate::random;
 use crate::text::Tokenizer;
+use crate::text::constrained::{self, Automaton, Grammar, Vocabulary};
+
+/// Longest text under constraints, tokens: room for the largest graphs even if every token is a byte.
+const LONGEST: usize = 1 << 17;
 
 /// A trained language model.
 pub struct Trained {
@@ -39,14 +47,18 @@ impl Generator for Trained {
         options: &GenerateOptions,
     ) -> Result<Vec<Generated>> {
         let bar = options.progress.step("generating", "graphs", conditions.len() as u64);
-        let (tokenizer, seed) = (&self.tokenizer, options.seed);
+        let constrained = options.decoding == Decoding::Constrained;
+        let request = Requests {
+            tokenizer: &self.tokenizer,
+            conditions,
+            seed: options.seed,
+            vocabulary: constrained
+                .then(|| Rc::new(Vocabulary::new(&self.tokenizer, &self.microservices))),
+            bar: &bar,
+        };
         let graphs = match self.arm {
-            Arm::Layers(format) => {
-                self.answers(Recursion::new(format, tokenizer, conditions, seed, &bar), options)
-            }
-            Arm::Graphs => {
-                self.answers(WholeGraphs::new(tokenizer, conditions, seed, &bar), options)
-            }
+            Arm::Layers(format) => self.answers(Recursion::new(format, request), options),
+            Arm::Graphs => self.answers(WholeGraphs::new(request), options),
         };
         bar.finish();
         graphs
@@ -61,8 +73,55 @@ impl Trained {
     ) -> Result<Vec<Generated>> {
         let mut model = self.model.lock().map_err(|_| anyhow::anyhow!("the model is poisoned"))?;
         let batch = options.batch.max(1);
+        if options.decoding == Decoding::Constrained {
+            model.extend(LONGEST);
+        }
         decode(model.as_mut(), &mut source, Tokenizer::END, options.sampling, batch)?;
         source.finish()
+    }
+}
+
+/// What is asked for, and what every kind of text needs to answer it.
+pub struct Requests<'a> {
+    pub tokenizer: &'a Tokenizer,
+    pub conditions: &'a [Condition],
+    pub seed: u64,
+    /// For constrained decoding.
+    pub vocabulary: Option<Rc<Vocabulary>>,
+    pub bar: &'a StepProgress,
+}
+
+impl Requests<'_> {
+    /// The random stream of one text: its address is the condition and a path inside the graph.
+    pub fn stream(&self, path: &[u64]) -> ChaCha8Rng {
+        random::stream(self.seed, "generation", path)
+    }
+
+    /// Why the condition cannot be answered under constraints.
+    pub fn refusal(&self, index: usize) -> Option<Violation> {
+        self.vocabulary.as_ref()?;
+        constrained::check_request(&self.conditions[index]).err()
+    }
+
+    /// The constraint that a grammar makes.
+    pub fn constraint<G: Grammar + 'static>(
+        &self,
+        grammar: impl FnOnce() -> G,
+    ) -> Option<Box<dyn Constraint>> {
+        let vocabulary = self.vocabulary.clone()?;
+        Some(Box::new(Constrained(Automaton::new(vocabulary, grammar()))))
+    }
+}
+
+struct Constrained<G>(Automaton<G>);
+
+impl<G: Grammar> Constraint for Constrained<G> {
+    fn permitted(&mut self, tokens: &mut Vec<u32>) {
+        self.0.permitted(tokens);
+    }
+
+    fn push(&mut self, token: u32) {
+        self.0.push(token);
     }
 }
 

@@ -2,34 +2,34 @@
 
 use anyhow::Result;
 
-use super::trained::{Order, Source, answer, longest_first, prompt};
-use crate::generators::{Condition, Generated};
+use super::trained::{Order, Requests, Source, answer, longest_first, prompt};
+use crate::generators::Generated;
 use crate::model::decode::{Completion, Prompt, PromptSource};
-use crate::progress::StepProgress;
-use crate::random;
-use crate::text::{Tokenizer, tabular};
+use crate::text::constrained::Table;
+use crate::text::tabular;
 
 /// A prompt for each condition, and the graphs that come back.
 pub struct WholeGraphs<'a> {
-    tokenizer: &'a Tokenizer,
-    conditions: &'a [Condition],
-    seed: u64,
-    bar: &'a StepProgress,
+    requests: Requests<'a>,
     order: Order,
     graphs: Vec<Generated>,
     error: Option<anyhow::Error>,
 }
 
 impl<'a> WholeGraphs<'a> {
-    pub fn new(
-        tokenizer: &'a Tokenizer,
-        conditions: &'a [Condition],
-        seed: u64,
-        bar: &'a StepProgress,
-    ) -> Self {
-        let graphs = vec![Generated::default(); conditions.len()];
-        let order = longest_first(conditions);
-        Self { tokenizer, conditions, seed, bar, order, graphs, error: None }
+    pub fn new(requests: Requests<'a>) -> Self {
+        let graphs = vec![Generated::default(); requests.conditions.len()];
+        Self { order: longest_first(requests.conditions), requests, graphs, error: None }
+    }
+
+    /// The next condition that can be answered.
+    fn next_condition(&mut self) -> Option<usize> {
+        loop {
+            let index = self.order.next()?;
+            let Some(refusal) = self.requests.refusal(index) else { return Some(index) };
+            self.graphs[index].failure = Some(refusal);
+            self.requests.bar.inc(1);
+        }
     }
 }
 
@@ -38,13 +38,16 @@ impl PromptSource for WholeGraphs<'_> {
         if self.error.is_some() {
             return None;
         }
-        let index = self.order.next()?;
-        let (condition, id) = (&self.conditions[index], index as u64);
-        match prompt(self.tokenizer, &tabular::prompt(condition)) {
-            Ok(tokens) => {
-                let rng = random::stream(self.seed, "generation", &[id]);
-                Some(Prompt { id, tokens, rng, max_new_tokens: usize::MAX, constraint: None })
-            }
+        let index = self.next_condition()?;
+        let condition = &self.requests.conditions[index];
+        match prompt(self.requests.tokenizer, &tabular::prompt(condition)) {
+            Ok(tokens) => Some(Prompt {
+                id: index as u64,
+                tokens,
+                rng: self.requests.stream(&[index as u64]),
+                max_new_tokens: usize::MAX,
+                constraint: self.requests.constraint(|| Table::new(condition)),
+            }),
             Err(error) => {
                 self.error = Some(error);
                 None
@@ -53,7 +56,8 @@ impl PromptSource for WholeGraphs<'_> {
     }
 
     fn complete(&mut self, completion: Completion) {
-        let rows = answer(self.tokenizer, &completion).map_err(|violation| (Vec::new(), violation));
+        let rows = answer(self.requests.tokenizer, &completion)
+            .map_err(|violation| (Vec::new(), violation));
         let graph = &mut self.graphs[completion.id as usize];
         match rows.and_then(|text| tabular::parse(&text)) {
             Ok(rows) => graph.rows = rows,
@@ -62,7 +66,7 @@ impl PromptSource for WholeGraphs<'_> {
             }
         }
         graph.effort = completion.effort;
-        self.bar.inc(1);
+        self.requests.bar.inc(1);
     }
 }
 

@@ -292,6 +292,13 @@ impl CachedModel for CpuModel {
         self.config.context
     }
 
+    fn extend(&mut self, tokens: usize) {
+        if tokens > self.config.context {
+            self.config.context = tokens;
+            self.rotary = Rotary::new(&self.config);
+        }
+    }
+
     fn prepare(&mut self, slots: usize) {
         self.slots.resize_with(slots, Slot::default);
         self.slots.iter_mut().for_each(|slot| slot.length = 0);

@@ -25,6 +25,10 @@ pub trait CachedModel {
     /// The longest sequence, prompt and completion together, in tokens.
     fn context(&self) -> usize;
 
+    /// Lets sequences grow to `tokens`, if that is more than the context: beyond what training has
+    /// shown, but a text that is begun can be brought to its end.
+    fn extend(&mut self, tokens: usize);
+
     /// Makes room for this many sequences, all empty.
     fn prepare(&mut self, slots: usize);
 

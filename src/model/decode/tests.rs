@@ -25,6 +25,8 @@ impl CachedModel for HashModel {
         CONTEXT
     }
 
+    fn extend(&mut self, _: usize) {}
+
     fn prepare(&mut self, slots: usize) {
         self.sequences = vec![Vec::new(); slots];
     }
