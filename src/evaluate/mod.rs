@@ -5,6 +5,7 @@
 
 pub mod accuracy;
 mod conditions;
+pub mod effort;
 pub mod fidelity;
 pub mod heavy_hitters;
 mod interval;
@@ -36,10 +37,12 @@ pub fn evaluate(
     seed: u64,
 ) -> Result<Vec<Record>> {
     let verdicts = judge_all(conditions, answers)?;
-    Ok(match spec {
+    let mut records = match spec {
         Evaluation::Accuracy => accuracy::records(dataset, conditions, &verdicts),
         Evaluation::Fidelity => fidelity::records(dataset, conditions, answers, &verdicts, seed),
-    })
+    };
+    records.extend(effort::records(conditions, answers, &verdicts, seed));
+    Ok(records)
 }
 
 /// The reference row of real against real graphs; empty for an evaluation that has none.

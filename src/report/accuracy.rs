@@ -24,6 +24,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     }
     files.table("failures", failures(input, &arms));
     files.table("published", published::compare(input, &arms, ReportKind::Accuracy));
+    files.tables.extend(arms::effort_table(input, &arms).map(|table| ("effort".to_owned(), table)));
     files.table(COST, arms::cost_table(input, &arms));
 
     let temperatures = temperatures(&arms);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::figure::{Bounded, Style};
 use super::table::{Cell, Column, Table};
 use super::{ReportInput, RunRecords};
-use crate::evaluate::{Interval, Record};
+use crate::evaluate::{Interval, Record, accuracy, effort};
 
 /// Name of the table of wall times: the only one that differs from run to run.
 pub const COST: &str = "cost";
@@ -214,6 +214,37 @@ pub fn values_of(arms: &[Arm], metric: &str, name: &str) -> Vec<String> {
         values.insert((digits.parse().unwrap_or(u64::MAX), value.to_owned()), ());
     }
     values.into_keys().map(|(_, value)| value).collect()
+}
+
+/// What answers took in tokens, and what a mask left of the model; `None` where no arm is a language
+/// model.
+pub fn effort_table(input: &ReportInput, arms: &[Arm]) -> Option<Table> {
+    let mut table = Table::new(
+        format!("Effort: {}", input.title),
+        vec![
+            Column::text("generator"),
+            Column::share("accuracy"),
+            Column::estimate("tokens per prompt", ""),
+            Column::estimate("tokens per accurate answer", ""),
+            Column::estimate("feasible mass", ""),
+        ],
+    );
+    let metrics = [
+        (accuracy::ACCURACY, ""),
+        (effort::MODEL_TOKENS, ""),
+        (effort::TOKENS_PER_ACCURATE, ""),
+        (effort::FEASIBLE_MASS, ""),
+    ];
+    for arm in arms.iter().filter(|arm| arm.estimate(effort::MODEL_TOKENS, "").is_some()) {
+        let snapshot = arm.tokens.map_or(String::new(), |tokens| format!(" at {tokens} tokens"));
+        table.push(arm.row(vec![Cell::text(name(arm, arms) + &snapshot)], &metrics));
+    }
+    table.notes.push(
+        "Tokens that went through the model: prompts, answers and forced tokens of all steps and attempts. Feasible mass: probability that the unmasked model gave the tokens that constrained decoding permitted, mean over the tokens that were drawn; where it is far below 1 the mask, and not the model, made the answers valid."
+            .to_owned(),
+    );
+    table.notes.extend(super::notes::notes(input, arms));
+    (!table.rows.is_empty()).then_some(table)
 }
 
 /// Parameters, wall times and rate, mean over seeds. Differs from run to run, so no snapshot and no

@@ -35,6 +35,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     files.table("edges", sizes(input, &arms, "edges"));
     files.table("depth", sizes(input, &arms, "depth"));
     files.table("published", published::compare(input, &arms, ReportKind::Fidelity));
+    files.tables.extend(arms::effort_table(input, &arms).map(|table| ("effort".to_owned(), table)));
     files.table(COST, arms::cost_table(input, &arms));
     files.figure("popular-calls", popular_calls_figure(input, &arms));
     files.figure("heavy-hitters", heavy_hitters_figure(input, &arms));

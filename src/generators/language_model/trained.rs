@@ -160,3 +160,7 @@ pub fn answer(tokenizer: &Tokenizer, completion: &Completion) -> Result<String, 
     }
     Ok(tokenizer.decode(&completion.tokens))
 }
+
+#[cfg(test)]
+#[path = "constrained_tests.rs"]
+mod constrained_tests;

@@ -152,20 +152,24 @@ impl<G: Grammar> Cursor<G> {
 
     /// The place behind `byte`, if it may come next.
     fn step(&self, byte: u8) -> Option<Self> {
+        // A number ends where something else begins.
+        self.within(byte).or_else(|| self.ended()?.step(byte))
+    }
+
+    /// The place behind `byte`, if the piece under way may go on with it.
+    fn within(&self, byte: u8) -> Option<Self> {
         let mut text = Vec::with_capacity(self.text.len() + 1);
         text.extend_from_slice(&self.text);
         text.push(byte);
-        if self.expect.extends(&text) {
-            if let Expect::Literals(_) = *self.expect
-                && let Some(piece) = self.expect.complete(&text)
-            {
-                return Some(self.after(piece));
-            }
-            return Some(Self { grammar: self.grammar.clone(), expect: self.expect.clone(), text });
+        if !self.expect.extends(&text) {
+            return None;
         }
-        // A number ends where something else begins.
-        let ended = self.ended()?;
-        (!self.text.is_empty()).then(|| ended.step(byte)).flatten()
+        if let Expect::Literals(_) = *self.expect
+            && let Some(piece) = self.expect.complete(&text)
+        {
+            return Some(self.after(piece));
+        }
+        Some(Self { grammar: self.grammar.clone(), expect: self.expect.clone(), text })
     }
 
     /// The place behind the number or id under way, if it is whole.

@@ -76,9 +76,9 @@ impl Vocabulary {
     }
 
     fn descend<G: Grammar>(&self, node: usize, cursor: &Cursor<G>, tokens: &mut Vec<u32>) {
-        let literal = cursor.literal_bytes();
+        let children = &self.nodes[node].children;
         let mut visit = |byte: u8, child: usize| {
-            let Some(next) = cursor.step(byte) else { return };
+            let Some(next) = cursor.within(byte) else { return };
             if let Some(token) = self.nodes[child].token
                 && !self.is_covered(child, &next)
             {
@@ -86,13 +86,16 @@ impl Vocabulary {
             }
             self.descend(child, &next, tokens);
         };
-        let children = &self.nodes[node].children;
-        match literal {
-            Some(bytes) => bytes
-                .into_iter()
-                .filter_map(|byte| Some((byte, *children.get(&byte)?)))
-                .for_each(|(byte, child)| visit(byte, child)),
-            None => children.iter().for_each(|(byte, child)| visit(*byte, *child)),
+        if let Some(bytes) = cursor.literal_bytes() {
+            let known = bytes.into_iter().filter_map(|byte| Some((byte, *children.get(&byte)?)));
+            known.for_each(|(byte, child)| visit(byte, child));
+            return;
+        }
+        // Numbers and ids: go on, or end here and begin with what follows.
+        let digits = children.range(b'.'..=b'9');
+        digits.for_each(|(byte, child)| visit(*byte, *child));
+        if let Some(ended) = cursor.ended() {
+            self.descend(node, &ended, tokens);
         }
     }
 
