@@ -22,6 +22,7 @@ mod tests;
 pub use batches::{Batch, Batches, Corpus, Document, Position};
 pub use config::ModelConfig;
 pub use device::{Chosen, device};
+pub use rotary::RopeScaling;
 pub use train::{LOG_FILE, TrainConfig, TrainReport, train};
 pub use weights::Weights;
 

@@ -7,6 +7,7 @@ use anyhow::Result;
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use super::config::UNEMBEDDING;
 use super::rotary::Rotary;
 use super::{ModelConfig, Weights};
 
@@ -63,6 +64,9 @@ pub fn parameters(config: &ModelConfig, weights: &Weights) -> Result<Vec<Paramet
         }
     }
     parameters.push(single("final_norm", false)?);
+    if config.untied_head {
+        parameters.push(single(UNEMBEDDING, true)?);
+    }
     Ok(parameters)
 }
 
@@ -88,7 +92,8 @@ pub fn weights(config: &ModelConfig, parameters: &[Parameter]) -> Weights {
     let mut parameters = parameters.iter();
     let names = std::iter::once(vec!["token_embedding".to_owned()])
         .chain((0..config.layers).flat_map(|layer| parts(layer).map(|(_, parts)| parts)))
-        .chain(std::iter::once(vec!["final_norm".to_owned()]));
+        .chain(std::iter::once(vec!["final_norm".to_owned()]))
+        .chain(config.untied_head.then(|| vec![UNEMBEDDING.to_owned()]));
     for parts in names {
         if let Some(parameter) = parameters.next() {
             add(&parts, parameter);
@@ -110,6 +115,16 @@ pub struct Network {
 
 /// Parameters per layer.
 pub const PER_LAYER: usize = 6;
+
+/// Place of the final norm among the parameters.
+pub fn final_norm(config: &ModelConfig) -> usize {
+    1 + config.layers * PER_LAYER
+}
+
+/// Place of the matrix that makes the logits: its own one, or the embedding.
+pub fn unembedding(config: &ModelConfig) -> usize {
+    if config.untied_head { final_norm(config) + 1 } else { 0 }
+}
 
 impl Network {
     /// Puts the parameters on `device`; with an autodiff device they take part in gradients.
@@ -155,8 +170,8 @@ impl Network {
             let normed = self.norm(x.clone(), at + 3);
             x = x + self.feed_forward(normed, at);
         }
-        let last = 1 + self.config.layers * PER_LAYER;
-        self.norm(x, last).matmul(self.matrix(0).transpose())
+        let head = self.matrix(unembedding(&self.config));
+        self.norm(x, final_norm(&self.config)).matmul(head.transpose())
     }
 
     fn norm(&self, x: Tensor<2>, gain: usize) -> Tensor<2> {

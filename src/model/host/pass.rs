@@ -5,7 +5,7 @@ use crate::model::ModelConfig;
 use crate::model::batches::Part;
 use crate::model::kernels::{self, Simd, View, multiply};
 use crate::model::rotary::Rotary;
-use crate::model::transformer::{PER_LAYER, Parameter};
+use crate::model::transformer::{self, PER_LAYER, Parameter};
 
 /// One buffer per parameter, in the parameters' order.
 pub type Gradients = Vec<Vec<f32>>;
@@ -214,10 +214,11 @@ impl Pass<'_> {
     /// `scale` times their gradient, for the backward pass.
     pub fn loss(&self, part: &Part<'_>, scale: Option<f32>, work: &mut Workspace) -> f64 {
         let (d, vocabulary, rows) = (self.config.d_model, self.config.vocabulary, work.picks.len());
-        let last = self.index(self.config.layers, 0);
+        let head = self.matrix(transformer::unembedding(self.config));
+        let last = transformer::final_norm(self.config);
         self.norm(&work.output, last, &mut work.normed);
         let logits = room(&mut work.logits, rows * vocabulary);
-        multiply(logits, vocabulary, View::new(&work.normed, rows, d), self.matrix(0).t(), false);
+        multiply(logits, vocabulary, View::new(&work.normed, rows, d), head.t(), false);
         let targets = part.targets.iter().flatten();
         let rows = logits.chunks_exact_mut(vocabulary).zip(targets);
         rows.map(|(row, target)| kernels::cross_entropy(self.simd, *target, scale, row)).sum()
@@ -228,12 +229,13 @@ impl Pass<'_> {
         let (d, vocabulary, rows) = (self.config.d_model, self.config.vocabulary, work.picks.len());
         let logits = View::new(&work.logits, rows, vocabulary);
         let normed = View::new(&work.normed, rows, d);
-        multiply(&mut gradients[0], d, logits.t(), normed, true);
+        let head = transformer::unembedding(self.config);
+        multiply(&mut gradients[head], d, logits.t(), normed, true);
         let normed_slope = room(&mut work.normed_slope, rows * d);
-        multiply(normed_slope, d, logits, self.matrix(0), false);
+        multiply(normed_slope, d, logits, self.matrix(head), false);
         work.slope.clear();
         work.slope.resize(rows * d, 0.0);
-        let last = self.index(self.config.layers, 0);
+        let last = transformer::final_norm(self.config);
         self.norm_backward(&work.output, last, normed_slope, &mut work.slope, gradients);
         for layer in (0..self.config.layers).rev() {
             self.feed_forward_backward(layer, work, gradients);
