@@ -9,6 +9,7 @@ mod device;
 mod engine;
 mod host;
 pub mod kernels;
+pub mod lora;
 pub mod pretrained;
 mod rotary;
 mod train;

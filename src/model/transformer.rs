@@ -113,6 +113,35 @@ pub struct Network {
     sines: Tensor<4>,
 }
 
+/// Where a matrix `[inputs, outputs]` of the file lies among the parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    pub parameter: usize,
+    pub inputs: usize,
+    pub outputs: usize,
+    /// First column in the parameter.
+    pub column: usize,
+    /// Columns of the parameter.
+    pub stride: usize,
+}
+
+/// The place of matrix `part` ("query", …) of a layer.
+pub fn place(config: &ModelConfig, layer: usize, part: &str) -> Place {
+    let (d, q, kv, ff) = (config.d_model, config.query_width(), config.kv_width(), config.d_ff);
+    // Number among the layer's parameters, inputs, outputs, column, stride.
+    let (number, inputs, outputs, column, stride) = match part {
+        "query" => (1, d, q, 0, q + 2 * kv),
+        "key" => (1, d, kv, q, q + 2 * kv),
+        "value" => (1, d, kv, q + kv, q + 2 * kv),
+        "output" => (2, q, d, 0, d),
+        "gate" => (4, d, ff, 0, 2 * ff),
+        "up" => (4, d, ff, ff, 2 * ff),
+        "down" => (5, ff, d, 0, d),
+        _ => unreachable!("{part} is no matrix of a layer"),
+    };
+    Place { parameter: 1 + layer * PER_LAYER + number, inputs, outputs, column, stride }
+}
+
 /// Parameters per layer.
 pub const PER_LAYER: usize = 6;
 
