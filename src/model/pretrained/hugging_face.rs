@@ -60,8 +60,10 @@ fn default_epsilon() -> f32 {
 /// `rope_scaling`, or `rope_parameters` in newer files.
 #[derive(Deserialize)]
 struct Rope {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// The older name; some versions wrote both.
+    #[serde(rename = "type")]
+    kind: Option<String>,
     rope_theta: Option<f32>,
     factor: Option<f32>,
     low_freq_factor: Option<f32>,
@@ -147,7 +149,7 @@ pub fn describe(path: &Path, text: &str) -> Result<Described> {
 fn scaling(rope: &Rope) -> Result<RopeScaling, String> {
     let missing = |key: &str| format!("`{key}` is missing");
     let factor = || rope.factor.ok_or_else(|| missing("factor"));
-    match rope.rope_type.as_deref() {
+    match rope.rope_type.as_deref().or(rope.kind.as_deref()) {
         None | Some("default") => Ok(RopeScaling::None),
         Some("linear") => Ok(RopeScaling::Linear { factor: factor()? }),
         Some("llama3") => Ok(RopeScaling::Llama3 {

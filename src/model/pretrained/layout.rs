@@ -8,9 +8,11 @@ use anyhow::Result;
 use crate::error::UserError;
 use crate::model::{ModelConfig, Weights};
 
-/// The two conventions.
+/// The conventions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
+    /// [`ModelConfig::tensors`] as it is.
+    Own,
     /// Hugging Face: matrices `[out, in]`, rotary pairs (i, i + half) of a head, like ours.
     HuggingFace,
     /// llama.cpp: the same, but the rows of query and key reordered in each head so that rotary
@@ -45,23 +47,31 @@ pub fn hugging_face_module(part: &str) -> Option<&'static str> {
 impl Layout {
     /// The file's name of our tensor `name`.
     pub fn name(self, name: &str) -> String {
-        let theirs = |hf: &'static str, gguf: &'static str| match self {
-            Self::HuggingFace => hf,
-            Self::Gguf => gguf,
+        let gguf = match self {
+            Self::Own => return name.to_owned(),
+            Self::HuggingFace => false,
+            Self::Gguf => true,
         };
         let outside = OUTSIDE.iter().find(|(ours, _, _)| *ours == name);
-        if let Some((_, hf, gguf)) = outside {
-            return theirs(hf, gguf).to_owned();
+        if let Some((_, theirs, in_gguf)) = outside {
+            return if gguf { *in_gguf } else { *theirs }.to_owned();
         }
         let rest = name.strip_prefix("layers.").and_then(|rest| rest.split_once('.'));
         let found = rest.and_then(|(layer, part)| {
             IN_LAYER.iter().find(|(ours, _, _)| *ours == part).map(|found| (layer, found))
         });
-        let Some((layer, (_, hf, gguf))) = found else { unreachable!("{name} is in the tables") };
-        match self {
-            Self::HuggingFace => format!("model.layers.{layer}.{hf}.weight"),
-            Self::Gguf => format!("blk.{layer}.{gguf}.weight"),
+        let Some((layer, (_, theirs, in_gguf))) = found else {
+            unreachable!("{name} is in the tables")
+        };
+        match gguf {
+            false => format!("model.layers.{layer}.{theirs}.weight"),
+            true => format!("blk.{layer}.{in_gguf}.weight"),
         }
+    }
+
+    /// Whether the file holds our matrix `[in, out]` as `[out, in]`.
+    fn transposed(self, ours: &str, shape: &[usize]) -> bool {
+        self != Self::Own && shape.len() == 2 && ours.starts_with("layers.")
     }
 }
 
@@ -91,7 +101,8 @@ pub fn check(
     let mut shapes = tensors.shapes();
     for (ours, shape) in config.tensors() {
         let name = layout.name(&ours);
-        let expected = if transposed(&ours, &shape) { vec![shape[1], shape[0]] } else { shape };
+        let expected =
+            if layout.transposed(&ours, &shape) { vec![shape[1], shape[0]] } else { shape };
         let wrong = |message: String| {
             UserError::input(tensors.path(&name), format!("tensor {name}"), message)
         };
@@ -122,7 +133,7 @@ pub fn weights(tensors: &mut dyn Tensors, layout: Layout, config: &ModelConfig) 
         let name = layout.name(&ours);
         let values = read(tensors, &name)?;
         let paired = layout == Layout::Gguf && (ours.ends_with("query") || ours.ends_with("key"));
-        let values = match transposed(&ours, &shape) {
+        let values = match layout.transposed(&ours, &shape) {
             false => values,
             true => {
                 let head = paired.then(|| config.head_dim());
@@ -148,11 +159,6 @@ pub fn read(tensors: &mut dyn Tensors, name: &str) -> Result<Vec<f32>> {
             Err(UserError::input(tensors.path(name), place, message).into())
         }
     }
-}
-
-/// Whether files hold our matrix `[in, out]` as `[out, in]`.
-fn transposed(ours: &str, shape: &[usize]) -> bool {
-    shape.len() == 2 && ours.starts_with("layers.")
 }
 
 /// Where row `row` of a GGUF query or key belongs: neighbours (2i, 2i + 1) of a head go to

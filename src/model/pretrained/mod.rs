@@ -26,7 +26,6 @@ use self::layout::Layout;
 pub use self::layout::hugging_face_module;
 pub use self::vocabulary::Vocabulary;
 use super::config::CONFIG_FILE;
-use super::weights::file_name;
 use super::{ModelConfig, Weights};
 use crate::error::UserError;
 
@@ -67,7 +66,7 @@ pub struct Pretrained {
 enum Source {
     Gguf(Box<Gguf<BufReader<File>>>),
     HuggingFace { shards: Shards, begin: Option<u32>, ends: Vec<u32> },
-    Own,
+    Own(Shards),
 }
 
 impl Pretrained {
@@ -102,7 +101,9 @@ impl Pretrained {
         let json: serde_json::Value = serde_json::from_str(&text)
             .map_err(|error| UserError::input(&path, "json", error.to_string()))?;
         if json.get("d_model").is_some() {
-            return Ok((ModelConfig::load(dir)?, Source::Own));
+            let (config, shards) = (ModelConfig::load(dir)?, Shards::open(dir)?);
+            layout::check(&shards, Layout::Own, &config, |_| false)?;
+            return Ok((config, Source::Own(shards)));
         }
         if json.get("model_type").is_none() {
             let message = "neither `model_type` (Hugging Face) nor `d_model` (TraceGym) is there";
@@ -135,7 +136,7 @@ impl Pretrained {
             Source::HuggingFace { shards, .. } => {
                 layout::weights(shards, Layout::HuggingFace, &self.config)
             }
-            Source::Own => Weights::load(&self.path, None, &self.config),
+            Source::Own(shards) => layout::weights(shards, Layout::Own, &self.config),
         }
     }
 
@@ -156,7 +157,7 @@ impl Pretrained {
             Source::HuggingFace { begin, ends, .. } => {
                 (&beside, Vocabulary::load(&beside, *begin, ends.clone())?)
             }
-            Source::Own => (&beside, Vocabulary::load(&beside, None, Vec::new())?),
+            Source::Own(_) => (&beside, Vocabulary::load(&beside, None, Vec::new())?),
         };
         let (tokens, rows) = (vocabulary.len(), self.config.vocabulary);
         if tokens > rows {
@@ -179,10 +180,7 @@ impl Pretrained {
             Source::HuggingFace { shards, .. } => {
                 ("Hugging Face safetensors".to_owned(), shards.bytes(), shards.formats())
             }
-            Source::Own => {
-                let counts = [("F32", self.config.tensors().len())].into();
-                ("TraceGym".to_owned(), size(&self.path.join(file_name(None)))?, counts)
-            }
+            Source::Own(shards) => ("TraceGym".to_owned(), shards.bytes(), shards.formats()),
         };
         Ok(Card { path: self.path.clone(), format, bytes, formats, config: self.config.clone() })
     }

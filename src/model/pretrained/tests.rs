@@ -380,6 +380,11 @@ fn our_own_folders_are_opened_too() {
     let mut opened = Pretrained::open(dir.path()).expect("opens");
     assert!(opened.weights().expect("reads") == weights(&config()));
     assert_eq!(opened.card().expect("card").format, "TraceGym");
+    let other = ModelConfig { d_ff: 32, ..config() };
+    let text = serde_json::to_string(&other).expect("json");
+    std::fs::write(dir.path().join("config.json"), text).expect("written");
+    let error = Pretrained::open(dir.path()).err().expect("refused").to_string();
+    assert!(error.contains("layers.0.gate: has shape [32, 64], expected [32, 32]"), "{error}");
 }
 
 #[test]
@@ -406,7 +411,11 @@ fn hugging_face_scalings() {
     let mut newer = llama3.clone();
     newer["rope_theta"] = json!(123.0);
     let config = described(json!({"rope_parameters": newer, "rope_theta": null})).expect("reads");
-    assert_eq!((config.rope_scaling, config.rope_base), (expected, 123.0));
+    assert_eq!((&config.rope_scaling, config.rope_base), (&expected, 123.0));
+    let mut both = llama3;
+    both["type"] = json!("llama3");
+    let config = described(json!({"rope_scaling": both})).expect("reads");
+    assert_eq!(config.rope_scaling.clone(), expected);
     let linear = json!({"rope_scaling": {"type": "linear", "factor": 2.0}});
     let config = described(linear).expect("reads");
     assert_eq!(config.rope_scaling, RopeScaling::Linear { factor: 2.0 });
