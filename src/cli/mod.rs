@@ -5,6 +5,7 @@ mod data;
 mod list;
 mod run;
 mod simulate;
+mod weights;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Verb {
     Data(data::DataArgs),
     /// Shows experiments, generators, datasets and what is cached.
     List(list::ListArgs),
+    /// Fetches pretrained weights and shows what weights are.
+    Weights(weights::WeightsArgs),
     /// Runs one stage; started by `all` and `run`.
     #[command(hide = true)]
     Stage {
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Data(arguments) => data::run(&arguments).map(|()| Ending::Done),
         Verb::List(arguments) => list::list(&arguments),
+        Verb::Weights(arguments) => weights::run(&arguments).map(|()| Ending::Done),
         Verb::Stage { spec } => return stage(&spec),
     };
     match ending {

@@ -26,6 +26,9 @@ pub struct RunFlags {
     /// Graphs to draw or simulate, in place of the profile's or the dataset's number.
     #[arg(long, value_name = "N")]
     graphs: Option<u64>,
+    /// Seeds in place of the profile's: 0,1,2.
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    seeds: Option<Vec<u64>>,
     /// Folder with the real traces that dataset manifests name.
     #[arg(long, value_name = "DIR", env = "TRACEGYM_DATA")]
     data: Option<PathBuf>,
@@ -82,10 +85,13 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
             eprintln!("{line}");
         }
     };
-    let experiments: Vec<Experiment> = experiments
+    let mut experiments: Vec<Experiment> = experiments
         .iter()
         .map(|name| Experiment::find(name, flags.profile))
         .collect::<Result<_>>()?;
+    if let Some(seeds) = &flags.seeds {
+        experiments.iter_mut().for_each(|experiment| experiment.seeds.clone_from(seeds));
+    }
     let Chosen { name, reason, .. } = model::device(flags.device)?;
     say(&format!("device {name}: {reason}"));
     let device = run::Device { name, reason };

@@ -5,8 +5,11 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::host::Host;
 use super::kernels;
+use super::lora::Lora;
 use super::transformer::{Network, Parameter};
 use super::{Batch, Chosen, ModelConfig};
+use crate::error::UserError;
+use crate::random;
 
 pub enum Engine {
     Host(Host),
@@ -50,6 +53,54 @@ impl Engine {
         Ok((loss * f64::from(scale), network.gradients(surrogate.backward())?))
     }
 
+    /// Mean loss over the batch's targets, nats, and its gradient for each of [`Lora::parameters`],
+    /// the model's own parameters being frozen. Dropout is that of (seed, step); `None` is none.
+    ///
+    /// # Errors
+    /// On a GPU, which has no adapters yet.
+    pub fn lora_gradients(
+        &mut self,
+        parameters: &[Parameter],
+        lora: &Lora,
+        dropout: Option<(u64, u64)>,
+        batch: &Batch,
+    ) -> Result<(f64, Vec<Vec<f32>>)> {
+        let host = self.host_for_adapters()?;
+        Ok(host.lora_gradients(
+            parameters,
+            lora,
+            dropout.map(|(seed, step)| key(seed, step)),
+            batch,
+        ))
+    }
+
+    /// Sum of the losses over the batch's targets, nats, with adapters and without dropout.
+    ///
+    /// # Errors
+    /// On a GPU, which has no adapters yet.
+    pub fn lora_loss(
+        &mut self,
+        parameters: &[Parameter],
+        lora: &Lora,
+        batch: &Batch,
+    ) -> Result<f64> {
+        Ok(self.host_for_adapters()?.lora_loss(parameters, lora, batch))
+    }
+
+    /// The engine that has adapters.
+    ///
+    /// # Errors
+    /// On a GPU.
+    pub fn host_for_adapters(&mut self) -> Result<&mut Host> {
+        match self {
+            Self::Host(host) => Ok(host),
+            Self::Burn { .. } => {
+                let message = "adapters (lora) are trained on the CPU only: use --device cpu";
+                Err(UserError::setting(message).into())
+            }
+        }
+    }
+
     /// Gives the memory of gradients back for the next step.
     pub fn recycle(&mut self, gradients: Vec<Vec<f32>>) {
         if let Self::Host(host) = self {
@@ -71,6 +122,12 @@ impl Engine {
         }
         Ok(total)
     }
+}
+
+/// The key of a step's dropout.
+fn key(seed: u64, step: u64) -> u64 {
+    use rand::RngExt;
+    random::stream(seed, "adapter dropout", &[step]).random()
 }
 
 /// Sum of the cross-entropies over the targets, nats, and `scale` times its gradient with respect

@@ -9,7 +9,9 @@ mod device;
 mod engine;
 mod host;
 pub mod kernels;
+pub mod lora;
 mod memory;
+pub mod pretrained;
 mod rotary;
 mod train;
 mod transformer;
@@ -23,6 +25,7 @@ mod tests;
 pub use batches::{Batch, Batches, Corpus, Document, Position};
 pub use config::ModelConfig;
 pub use device::{Chosen, device};
+pub use rotary::RopeScaling;
 pub use train::{LOG_FILE, TrainConfig, TrainReport, Training, train};
 pub use weights::Weights;
 

@@ -7,6 +7,7 @@ use anyhow::Result;
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use super::config::UNEMBEDDING;
 use super::rotary::Rotary;
 use super::{ModelConfig, Weights};
 
@@ -63,6 +64,9 @@ pub fn parameters(config: &ModelConfig, weights: &Weights) -> Result<Vec<Paramet
         }
     }
     parameters.push(single("final_norm", false)?);
+    if config.untied_head {
+        parameters.push(single(UNEMBEDDING, true)?);
+    }
     Ok(parameters)
 }
 
@@ -88,7 +92,8 @@ pub fn weights(config: &ModelConfig, parameters: &[Parameter]) -> Weights {
     let mut parameters = parameters.iter();
     let names = std::iter::once(vec!["token_embedding".to_owned()])
         .chain((0..config.layers).flat_map(|layer| parts(layer).map(|(_, parts)| parts)))
-        .chain(std::iter::once(vec!["final_norm".to_owned()]));
+        .chain(std::iter::once(vec!["final_norm".to_owned()]))
+        .chain(config.untied_head.then(|| vec![UNEMBEDDING.to_owned()]));
     for parts in names {
         if let Some(parameter) = parameters.next() {
             add(&parts, parameter);
@@ -108,8 +113,47 @@ pub struct Network {
     sines: Tensor<4>,
 }
 
+/// Where a matrix `[inputs, outputs]` of the file lies among the parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    pub parameter: usize,
+    pub inputs: usize,
+    pub outputs: usize,
+    /// First column in the parameter.
+    pub column: usize,
+    /// Columns of the parameter.
+    pub stride: usize,
+}
+
+/// The place of matrix `part` ("query", …) of a layer.
+pub fn place(config: &ModelConfig, layer: usize, part: &str) -> Place {
+    let (d, q, kv, ff) = (config.d_model, config.query_width(), config.kv_width(), config.d_ff);
+    // Number among the layer's parameters, inputs, outputs, column, stride.
+    let (number, inputs, outputs, column, stride) = match part {
+        "query" => (1, d, q, 0, q + 2 * kv),
+        "key" => (1, d, kv, q, q + 2 * kv),
+        "value" => (1, d, kv, q + kv, q + 2 * kv),
+        "output" => (2, q, d, 0, d),
+        "gate" => (4, d, ff, 0, 2 * ff),
+        "up" => (4, d, ff, ff, 2 * ff),
+        "down" => (5, ff, d, 0, d),
+        _ => unreachable!("{part} is no matrix of a layer"),
+    };
+    Place { parameter: 1 + layer * PER_LAYER + number, inputs, outputs, column, stride }
+}
+
 /// Parameters per layer.
 pub const PER_LAYER: usize = 6;
+
+/// Place of the final norm among the parameters.
+pub fn final_norm(config: &ModelConfig) -> usize {
+    1 + config.layers * PER_LAYER
+}
+
+/// Place of the matrix that makes the logits: its own one, or the embedding.
+pub fn unembedding(config: &ModelConfig) -> usize {
+    if config.untied_head { final_norm(config) + 1 } else { 0 }
+}
 
 impl Network {
     /// Puts the parameters on `device`; with an autodiff device they take part in gradients.
@@ -155,8 +199,8 @@ impl Network {
             let normed = self.norm(x.clone(), at + 3);
             x = x + self.feed_forward(normed, at);
         }
-        let last = 1 + self.config.layers * PER_LAYER;
-        self.norm(x, last).matmul(self.matrix(0).transpose())
+        let head = self.matrix(unembedding(&self.config));
+        self.norm(x, final_norm(&self.config)).matmul(head.transpose())
     }
 
     fn norm(&self, x: Tensor<2>, gain: usize) -> Tensor<2> {

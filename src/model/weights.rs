@@ -66,6 +66,12 @@ impl Weights {
         values.ok_or_else(|| UserError::setting(format!("the model has no tensor `{name}`")))
     }
 
+    /// The values of one tensor, to be changed.
+    pub fn get_mut(&mut self, name: &str) -> Result<&mut [f32], UserError> {
+        let values = self.0.get_mut(name).map(Vec::as_mut_slice);
+        values.ok_or_else(|| UserError::setting(format!("the model has no tensor `{name}`")))
+    }
+
     /// Reads the weights in `dir` and checks every name and shape.
     ///
     /// # Errors

@@ -118,7 +118,8 @@ fn wide_and_deep_graphs_are_split_and_infeasible_ones_refused() {
     };
     for arm in ARMS {
         let model = untrained(arm, &graphs);
-        let conditions = [asked(90, 2), asked(25, 25), asked(3, 5), asked(120, 3), asked(100_000, 4)];
+        let conditions =
+            [asked(90, 2), asked(25, 25), asked(3, 5), asked(120, 3), asked(100_000, 4)];
         let answers = generate(&model, &conditions, 0.7);
         let codes: Vec<Option<ViolationCode>> = judge_all(&conditions, &answers)
             .expect("one answer each")

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::{CachedModel, Feed};
 use crate::error::UserError;
 use crate::model::ModelConfig;
+use crate::model::config::UNEMBEDDING;
 use crate::model::kernels::{self, Packed, Simd};
 use crate::model::rotary::Rotary;
 use crate::model::weights::Weights;
@@ -76,8 +77,7 @@ impl CpuModel {
     /// The model of `weights`, computed with `simd`.
     pub fn new(config: ModelConfig, weights: &Weights, simd: Simd) -> Result<Self> {
         config.check()?;
-        let d = config.d_model;
-        let kv = config.kv_heads * config.head_dim();
+        let (d, q, kv) = (config.d_model, config.query_width(), config.kv_width());
         let layers = (0..config.layers)
             .map(|layer| {
                 let tensor = |name: &str| weights.get(&format!("layers.{layer}.{name}"));
@@ -86,12 +86,12 @@ impl CpuModel {
                 let (output, down) = (tensor("output")?, tensor("down")?);
                 Ok(Layer {
                     attention_norm: tensor("attention_norm")?.to_vec(),
-                    qkv: Packed::new(simd, d, d + 2 * kv, |i, o| match o {
-                        o if o < d => query[i * d + o],
-                        o if o < d + kv => key[i * kv + o - d],
-                        o => value[i * kv + o - d - kv],
+                    qkv: Packed::new(simd, d, q + 2 * kv, |i, o| match o {
+                        o if o < q => query[i * q + o],
+                        o if o < q + kv => key[i * kv + o - q],
+                        o => value[i * kv + o - q - kv],
                     }),
-                    output: Packed::new(simd, d, d, |i, o| output[i * d + o]),
+                    output: Packed::new(simd, q, d, |i, o| output[i * d + o]),
                     ffn_norm: tensor("ffn_norm")?.to_vec(),
                     gate_up: Packed::new(simd, d, 2 * config.d_ff, |i, o| match o {
                         o if o < config.d_ff => gate[i * config.d_ff + o],
@@ -102,9 +102,10 @@ impl CpuModel {
             })
             .collect::<Result<Vec<_>, UserError>>()?;
         let embedding = weights.get("token_embedding")?.to_vec();
+        let head = if config.untied_head { weights.get(UNEMBEDDING)? } else { &embedding };
         Ok(Self {
             simd,
-            unembedding: Packed::new(simd, d, config.vocabulary, |i, o| embedding[o * d + i]),
+            unembedding: Packed::new(simd, d, config.vocabulary, |i, o| head[o * d + i]),
             final_norm: weights.get("final_norm")?.to_vec(),
             rotary: Rotary::new(&config),
             embedding,
@@ -145,8 +146,8 @@ impl CpuModel {
     fn attention(&mut self, layer: usize, feeds: &[Feed<'_>], rows: usize) {
         let config = &self.config;
         let (d, hd) = (config.d_model, config.head_dim());
-        let kv = config.kv_heads * hd;
-        let width = d + 2 * kv;
+        let (q, kv) = (config.query_width(), config.kv_width());
+        let width = q + 2 * kv;
         let weights = &self.layers[layer];
         let buffers = &mut self.buffers;
         for (x, out) in buffers.residual.chunks_exact(d).zip(buffers.normed.chunks_exact_mut(d)) {
@@ -162,7 +163,7 @@ impl CpuModel {
             for offset in 0..feed.tokens.len() {
                 let position = slot.length + offset;
                 let Some(row) = row.next() else { break };
-                let (queries, rest) = row.split_at_mut(d);
+                let (queries, rest) = row.split_at_mut(q);
                 let (keys, values) = rest.split_at_mut(kv);
                 queries.chunks_exact_mut(hd).for_each(|head| self.rotary.turn(head, position));
                 keys.chunks_exact_mut(hd).for_each(|head| self.rotary.turn(head, position));
@@ -170,18 +171,18 @@ impl CpuModel {
                 places.push((feed.slot, position));
             }
         }
-        buffers.mixed.resize(rows * d, 0.0);
+        buffers.mixed.resize(rows * q, 0.0);
         let attend = |place: &(usize, usize), qkv: &[f32], out: &mut [f32]| {
-            self.slots[place.0].attend(layer, place.1, config, self.simd, &qkv[..d], out);
+            self.slots[place.0].attend(layer, place.1, config, self.simd, &qkv[..q], out);
         };
         if rows >= 8 && rayon::current_num_threads() > 1 {
             let qkv = buffers.qkv.par_chunks_exact(width);
-            let out = buffers.mixed.par_chunks_exact_mut(d);
+            let out = buffers.mixed.par_chunks_exact_mut(q);
             let rows = places.par_iter().zip(qkv).zip(out);
             rows.for_each(|((place, qkv), out)| attend(place, qkv, out));
         } else {
             let qkv = buffers.qkv.chunks_exact(width);
-            let rows = places.iter().zip(qkv).zip(buffers.mixed.chunks_exact_mut(d));
+            let rows = places.iter().zip(qkv).zip(buffers.mixed.chunks_exact_mut(q));
             rows.for_each(|((place, qkv), out)| attend(place, qkv, out));
         }
         buffers.delta.resize(rows * d, 0.0);

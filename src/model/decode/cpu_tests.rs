@@ -9,15 +9,12 @@ use crate::random;
 
 fn config() -> ModelConfig {
     ModelConfig {
-        vocabulary: 53,
         d_model: 24,
         layers: 2,
         heads: 4,
         kv_heads: 2,
         d_ff: 40,
-        context: 96,
-        rope_base: 10_000.0,
-        norm_eps: 1e-5,
+        ..ModelConfig::preset("xs", 53, 96).expect("known size")
     }
 }
 

@@ -5,13 +5,16 @@
 //! are dealt to lanes, which run side by side and are summed in order. How a batch is cut depends on
 //! the batch alone, so the bits do not depend on the number of threads.
 
+mod adapters;
 mod attention;
 mod pass;
 
 use rayon::prelude::*;
 
-use self::pass::{Gradients, Pass, Workspace};
+use self::adapters::Adapters;
+use self::pass::{Chunk, Gradients, Pass, Workspace};
 use super::kernels::{self, Simd};
+use super::lora::Lora;
 use super::rotary::Rotary;
 use super::transformer::Parameter;
 use super::{Batch, ModelConfig};
@@ -50,20 +53,44 @@ impl Host {
         Self { config: config.clone(), simd, rotary: Rotary::new(config), lanes: Vec::new() }
     }
 
-    fn pass<'a>(&'a self, parameters: &'a [Parameter]) -> Pass<'a> {
-        Pass { config: &self.config, simd: self.simd, rotary: &self.rotary, parameters }
+    fn pass<'a>(&'a self, parameters: &'a [Parameter], adapters: Option<Adapters<'a>>) -> Pass<'a> {
+        let Self { config, simd, rotary, .. } = self;
+        Pass { config, simd: *simd, rotary, parameters, adapters }
     }
 
     /// Mean loss over the batch's targets, nats, and its gradient for each parameter in order.
     pub fn gradients(&mut self, parameters: &[Parameter], batch: &Batch) -> (f64, Gradients) {
+        self.run(parameters, None, parameters, batch)
+    }
+
+    /// The same for adapters on frozen parameters: the gradient for each of [`Lora::parameters`].
+    /// `key` (of seed and step) decides what the step's dropout leaves out; without one, nothing is.
+    pub fn lora_gradients(
+        &mut self,
+        parameters: &[Parameter],
+        lora: &Lora,
+        key: Option<u64>,
+        batch: &Batch,
+    ) -> (f64, Gradients) {
+        self.run(parameters, Some(Adapters { lora, dropout: key }), &lora.parameters, batch)
+    }
+
+    /// Loss, and gradients of `learnt`.
+    fn run(
+        &mut self,
+        parameters: &[Parameter],
+        adapters: Option<Adapters<'_>>,
+        learnt: &[Parameter],
+        batch: &Batch,
+    ) -> (f64, Gradients) {
         let scale = 1.0 / batch.target_count().max(1) as f32;
-        let parts = batch.parts(CHUNK);
+        let parts = chunks(batch);
         let mut lanes = std::mem::take(&mut self.lanes);
         lanes.resize_with(parts.len().min(LANES), Lane::default);
-        let (count, pass) = (lanes.len(), self.pass(parameters));
+        let (count, pass) = (lanes.len(), self.pass(parameters, adapters));
         lanes.par_iter_mut().enumerate().for_each(|(index, lane)| {
             lane.loss = 0.0;
-            pass::clear(&mut lane.gradients, parameters);
+            pass::clear(&mut lane.gradients, learnt);
             for part in parts.iter().skip(index).step_by(count) {
                 pass.forward(part, &mut lane.work);
                 lane.loss += pass.loss(part, Some(scale), &mut lane.work);
@@ -75,7 +102,7 @@ impl Host {
             None => Gradients::new(),
         };
         if sum.is_empty() {
-            pass::clear(&mut sum, parameters);
+            pass::clear(&mut sum, learnt);
         }
         let others = &lanes[1.min(count)..];
         sum.par_iter_mut().enumerate().for_each(|(index, sum)| {
@@ -97,8 +124,22 @@ impl Host {
 
     /// Sum of the losses over the batch's targets, nats.
     pub fn loss(&self, parameters: &[Parameter], batch: &Batch) -> f64 {
-        let pass = self.pass(parameters);
-        let parts = batch.parts(CHUNK);
+        self.total(parameters, None, batch)
+    }
+
+    /// The same with adapters, without dropout.
+    pub fn lora_loss(&self, parameters: &[Parameter], lora: &Lora, batch: &Batch) -> f64 {
+        self.total(parameters, Some(Adapters { lora, dropout: None }), batch)
+    }
+
+    fn total(
+        &self,
+        parameters: &[Parameter],
+        adapters: Option<Adapters<'_>>,
+        batch: &Batch,
+    ) -> f64 {
+        let pass = self.pass(parameters, adapters);
+        let parts = chunks(batch);
         let losses: Vec<f64> = parts
             .par_iter()
             .map_init(Workspace::default, |work, part| {
@@ -108,4 +149,9 @@ impl Host {
             .collect();
         losses.iter().sum()
     }
+}
+
+fn chunks(batch: &Batch) -> Vec<Chunk<'_>> {
+    let parts = batch.parts(CHUNK).into_iter().enumerate();
+    parts.map(|(number, part)| Chunk { part, number }).collect()
 }

@@ -1,21 +1,36 @@
 //! Forward and backward pass over one chunk of documents.
 
+use super::adapters::{self, Adapters};
 use super::attention::{self, Heads, Scratch};
 use crate::model::ModelConfig;
 use crate::model::batches::Part;
 use crate::model::kernels::{self, Simd, View, multiply};
 use crate::model::rotary::Rotary;
-use crate::model::transformer::{PER_LAYER, Parameter};
+use crate::model::transformer::{self, PER_LAYER, Parameter};
 
-/// One buffer per parameter, in the parameters' order.
+/// One buffer per learnt parameter, in the parameters' order.
 pub type Gradients = Vec<Vec<f32>>;
 
-/// Sets all gradients to zero.
+/// Sets the gradients of all parameters to zero.
 pub fn clear(gradients: &mut Gradients, parameters: &[Parameter]) {
     gradients.resize_with(parameters.len(), Vec::new);
     for (gradient, parameter) in gradients.iter_mut().zip(parameters) {
         gradient.clear();
         gradient.resize(parameter.values.len(), 0.0);
+    }
+}
+
+/// A part of a batch with its number: the address of its dropout.
+pub struct Chunk<'a> {
+    pub part: Part<'a>,
+    pub number: usize,
+}
+
+impl<'a> std::ops::Deref for Chunk<'a> {
+    type Target = Part<'a>;
+
+    fn deref(&self) -> &Part<'a> {
+        &self.part
     }
 }
 
@@ -56,6 +71,9 @@ pub struct Workspace {
     /// Rows with a target.
     picks: Vec<usize>,
     scratch: Scratch,
+    adapters: adapters::Scratch,
+    /// Where the gradients of frozen gains go, which nobody reads.
+    unused: Vec<f32>,
 }
 
 /// `buffer` with room for `length` values, whatever they are.
@@ -87,6 +105,8 @@ pub struct Pass<'a> {
     pub simd: Simd,
     pub rotary: &'a Rotary,
     pub parameters: &'a [Parameter],
+    /// What learns in place of the parameters, if anything does.
+    pub adapters: Option<Adapters<'a>>,
 }
 
 /// Places of a layer's parameters after its first one.
@@ -106,10 +126,62 @@ impl Pass<'_> {
         &self.parameters[index].values
     }
 
+    /// Inputs and outputs of a matrix.
+    fn shape(&self, index: usize) -> [usize; 2] {
+        let shape = &self.parameters[index].shape;
+        [shape[0], shape[1]]
+    }
+
     /// A parameter as a matrix `[in, out]`.
     fn matrix(&self, index: usize) -> View<'_> {
-        let Parameter { shape, values, .. } = &self.parameters[index];
-        View::new(values, shape[0], shape[1])
+        let [inputs, outputs] = self.shape(index);
+        View::new(self.values(index), inputs, outputs)
+    }
+
+    /// `out = x · W`, or `out += x · W` if `add`, with the parameter's adapters; W is `[in, out]`.
+    fn linear(
+        &self,
+        index: usize,
+        chunk: usize,
+        x: &[f32],
+        out: &mut [f32],
+        add: bool,
+        scratch: &mut adapters::Scratch,
+    ) {
+        let (weights, [inputs, outputs]) = (self.matrix(index), self.shape(index));
+        multiply(out, outputs, View::new(x, x.len() / inputs, inputs), weights, add);
+        if let Some(adapters) = &self.adapters {
+            adapters.forward(index, chunk, x, out, scratch);
+        }
+    }
+
+    /// From the gradient `slope` of the result of [`Pass::linear`] to that of `x`; adds to the
+    /// gradient of what learns.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_backward(
+        &self,
+        index: usize,
+        chunk: usize,
+        x: &[f32],
+        slope: &[f32],
+        x_slope: &mut Vec<f32>,
+        gradients: &mut Gradients,
+        scratch: &mut adapters::Scratch,
+    ) {
+        let [inputs, outputs] = self.shape(index);
+        let rows = x.len() / inputs;
+        let slope_view = View::new(slope, rows, outputs);
+        let x_slope = room(x_slope, rows * inputs);
+        multiply(x_slope, inputs, slope_view, self.matrix(index).t(), false);
+        match &self.adapters {
+            None => {
+                let x = View::new(x, rows, inputs);
+                multiply(&mut gradients[index], outputs, x.t(), slope_view, true);
+            }
+            Some(adapters) => {
+                adapters.backward(index, chunk, x, slope, x_slope, gradients, scratch);
+            }
+        }
     }
 
     fn norm(&self, x: &[f32], gain: usize, out: &mut Vec<f32>) {
@@ -128,9 +200,14 @@ impl Pass<'_> {
         slope: &[f32],
         x_slope: &mut [f32],
         gradients: &mut Gradients,
+        unused: &mut Vec<f32>,
     ) {
         let (d, epsilon) = (self.config.d_model, self.config.norm_eps);
-        let (values, gradient) = (self.values(gain), &mut gradients[gain]);
+        let gradient = match self.adapters {
+            None => &mut gradients[gain][..],
+            Some(_) => room(unused, d),
+        };
+        let values = self.values(gain);
         let rows = x.chunks_exact(d).zip(slope.chunks_exact(d)).zip(x_slope.chunks_exact_mut(d));
         for ((x, slope), x_slope) in rows {
             kernels::rms_norm_gradient(self.simd, x, values, epsilon, slope, x_slope, gradient);
@@ -150,7 +227,7 @@ impl Pass<'_> {
     }
 
     /// Runs the layers on a chunk; `work` then holds what the other passes need.
-    pub fn forward(&self, part: &Part<'_>, work: &mut Workspace) {
+    pub fn forward(&self, part: &Chunk<'_>, work: &mut Workspace) {
         let (d, rows) = (self.config.d_model, part.tokens.len());
         let targets = part.targets.iter().enumerate();
         work.picks.clear();
@@ -163,18 +240,17 @@ impl Pass<'_> {
         }
         for layer in 0..self.config.layers {
             self.attention(layer, part, work);
-            self.feed_forward(layer, work);
+            self.feed_forward(layer, part, work);
         }
     }
 
-    fn attention(&self, layer: usize, part: &Part<'_>, work: &mut Workspace) {
+    fn attention(&self, layer: usize, part: &Chunk<'_>, work: &mut Workspace) {
         let (d, rows, heads) = (self.config.d_model, part.tokens.len(), Heads::new(self.config));
-        let Workspace { layers, normed, mixed, picks, scratch, .. } = work;
+        let Workspace { layers, normed, mixed, picks, scratch, adapters, .. } = work;
         let memory = &mut layers[layer];
         self.norm(&memory.input, self.index(layer, ATTENTION_NORM), normed);
         let qkv = room(&mut memory.qkv, rows * heads.width());
-        let weights = self.matrix(self.index(layer, QKV));
-        multiply(qkv, heads.width(), View::new(normed, rows, d), weights, false);
+        self.linear(self.index(layer, QKV), part.number, normed, qkv, false, adapters);
         self.turn(part.lengths, qkv, Rotary::turn);
         if layer + 1 < self.config.layers {
             let mixed = room(&mut memory.mixed, rows * heads.queries());
@@ -186,58 +262,65 @@ impl Pass<'_> {
             pick(mixed, picks, heads.queries(), &mut memory.mixed);
             pick(&memory.input, picks, d, &mut memory.middle);
         }
-        let rows = memory.middle.len() / d;
-        let mixed = View::new(&memory.mixed, rows, heads.queries());
-        multiply(&mut memory.middle, d, mixed, self.matrix(self.index(layer, OUTPUT)), true);
+        let output = self.index(layer, OUTPUT);
+        self.linear(output, part.number, &memory.mixed, &mut memory.middle, true, adapters);
     }
 
-    fn feed_forward(&self, layer: usize, work: &mut Workspace) {
+    fn feed_forward(&self, layer: usize, part: &Chunk<'_>, work: &mut Workspace) {
         let (d, d_ff) = (self.config.d_model, self.config.d_ff);
         let (memory, next) = work.layers[layer..].split_at_mut(1);
         let memory = &mut memory[0];
         let rows = memory.middle.len() / d;
         self.norm(&memory.middle, self.index(layer, FFN_NORM), &mut work.normed);
         let gate_up = room(&mut memory.gate_up, rows * 2 * d_ff);
-        let weights = self.matrix(self.index(layer, GATE_UP));
-        multiply(gate_up, 2 * d_ff, View::new(&work.normed, rows, d), weights, false);
+        let index = self.index(layer, GATE_UP);
+        self.linear(index, part.number, &work.normed, gate_up, false, &mut work.adapters);
         let inner = room(&mut memory.inner, rows * d_ff);
         for (inner, row) in inner.chunks_exact_mut(d_ff).zip(gate_up.chunks_exact(2 * d_ff)) {
             kernels::swiglu(self.simd, row, inner);
         }
         let output = next.first_mut().map_or(&mut work.output, |next| &mut next.input);
         output.clone_from(&memory.middle);
-        let inner = View::new(&memory.inner, rows, d_ff);
-        multiply(output, d, inner, self.matrix(self.index(layer, DOWN)), true);
+        let index = self.index(layer, DOWN);
+        self.linear(index, part.number, &memory.inner, output, true, &mut work.adapters);
     }
 
     /// Sum of the losses over the chunk's targets, nats. With a `scale`, the logits are replaced by
     /// `scale` times their gradient, for the backward pass.
-    pub fn loss(&self, part: &Part<'_>, scale: Option<f32>, work: &mut Workspace) -> f64 {
+    pub fn loss(&self, part: &Chunk<'_>, scale: Option<f32>, work: &mut Workspace) -> f64 {
         let (d, vocabulary, rows) = (self.config.d_model, self.config.vocabulary, work.picks.len());
-        let last = self.index(self.config.layers, 0);
+        let head = self.matrix(transformer::unembedding(self.config));
+        let last = transformer::final_norm(self.config);
         self.norm(&work.output, last, &mut work.normed);
         let logits = room(&mut work.logits, rows * vocabulary);
-        multiply(logits, vocabulary, View::new(&work.normed, rows, d), self.matrix(0).t(), false);
+        multiply(logits, vocabulary, View::new(&work.normed, rows, d), head.t(), false);
         let targets = part.targets.iter().flatten();
         let rows = logits.chunks_exact_mut(vocabulary).zip(targets);
         rows.map(|(row, target)| kernels::cross_entropy(self.simd, *target, scale, row)).sum()
     }
 
     /// Adds the gradients of the chunk that [`Pass::forward`] and [`Pass::loss`] have gone through.
-    pub fn backward(&self, part: &Part<'_>, work: &mut Workspace, gradients: &mut Gradients) {
+    pub fn backward(&self, part: &Chunk<'_>, work: &mut Workspace, gradients: &mut Gradients) {
         let (d, vocabulary, rows) = (self.config.d_model, self.config.vocabulary, work.picks.len());
-        let logits = View::new(&work.logits, rows, vocabulary);
-        let normed = View::new(&work.normed, rows, d);
-        multiply(&mut gradients[0], d, logits.t(), normed, true);
-        let normed_slope = room(&mut work.normed_slope, rows * d);
-        multiply(normed_slope, d, logits, self.matrix(0), false);
-        work.slope.clear();
-        work.slope.resize(rows * d, 0.0);
-        let last = self.index(self.config.layers, 0);
-        self.norm_backward(&work.output, last, normed_slope, &mut work.slope, gradients);
+        let Workspace { output, logits, normed, slope, normed_slope, unused, .. } = &mut *work;
+        let logits = View::new(logits, rows, vocabulary);
+        let head = transformer::unembedding(self.config);
+        if self.adapters.is_none() {
+            let normed = View::new(normed, rows, d);
+            multiply(&mut gradients[head], d, logits.t(), normed, true);
+        }
+        let normed_slope = room(normed_slope, rows * d);
+        multiply(normed_slope, d, logits, self.matrix(head), false);
+        slope.clear();
+        slope.resize(rows * d, 0.0);
+        let last = transformer::final_norm(self.config);
+        self.norm_backward(output, last, normed_slope, slope, gradients, unused);
         for layer in (0..self.config.layers).rev() {
-            self.feed_forward_backward(layer, work, gradients);
+            self.feed_forward_backward(layer, part, work, gradients);
             self.attention_backward(layer, part, work, gradients);
+        }
+        if self.adapters.is_some() {
+            return;
         }
         for (slope, token) in work.slope.chunks_exact(d).zip(part.tokens) {
             let at = *token as usize * d;
@@ -246,45 +329,43 @@ impl Pass<'_> {
     }
 
     /// From the gradient of the layer's output to that of its middle, both in `work.slope`.
-    fn feed_forward_backward(&self, layer: usize, work: &mut Workspace, gradients: &mut Gradients) {
-        let (d, d_ff) = (self.config.d_model, self.config.d_ff);
-        let memory = &mut work.layers[layer];
-        let rows = memory.middle.len() / d;
+    fn feed_forward_backward(
+        &self,
+        layer: usize,
+        part: &Chunk<'_>,
+        work: &mut Workspace,
+        gradients: &mut Gradients,
+    ) {
+        let d_ff = self.config.d_ff;
+        let Workspace { layers, slope, inner_slope, normed, normed_slope, .. } = work;
+        let (scratch, unused) = (&mut work.adapters, &mut work.unused);
+        let memory = &mut layers[layer];
         let [norm, gate_up, down] = [FFN_NORM, GATE_UP, DOWN].map(|part| self.index(layer, part));
-        let slope = View::new(&work.slope, rows, d);
-        let inner_slope = room(&mut work.inner_slope, rows * d_ff);
-        multiply(inner_slope, d_ff, slope, self.matrix(down).t(), false);
-        multiply(&mut gradients[down], d, View::new(&memory.inner, rows, d_ff).t(), slope, true);
+        let (number, inner) = (part.number, &memory.inner);
+        self.linear_backward(down, number, inner, slope, inner_slope, gradients, scratch);
         let lines = memory.gate_up.chunks_exact_mut(2 * d_ff);
         for (row, slope) in lines.zip(inner_slope.chunks_exact(d_ff)) {
             kernels::swiglu_gradient(self.simd, row, slope);
         }
-        self.norm(&memory.middle, norm, &mut work.normed);
-        let inner = View::new(&memory.gate_up, rows, 2 * d_ff);
-        let normed = View::new(&work.normed, rows, d);
-        multiply(&mut gradients[gate_up], 2 * d_ff, normed.t(), inner, true);
-        let normed_slope = room(&mut work.normed_slope, rows * d);
-        multiply(normed_slope, d, inner, self.matrix(gate_up).t(), false);
-        self.norm_backward(&memory.middle, norm, normed_slope, &mut work.slope, gradients);
+        self.norm(&memory.middle, norm, normed);
+        let inner = &memory.gate_up;
+        self.linear_backward(gate_up, number, normed, inner, normed_slope, gradients, scratch);
+        self.norm_backward(&memory.middle, norm, normed_slope, slope, gradients, unused);
     }
 
     /// From the gradient of the layer's middle to that of its input, both in `work.slope`.
     fn attention_backward(
         &self,
         layer: usize,
-        part: &Part<'_>,
+        part: &Chunk<'_>,
         work: &mut Workspace,
         gradients: &mut Gradients,
     ) {
         let (d, total, heads) = (self.config.d_model, part.tokens.len(), Heads::new(self.config));
-        let memory = &work.layers[layer];
         let [norm, qkv, output] = [ATTENTION_NORM, QKV, OUTPUT].map(|part| self.index(layer, part));
-        let rows = memory.middle.len() / d;
-        let slope = View::new(&work.slope, rows, d);
-        let mixed = View::new(&memory.mixed, rows, heads.queries());
-        multiply(&mut gradients[output], d, mixed.t(), slope, true);
-        let mixed_slope = room(&mut work.mixed_slope, rows * heads.queries());
-        multiply(mixed_slope, heads.queries(), slope, self.matrix(output).t(), false);
+        let Workspace { layers, slope, mixed_slope, adapters, .. } = &mut *work;
+        let (number, mixed) = (part.number, &layers[layer].mixed);
+        self.linear_backward(output, number, mixed, slope, mixed_slope, gradients, adapters);
         if layer + 1 == self.config.layers {
             let Workspace { slope, wide_slope, mixed_slope, mixed, picks, .. } = work;
             spread(slope, picks, d, total, wide_slope);
@@ -305,11 +386,9 @@ impl Pass<'_> {
         );
         self.turn(part.lengths, qkv_slope, Rotary::turn_back);
         self.norm(&memory.input, norm, &mut work.normed);
-        let qkv_slope = View::new(qkv_slope, total, heads.width());
-        let normed = View::new(&work.normed, total, d);
-        multiply(&mut gradients[qkv], heads.width(), normed.t(), qkv_slope, true);
-        let normed_slope = room(&mut work.normed_slope, total * d);
-        multiply(normed_slope, d, qkv_slope, self.matrix(qkv).t(), false);
-        self.norm_backward(&memory.input, norm, normed_slope, &mut work.slope, gradients);
+        let Workspace { layers, slope, normed, normed_slope, adapters, unused, .. } = work;
+        let qkv_slope = &work.qkv_slope;
+        self.linear_backward(qkv, number, normed, qkv_slope, normed_slope, gradients, adapters);
+        self.norm_backward(&layers[layer].input, norm, normed_slope, slope, gradients, unused);
     }
 }

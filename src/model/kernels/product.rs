@@ -23,6 +23,10 @@ impl<'a> View<'a> {
         Self::strided(data, rows, columns, columns)
     }
 
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// The transpose.
     pub fn t(self) -> Self {
         Self {

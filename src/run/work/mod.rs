@@ -187,8 +187,10 @@ impl Work {
 }
 
 /// What a trained language model answers with, and training does not run.
-const ONLY_GENERATION: [&str; 5] = [
+const ONLY_GENERATION: [&str; 7] = [
     "model/decode/",
+    "model/lora",
+    "model/pretrained/",
     "text/constrained/",
     "generators/language_model/recursion.rs",
     "generators/language_model/trained.rs",

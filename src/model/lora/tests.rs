@@ -1,0 +1,229 @@
+use super::*;
+use crate::device::DeviceChoice;
+use crate::model::decode::{CachedModel, CpuModel, Feed};
+use crate::model::engine::Engine;
+use crate::model::host::Host;
+use crate::model::kernels::{self, Simd};
+use crate::model::reference_tests::{self, DOCUMENTS, Reference, batch, check_gradient};
+
+const PEFT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/lora");
+
+/// The model "llama" of the references, with everything that pretrained models have.
+fn model() -> (ModelConfig, Weights) {
+    let [_, (config, _)] = reference_tests::references();
+    let weights = reference_tests::weights(&config);
+    (config, weights)
+}
+
+fn logits(config: &ModelConfig, weights: &Weights) -> Vec<Vec<f32>> {
+    let mut model = CpuModel::new(config.clone(), weights, kernels::simd()).expect("fits");
+    let last = |tokens: &&[u32]| {
+        model.prepare(1);
+        let mut logits = Vec::new();
+        model.forward(&[Feed { slot: 0, tokens }], &mut logits).expect("fed");
+        logits
+    };
+    DOCUMENTS.iter().map(last).collect()
+}
+
+/// Everything adapted, A and B not zero.
+fn random(config: &ModelConfig, dropout: f32) -> Lora {
+    let settings = LoraConfig { rank: 3, alpha: 5.0, dropout, targets: Target::ALL.to_vec() };
+    let mut lora = Lora::init(&settings, config, 4).expect("fits");
+    for (number, parameter) in lora.parameters.iter_mut().enumerate() {
+        let wave = |index: usize| 0.2 * (1.3 * index as f32 + number as f32).sin();
+        parameter.values.iter_mut().enumerate().for_each(|(index, value)| *value = wave(index));
+    }
+    lora
+}
+
+#[test]
+fn adapters_are_those_of_peft() {
+    let (config, weights) = model();
+    let text = include_str!("../../../tests/reference/lora.json");
+    let expected: Reference = serde_json::from_str(text).expect("made by the script");
+    let lora = Lora::load(Path::new(PEFT), &config).expect("reads");
+    assert_eq!((lora.config().rank, lora.config().alpha), (2, 3.0));
+    assert_eq!(lora.config().targets, Target::ALL);
+
+    let parameters = transformer::parameters(&config, &weights).expect("fits");
+    for simd in [kernels::simd(), Simd::Portable] {
+        let mut host = Host::with_simd(&config, simd);
+        let (loss, gradients) = host.lora_gradients(&parameters, &lora, Some(1), &batch());
+        assert!((loss - expected.loss).abs() < 1e-5, "{loss} {}", expected.loss);
+        let names = lora.adapters.iter().flat_map(Adapter::names);
+        assert_eq!(expected.gradients.len(), gradients.len());
+        for ((name, gradient), parameter) in names.zip(&gradients).zip(&lora.parameters) {
+            let values = transposed(gradient, parameter.shape[0], parameter.shape[1]);
+            check_gradient(&name, &values, expected.gradients[&name]);
+        }
+        let total = host.lora_loss(&parameters, &lora, &batch());
+        let targets = batch().target_count() as f64;
+        assert!((total / targets - expected.loss).abs() < 1e-5);
+    }
+    let merged = lora.merge(weights).expect("fits");
+    for (ours, theirs) in logits(&config, &merged).iter().zip(&expected.logits) {
+        for (ours, theirs) in ours.iter().zip(theirs.last().expect("not empty")) {
+            assert!((f64::from(*ours) - theirs).abs() < 5e-5, "{ours} {theirs}");
+        }
+    }
+    // For the script, which checks that PEFT reads what we write.
+    if let Some(dir) = std::env::var_os("TRACEGYM_LORA_OUT") {
+        lora.save(Path::new(&dir)).expect("written");
+    }
+}
+
+/// The training pass computes adapters apart, a merged model has them in its weights.
+#[test]
+fn merged_and_unmerged_are_the_same_function() {
+    let (config, weights) = model();
+    let lora = random(&config, 0.5);
+    let base = transformer::parameters(&config, &weights).expect("fits");
+    let merged = lora.merge(weights.clone()).expect("fits");
+    let merged = transformer::parameters(&config, &merged).expect("fits");
+    let host = Host::new(&config);
+    let (apart, together) = (host.lora_loss(&base, &lora, &batch()), host.loss(&merged, &batch()));
+    assert!((apart - together).abs() < 1e-5 * together, "{apart} {together}");
+    assert!((host.loss(&base, &batch()) - together).abs() > 1e-2, "adapters change nothing");
+
+    let fresh = Lora::init(&LoraConfig::default(), &config, 1).expect("fits");
+    assert_eq!(
+        logits(&config, &fresh.merge(weights.clone()).expect("fits")),
+        logits(&config, &weights)
+    );
+    assert_eq!(fresh.size(), 2 * 8 * ((12 + 24) + 2 * (12 + 12) + (24 + 12)));
+}
+
+/// Gradients of A and B against differences of the loss, with the dropout of the same step.
+#[test]
+fn gradients_with_dropout_are_slopes_of_the_loss() {
+    let (config, weights) = model();
+    let parameters = transformer::parameters(&config, &weights).expect("fits");
+    for (dropout, key) in [(0.0, None), (0.3, Some(7)), (0.3, Some(8))] {
+        let lora = random(&config, dropout);
+        let mut host = Host::new(&config);
+        let (_, gradients) = host.lora_gradients(&parameters, &lora, key, &batch());
+        for (number, gradient) in gradients.iter().enumerate() {
+            let direction = |index: usize| (0.37 * index as f32 + number as f32).cos();
+            let slope: f64 = gradient
+                .iter()
+                .enumerate()
+                .map(|(index, value)| f64::from(*value) * f64::from(direction(index)))
+                .sum();
+            let mut moved = |step: f32| {
+                let mut lora = lora.clone();
+                let values = lora.parameters[number].values.iter_mut().enumerate();
+                values.for_each(|(index, value)| *value += step * direction(index));
+                host.lora_gradients(&parameters, &lora, key, &batch()).0
+            };
+            const STEP: f32 = 3e-3;
+            let measured = (moved(STEP) - moved(-STEP)) / f64::from(2.0 * STEP);
+            let error = (slope - measured).abs();
+            assert!(error < 1e-3 + 1e-2 * slope.abs(), "{number}: {slope} {measured}");
+        }
+    }
+}
+
+#[test]
+fn dropout_leaves_out_its_share_and_depends_on_the_step_alone() {
+    let (config, weights) = model();
+    let parameters = transformer::parameters(&config, &weights).expect("fits");
+    let lora = random(&config, 0.25);
+    let with = |threads: usize, key: Option<u64>| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("pool");
+        pool.install(|| Host::new(&config).lora_gradients(&parameters, &lora, key, &batch()))
+    };
+    assert_eq!(with(1, Some(3)), with(3, Some(3)));
+    assert_ne!(with(1, Some(3)).0, with(1, Some(4)).0);
+    // Means over steps come near the loss without dropout.
+    let losses: Vec<f64> = (0..200).map(|key| with(1, Some(key)).0).collect();
+    let mean = losses.iter().sum::<f64>() / 200.0;
+    let plain = with(1, None).0;
+    assert!((mean - plain).abs() < 0.05 * plain, "{mean} {plain}");
+}
+
+/// A training with adapters alone learns, and leaves the model as it is.
+#[test]
+fn adapters_learn() {
+    let (config, weights) = model();
+    let lora = Lora::init(&LoraConfig::default(), &config, 1).expect("fits");
+    let cpu = DeviceChoice::Cpu;
+    let mut trainer = LoraTrainer::new(&config, &weights, lora, 1, cpu).expect("cpu");
+    let before = trainer.loss(&batch()).expect("loss");
+    let how = LoraStep { learning_rate: 1e-2, clip: 1.0, weight_decay: 0.0 };
+    for _ in 0..60 {
+        trainer.step(&batch(), how).expect("step");
+    }
+    let after = trainer.loss(&batch()).expect("loss");
+    assert!(after < 0.7 * before, "{before} {after}");
+    let error = trainer
+        .step(&batch(), LoraStep { learning_rate: 1e30, ..how })
+        .and_then(|_| trainer.step(&batch(), how).and_then(|_| trainer.step(&batch(), how)));
+    assert!(error.expect_err("explodes").to_string().contains("not finite at step 61"));
+    let lora = trainer.finish();
+    let parameters = transformer::parameters(&config, &weights).expect("fits");
+    let device = burn::tensor::Device::flex();
+    let mut gpu = Engine::Burn { config, device };
+    let error = gpu.lora_gradients(&parameters, &lora, None, &batch()).expect_err("not there");
+    assert!(error.is::<UserError>() && error.to_string().contains("--device cpu"));
+}
+
+#[test]
+fn adapters_are_written_and_read() {
+    let (config, _) = model();
+    let dir = tempfile::tempdir().expect("temp dir");
+    let settings =
+        LoraConfig { targets: vec![Target::Query, Target::Down], ..LoraConfig::default() };
+    let mut lora = Lora::init(&settings, &config, 9).expect("fits");
+    lora.parameters[1].values.fill_with(|| 0.5);
+    lora.save(dir.path()).expect("written");
+    assert_eq!(Lora::load(dir.path(), &config).expect("reads"), lora);
+    // The same names, shapes and order as PEFT's own file.
+    let peft = Lora::load(Path::new(PEFT), &config).expect("reads");
+    peft.save(dir.path()).expect("written");
+    let header = |dir: &Path| {
+        let bytes = std::fs::read(dir.join(ADAPTER_FILE)).expect("there");
+        let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).expect("header");
+        let tensors = metadata.tensors().into_iter();
+        let shapes = tensors.map(|(name, info)| (name, info.shape.clone()));
+        (shapes.collect::<BTreeMap<_, _>>(), metadata.metadata().clone())
+    };
+    assert_eq!(header(dir.path()), header(Path::new(PEFT)));
+}
+
+#[test]
+fn adapters_that_are_not_supported_are_refused_by_key() {
+    let (config, _) = model();
+    let dir = tempfile::tempdir().expect("temp dir");
+    Lora::init(&LoraConfig::default(), &config, 9).expect("fits").save(dir.path()).expect("saved");
+    let path = dir.path().join(ADAPTER_CONFIG_FILE);
+    let good: Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).expect("there")).expect("json");
+    let refused = |key: &str, value: Value| {
+        let mut text = good.clone();
+        text[key] = value;
+        std::fs::write(&path, text.to_string()).expect("written");
+        let error = Lora::load(dir.path(), &config).expect_err("refused");
+        assert!(error.is::<UserError>());
+        error.to_string()
+    };
+    assert!(refused("peft_type", json!("IA3")).contains("peft_type: `IA3`"));
+    assert!(refused("use_dora", json!(true)).contains("use_dora: true"));
+    assert!(refused("bias", json!("all")).contains("bias: \"all\""));
+    assert!(refused("modules_to_save", json!(["lm_head"])).contains("modules_to_save"));
+    assert!(refused("target_modules", json!("all-linear")).contains("is not a list"));
+    assert!(refused("target_modules", json!(["fc1"])).contains("\"fc1\" is none of q_proj"));
+    assert!(refused("r", json!(0)).contains("lora rank 0"));
+    assert!(refused("r", json!(4)).contains("lora_A.weight: has shape [8, 12]"));
+    assert!(refused("target_modules", json!(["q_proj"])).contains("belongs to none"));
+    assert!(refused("target_modules", json!(["up_proj"])).contains("is missing"));
+    let wrong = [
+        LoraConfig { alpha: f32::NAN, ..LoraConfig::default() },
+        LoraConfig { dropout: 1.0, ..LoraConfig::default() },
+        LoraConfig { targets: Vec::new(), ..LoraConfig::default() },
+        LoraConfig { targets: vec![Target::Key; 2], ..LoraConfig::default() },
+    ];
+    for settings in wrong {
+        assert!(Lora::init(&settings, &config, 1).is_err(), "{settings:?}");
+    }
+}
