@@ -140,6 +140,7 @@ macro_rules! embedded {
 /// The manifests that come with TraceGym, so that the binary works in any folder.
 const EMBEDDED: &[(&str, &str)] = embedded![
     "simulator",
+    "simulator-other",
     "alibaba-v2022",
     "alibaba-v2021",
     "alibaba-v2022-graphs",

@@ -125,7 +125,7 @@ mod tests {
                 let mut rng = random::stream(options.seed, "sometimes", &[latency]);
                 let rows = paper_example().rows();
                 let effort = crate::generators::Effort { tokens: 10, ..Default::default() };
-                let kept = if rng.next_u64() % 3 == 0 { 7 } else { 6 };
+                let kept = if rng.next_u64().is_multiple_of(3) { 7 } else { 6 };
                 Generated { rows: rows[..kept].to_vec(), failure: None, effort }
             };
             Ok(conditions.iter().enumerate().map(answer).collect())
