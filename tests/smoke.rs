@@ -8,7 +8,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-const NEURAL: [&str; 2] = ["Recursive LLM", "Tabular LLM"];
+const NEURAL: [&str; 3] = ["Recursive LLM", "Recursive + instruction", "Tabular LLM"];
 
 fn neural(name: &str) -> bool {
     NEURAL.iter().any(|label| name.starts_with(label))
@@ -70,6 +70,18 @@ fn smoke_tables() {
         let images = std::fs::read_dir(&figures).expect("figures").count();
         assert!(images >= 4, "{experiment}: {images} figures");
     }
+    // Constrained decoding is right whatever has been learnt.
+    let path = results.join("constrained-grid/smoke/accuracy.csv");
+    let text = std::fs::read_to_string(path).expect("table");
+    let rows = text.lines().filter(|line| !line.starts_with('#'));
+    let mut reader =
+        csv::Reader::from_reader(std::io::Cursor::new(rows.collect::<Vec<_>>().join("\n")));
+    let column =
+        reader.headers().expect("header").iter().position(|name| name == "accuracy (share)");
+    let column = column.expect("a column of accuracy");
+    let shares: Vec<String> =
+        reader.records().map(|record| record.expect("record")[column].to_owned()).collect();
+    assert!(!shares.is_empty() && shares.iter().all(|share| share == "1"), "{shares:?}");
     let again = run();
     assert!(again.status.success());
     let text = String::from_utf8_lossy(&again.stderr).into_owned()
