@@ -184,3 +184,100 @@ fn settings_that_cannot_work_are_refused() {
         assert!(error.to_string().contains(word), "{error}");
     }
 }
+
+#[test]
+fn requests_are_offered_where_the_graph_fulfils_them() {
+    use crate::graph::Request;
+    use crate::testing::row;
+    // Twenty graphs; the last one is slow and holds a call that no other has, two levels down.
+    let graph = |index: u32| {
+        let (latency, rare) = if index == 19 { (500, "MS_9") } else { (10, "MS_3") };
+        let rows = [
+            row("0", "USER", "MS_1", "http", 0, latency),
+            row("0.1", "MS_1", "MS_2", "rpc", 0, latency),
+            row("0.1.1", "MS_2", rare, "db", 0, latency),
+            row("0.1.2", "MS_2", "MS_4", "rpc", 0, latency),
+            row("0.1.2.1", "MS_4", "MS_5", "mc", 0, latency),
+        ];
+        CallGraph::from_rows("S_1".into(), &rows).expect("valid")
+    };
+    let graphs: Vec<CallGraph> = (0..20).map(graph).collect();
+    let services = ServiceStatistics::new(&graphs);
+    let arm = Arm::Layers(Format::Instruction { notes: true });
+    let offers = |graph| -> Vec<Vec<Request>> {
+        let items = arm.items(graph, &services).into_iter();
+        items
+            .map(|item| match item {
+                corpus::Item::Step { offers, .. } => offers,
+                corpus::Item::Graph(_) => Vec::new(),
+            })
+            .collect()
+    };
+    assert!(offers(&graphs[3]).iter().all(Vec::is_empty));
+    let found = offers(&graphs[19]);
+    let words = |request: &Request| match request {
+        Request::HighLatency => "slow".to_owned(),
+        Request::Communication(c) => format!("{}>{}", c.source, c.destination),
+    };
+    let found: Vec<Vec<String>> =
+        found.iter().map(|offers| offers.iter().map(words).collect()).collect();
+    // p90 is 10 and the mean 34.5: a slow graph is no slower than usual by that measure.
+    let rare = || vec!["MS_2>MS_9".to_owned()];
+    assert_eq!(found, [rare(), rare(), rare(), Vec::new()]);
+    // The prose has no words for requests.
+    let plain = Arm::Layers(Format::Recursive).items(&graphs[19], &services);
+    assert!(
+        plain
+            .iter()
+            .all(|item| matches!(item, corpus::Item::Step { offers, .. } if offers.is_empty()))
+    );
+}
+
+#[test]
+fn a_training_that_starts_from_another_keeps_what_both_know() {
+    let dataset = dataset(60);
+    let (first, second) =
+        (tempfile::tempdir().expect("temp dir"), tempfile::tempdir().expect("temp dir"));
+    fit(&dataset, recursive, TINY, first.path());
+    let base = Tokenizer::load(first.path()).expect("tokenizer");
+    let config = ModelConfig::load(first.path()).expect("config");
+    let weights = Weights::load(first.path(), None, &config).expect("weights");
+    let scratch = tempfile::tempdir().expect("temp dir");
+    let few = format!("{TINY}\nepochs = 0.2");
+    let fit_from = |table: &str| {
+        let recipe = instruction(&table.parse().expect("toml")).expect("settings");
+        recipe.fit(&FitContext {
+            dataset: &dataset,
+            seed: 5,
+            device: DeviceChoice::Cpu,
+            base: Some(first.path()),
+            out: second.path(),
+            scratch: scratch.path(),
+            progress: Progress::Quiet,
+        })
+    };
+    fit_from(&few).expect("fits");
+    let tokenizer = Tokenizer::load(second.path()).expect("tokenizer");
+    let wider = ModelConfig { vocabulary: tokenizer.vocabulary(), ..config.clone() };
+    let adapted = base::adapted(first.path(), &wider, &tokenizer, 5).expect("adapts");
+    let query = |weights: &Weights| weights.get("layers.0.query").expect("known").to_vec();
+    assert_eq!(query(&adapted), query(&weights));
+    let (ours, theirs) = (adapted.get("token_embedding"), weights.get("token_embedding"));
+    let (ours, theirs) = (ours.expect("ours"), theirs.expect("theirs"));
+    let rows: Vec<&[f32]> = theirs.chunks_exact(64).collect();
+    let mut kept = 0;
+    for (bytes, row) in tokenizer.token_bytes().iter().zip(ours.chunks_exact(64)) {
+        match base.token_bytes().iter().position(|known| !bytes.is_empty() && known == bytes) {
+            Some(place) => {
+                assert_eq!(row, rows[place]);
+                kept += 1;
+            }
+            // Others begin as a token that only the base has, or afresh if there is none.
+            None if rows.contains(&row) => {}
+            None => assert!(row.iter().all(|value| value.abs() < 0.5)),
+        }
+    }
+    assert!(kept > 300, "{kept} of {}", tokenizer.vocabulary());
+    let error = fit_from(&few.replace("\"xs\"", "\"s\"")).unwrap_err().to_string();
+    assert!(error.contains("give both the same `size`"), "{error}");
+}
