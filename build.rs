@@ -6,9 +6,17 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Only what goes into the binary can make it dirty; results and docs cannot.
-const INPUTS: [&str; 7] =
-    ["src", "build.rs", "Cargo.toml", "Cargo.lock", "experiments", "baselines", "data"];
+/// Only what goes into the binary can make it dirty; results and docs cannot, nor can baselines in
+/// other languages, which are folders.
+const INPUTS: [&str; 7] = [
+    "src",
+    "build.rs",
+    "Cargo.toml",
+    "Cargo.lock",
+    "experiments",
+    ":(glob)baselines/*.toml",
+    "data",
+];
 
 fn main() {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("set by cargo"));
@@ -23,6 +31,11 @@ fn main() {
     let mut text = String::new();
     embed(&mut text, &root, "EXPERIMENTS", "experiments");
     embed(&mut text, &root, "BASELINES", "baselines");
+    // Not the whole folder: what baselines in other languages install there is no part of the binary.
+    // A new file is used from the working directory until the next build.
+    for file in top_level(&root.join("baselines")) {
+        println!("cargo::rerun-if-changed={}", file.display());
+    }
     sources(&mut text, &root);
     let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
     let _ = writeln!(text, "pub const NUMERIC_CRATES: &str = {:?};", numeric_crates(&lock));
@@ -33,14 +46,22 @@ fn main() {
 
 /// `const NAME: &[(stem, content)]` of the TOML files of a folder.
 fn embed(text: &mut String, root: &Path, name: &str, folder: &str) {
-    let mut files = files_below(&root.join(folder), "toml");
-    files.sort();
+    let files = top_level(&root.join(folder));
     let _ = writeln!(text, "pub const {name}: &[(&str, &str)] = &[");
     for file in files {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let _ = writeln!(text, "    ({stem:?}, include_str!({:?})),", file.display().to_string());
     }
     let _ = writeln!(text, "];");
+}
+
+/// The TOML files of a folder, sorted. Folders in it are baselines in other languages, which need
+/// their other files too.
+fn top_level(folder: &Path) -> Vec<PathBuf> {
+    let mut files = files_below(folder, "toml");
+    files.retain(|file| file.parent() == Some(folder));
+    files.sort();
+    files
 }
 
 /// `const SOURCES: &[(path below src, hash)]`. Comments, blank lines and files of tests do not

@@ -8,7 +8,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-const NEURAL: [&str; 3] = ["Recursive LLM", "Recursive + instruction", "Tabular LLM"];
+const NEURAL: [&str; 6] =
+    ["Recursive LLM", "Recursive + instruction", "Tabular LLM", "GraphRNN", "DiGress", "TVAE"];
 
 fn neural(name: &str) -> bool {
     NEURAL.iter().any(|label| name.starts_with(label))

@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Exit codes: 0 done, 1 something failed, 2 a mistake of the
 //! user (told in one message), 130 interrupted.
 
+mod baseline;
 mod data;
 mod list;
 mod run;
@@ -34,6 +35,8 @@ enum Verb {
     Data(data::DataArgs),
     /// Shows experiments, generators, datasets and what is cached.
     List(list::ListArgs),
+    /// Starts and checks a generator in another language.
+    Baseline(baseline::BaselineArgs),
     /// Fetches pretrained weights and shows what weights are.
     Weights(weights::WeightsArgs),
     /// Runs one stage; started by `all` and `run`.
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Data(arguments) => data::run(&arguments).map(|()| Ending::Done),
         Verb::List(arguments) => list::list(&arguments),
+        Verb::Baseline(arguments) => baseline::run(&arguments),
         Verb::Weights(arguments) => weights::run(&arguments).map(|()| Ending::Done),
         Verb::Stage { spec } => return stage(&spec),
     };

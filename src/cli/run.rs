@@ -11,6 +11,7 @@ use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::model::{self, Chosen};
 use crate::progress::Progress;
+use crate::report;
 use crate::run::manifest::{Experiment, Profile};
 use crate::run::{self, Cache, Plan, PlanOptions, RunOptions};
 
@@ -26,6 +27,9 @@ pub struct RunFlags {
     /// Graphs to draw or simulate, in place of the profile's or the dataset's number.
     #[arg(long, value_name = "N")]
     graphs: Option<u64>,
+    /// Generators besides the experiments' own, such as yours: a row in every table.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    with: Vec<String>,
     /// Seeds in place of the profile's: 0,1,2.
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     seeds: Option<Vec<u64>>,
@@ -91,6 +95,17 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
         .collect::<Result<_>>()?;
     if let Some(seeds) = &flags.seeds {
         experiments.iter_mut().for_each(|experiment| experiment.seeds.clone_from(seeds));
+    }
+    for name in &flags.with {
+        for experiment in &mut experiments {
+            if !experiment.generators.contains(name) {
+                experiment.generators.push(name.clone());
+                // Where there is room for one more series.
+                if !experiment.drawn.is_empty() && experiment.drawn.len() < report::MAX_DRAWN {
+                    experiment.drawn.push(name.clone());
+                }
+            }
+        }
     }
     let Chosen { name, reason, .. } = model::device(flags.device)?;
     say(&format!("device {name}: {reason}"));

@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::InputFile;
+use super::embedded::EMBEDDED;
 use super::inputs;
 use super::simulator::SimulatorConfig;
 use crate::error::{UserError, did_you_mean};
@@ -130,24 +131,6 @@ impl Default for SplitSpec {
         Self { kind: SplitKind::Random, test_share: 0.1, seed: 0 }
     }
 }
-
-macro_rules! embedded {
-    ($($name:literal),* $(,)?) => {
-        &[$(($name, include_str!(concat!("../../data/", $name, ".toml")))),*]
-    };
-}
-
-/// The manifests that come with TraceGym, so that the binary works in any folder.
-const EMBEDDED: &[(&str, &str)] = embedded![
-    "simulator",
-    "simulator-other",
-    "alibaba-v2022",
-    "alibaba-v2021",
-    "alibaba-v2022-graphs",
-    "alibaba-v2022-structures",
-    "alibaba-v2022-sample",
-    "alibaba-v2021-sample",
-];
 
 /// Manifests are a few lines long; anything larger is another file given by mistake.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;

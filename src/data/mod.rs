@@ -4,6 +4,7 @@ mod build;
 mod call_table;
 pub mod calls;
 mod dataset;
+mod embedded;
 mod finish;
 mod funnel;
 mod inputs;

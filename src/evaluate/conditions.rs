@@ -43,10 +43,12 @@ pub fn conditions(spec: &Conditions, dataset: &Dataset, seed: u64) -> Result<Vec
     }
     let conditions = match *spec {
         Conditions::Grid { max_edges, max_depth, samples } => {
-            let lenders = lenders(dataset, &test);
-            grid_cells(max_edges, max_depth)
-                .flat_map(|cell| grid_samples(cell, samples, &lenders, seed))
-                .collect()
+            let train = dataset.train();
+            let known: BTreeSet<&Name> = train.iter().map(|graph| graph.service()).collect();
+            let mut lenders = test.clone();
+            lenders.retain(|graph| known.contains(graph.service()));
+            let lenders = if lenders.is_empty() { &test } else { &lenders };
+            grid(max_edges, max_depth, samples, lenders, seed)
         }
         Conditions::Test { count } => test_conditions(&test, count as usize, seed),
     };
@@ -67,32 +69,35 @@ pub fn condition_of(graph: &CallGraph) -> Condition {
     }
 }
 
+/// Every feasible pair of num_edges and depth, `samples` times, with service and latency of a graph
+/// among `lenders` near to it (see [`conditions`]). Empty without lenders.
+pub fn grid(
+    max_edges: u32,
+    max_depth: u32,
+    samples: u32,
+    lenders: &[&CallGraph],
+    seed: u64,
+) -> Vec<Condition> {
+    let lender = |graph: &&CallGraph| -> Lender {
+        (graph.num_edges(), graph.depth(), graph.service().clone(), graph.latency())
+    };
+    let mut lenders: Vec<Lender> = lenders.iter().map(lender).collect();
+    // Their order in the dataset must not matter.
+    lenders.sort();
+    let cells = grid_cells(max_edges, max_depth).filter(|_| !lenders.is_empty());
+    cells.flat_map(|cell| grid_samples(cell, samples, &lenders, seed)).collect()
+}
+
 /// Feasible pairs (edges, depth): a tree of more than one call has depth 2 at least.
-fn grid_cells(max_edges: u32, max_depth: u32) -> impl Iterator<Item = (u32, u32)> {
+pub fn grid_cells(max_edges: u32, max_depth: u32) -> impl Iterator<Item = (u32, u32)> {
     (1..=max_edges).flat_map(move |edges| {
         let depths = (1..=max_depth.min(edges)).filter(move |depth| (*depth == 1) == (edges == 1));
         depths.map(move |depth| (edges, depth))
     })
 }
 
-/// A test graph's shape and what it lends: (edges, depth, service, latency).
+/// A graph's shape and what it lends: (edges, depth, service, latency).
 type Lender = (u32, u32, Name, u32);
-
-/// In an order that does not depend on that of the dataset.
-fn lenders(dataset: &Dataset, test: &[&CallGraph]) -> Vec<Lender> {
-    let train = dataset.train();
-    let known: BTreeSet<&Name> = train.iter().map(|graph| graph.service()).collect();
-    let lender = |graph: &&CallGraph| -> Lender {
-        (graph.num_edges(), graph.depth(), graph.service().clone(), graph.latency())
-    };
-    let of_known = test.iter().filter(|graph| known.contains(graph.service()));
-    let mut lenders: Vec<Lender> = of_known.map(lender).collect();
-    if lenders.is_empty() {
-        lenders = test.iter().map(lender).collect();
-    }
-    lenders.sort();
-    lenders
-}
 
 fn grid_samples(
     (edges, depth): (u32, u32),

@@ -15,7 +15,7 @@ mod record;
 pub mod shape;
 mod verdict;
 
-pub use conditions::{condition_of, conditions};
+pub use conditions::{condition_of, conditions, grid, grid_cells};
 pub use interval::Interval;
 pub use record::{Conditions, Evaluation, Record};
 pub use verdict::{Verdict, judge, judge_all};

@@ -1,10 +1,12 @@
 use std::path::Path;
 
 use anyhow::Result;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
 use crate::device::DeviceChoice;
+use crate::error::UserError;
 use crate::graph::{CallGraph, CallRow, Name, Request, Violation};
 use crate::progress::Progress;
 
@@ -160,4 +162,26 @@ pub trait Generator {
         conditions: &[Condition],
         options: &GenerateOptions,
     ) -> Result<Vec<Generated>>;
+}
+
+/// The settings of generator `id`, read from its table.
+///
+/// # Errors
+/// A setting that is unknown or has a value that cannot be.
+pub fn settings<T: DeserializeOwned>(id: &str, table: &toml::Table) -> Result<T> {
+    Ok(table.clone().try_into().map_err(|error| {
+        UserError::setting(format!("generator `{id}`: {}", error.to_string().trim_end()))
+    })?)
+}
+
+/// # Errors
+/// If a snapshot is asked of a generator that keeps none.
+pub fn no_snapshot(id: &str, snapshot: Option<u64>) -> Result<()> {
+    match snapshot {
+        Some(tokens) => Err(UserError::setting(format!(
+            "generator `{id}` keeps no snapshots, so there is none at {tokens} tokens"
+        ))
+        .into()),
+        None => Ok(()),
+    }
 }

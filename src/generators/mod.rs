@@ -1,115 +1,53 @@
 //! Generators of call graphs: the contract, the registry, one file per built-in generator.
 //!
 //! The harness owns conditions, seeds, splits, timing and scoring; a generator owns nothing but its
-//! model. A new built-in generator is one file here and one line in [`REGISTRY`].
+//! model. A new built-in generator is one file here and one entry in [`REGISTRY`].
 
 mod contract;
+mod digress;
+pub mod external;
+mod graph_rnn;
+mod in_context;
 pub mod language_model;
+mod markov;
+pub mod neural;
 pub mod probabilistic;
+mod registry;
 mod resample;
+mod sibling_sets;
+mod tables;
+mod times;
+mod tvae;
 
 pub use contract::{
     Condition, Decoding, Effort, FitContext, FitReport, GenerateOptions, Generated, Generator,
     Recipe, Sampling,
 };
+pub use registry::{Entry, REGISTRY, recipe, takes_constraints};
 
-use anyhow::Result;
-use serde::de::DeserializeOwned;
-
-use crate::error::{UserError, did_you_mean};
-
-/// A built-in generator: its id in manifests, what it is, and how its settings become a recipe.
-pub struct Entry {
-    pub id: &'static str,
-    pub about: &'static str,
-    pub build: fn(&toml::Table) -> Result<Box<dyn Recipe>>,
-}
-
-/// All built-in generators, in the order in which tables list them.
-pub const REGISTRY: &[Entry] = &[
-    Entry {
-        id: "recursive-llm",
-        about: "a transformer that writes a graph layer by layer (the paper's recursive generator)",
-        build: language_model::recursive,
-    },
-    Entry {
-        id: "recursive-instruction-llm",
-        about: "the recursive generator tuned on instructions, with a scratchpad in its answers",
-        build: language_model::instruction,
-    },
-    Entry {
-        id: "recursive-compact",
-        about: "the same recursion and conditions in a text without prose",
-        build: language_model::recursive_compact,
-    },
-    Entry {
-        id: "tabular-llm",
-        about: "a transformer that writes a whole graph as a table (the paper's GReaT-style baseline)",
-        build: language_model::tabular,
-    },
-    Entry {
-        id: "probabilistic",
-        about: "call graphs drawn from tables of training frequencies (after Luo et al., SoCC 2021)",
-        build: probabilistic::build,
-    },
-    Entry {
-        id: "resample",
-        about: "copies of training graphs: the reference row, with nothing new",
-        build: resample::build,
-    },
-];
-
-/// The recipe of generator `id` with `settings` (the `[settings]` of a baseline's TOML).
-///
-/// # Errors
-/// An unknown id, or settings that the generator does not take.
-pub fn recipe(id: &str, settings: &toml::Table) -> Result<Box<dyn Recipe>> {
-    let Some(entry) = REGISTRY.iter().find(|entry| entry.id == id) else {
-        let known: Vec<&str> = REGISTRY.iter().map(|entry| entry.id).collect();
-        return Err(UserError::setting(format!(
-            "generator `{id}` does not exist{}; known: {}",
-            did_you_mean(id, known.iter().copied()),
-            known.join(", ")
-        ))
-        .into());
-    };
-    (entry.build)(settings)
-}
-
-/// The settings of generator `id`, read from its table.
-///
-/// # Errors
-/// A setting that is unknown or has a value that cannot be.
-fn settings<T: DeserializeOwned>(id: &str, table: &toml::Table) -> Result<T> {
-    Ok(table.clone().try_into().map_err(|error| {
-        UserError::setting(format!("generator `{id}`: {}", error.to_string().trim_end()))
-    })?)
-}
-
-/// # Errors
-/// If a snapshot is asked of a generator that keeps none.
-fn no_snapshot(id: &str, snapshot: Option<u64>) -> Result<()> {
-    match snapshot {
-        Some(tokens) => Err(UserError::setting(format!(
-            "generator `{id}` keeps no snapshots, so there is none at {tokens} tokens"
-        ))
-        .into()),
-        None => Ok(()),
-    }
-}
+use contract::{no_snapshot, settings};
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
+    use crate::data::simulator::{Cloud, SimulatorConfig};
     use crate::data::{Dataset, DatasetCard, Side};
     use crate::device::DeviceChoice;
-    use crate::graph::CallGraph;
+    use crate::graph::{CallGraph, CallRow, CallType, Name};
     use crate::progress::Progress;
 
     /// A dataset of training graphs alone.
     pub fn train_only(graphs: Vec<CallGraph>) -> Dataset {
         let sides = vec![Side::Train; graphs.len()];
         Dataset::new(DatasetCard::default(), graphs, sides)
+    }
+
+    /// A request for a graph of a service, with nothing but its latency.
+    pub fn condition(service: &str, latency: Option<u32>) -> Condition {
+        let service = service.into();
+        Condition { service, num_edges: None, depth: None, latency, requests: Vec::new() }
     }
 
     /// Fits generator `id`, saves it, loads it and generates.
@@ -119,6 +57,27 @@ mod tests {
         dataset: &Dataset,
         conditions: &[Condition],
         seed: u64,
+    ) -> Vec<Generated> {
+        fitted(id, settings, dataset, conditions, seed, Decoding::Free)
+    }
+
+    /// The same under constraints.
+    pub fn constrained(
+        id: &str,
+        settings: &str,
+        dataset: &Dataset,
+        conditions: &[Condition],
+    ) -> Vec<Generated> {
+        fitted(id, settings, dataset, conditions, 3, Decoding::Constrained)
+    }
+
+    fn fitted(
+        id: &str,
+        settings: &str,
+        dataset: &Dataset,
+        conditions: &[Condition],
+        seed: u64,
+        decoding: Decoding,
     ) -> Vec<Generated> {
         let recipe = recipe(id, &settings.parse().expect("TOML")).expect("settings");
         let out = tempfile::tempdir().expect("a folder");
@@ -137,15 +96,43 @@ mod tests {
         assert!(report.parameters > 0);
         assert!(recipe.load(out.path(), Some(1), device).is_err());
         let sampling = Sampling { temperature: 0.8, top_k: None };
-        let options = GenerateOptions {
-            seed,
-            sampling,
-            decoding: Decoding::Free,
-            batch: 4,
-            progress: Progress::Quiet,
-        };
+        let options =
+            GenerateOptions { seed, sampling, decoding, batch: 4, progress: Progress::Quiet };
         let generator = recipe.load(out.path(), None, device).expect("loads");
         generator.generate(conditions, &options).expect("generates")
+    }
+
+    /// How far the calls that generator `id` makes are from the truth of a small simulated cloud, and
+    /// how far the 4,000 graphs that it learns from are themselves: total variation between the shares
+    /// of (source, type, destination) in all calls.
+    pub fn call_error(id: &str, settings: &str) -> (f64, f64) {
+        let config = SimulatorConfig { services: 10, ..SimulatorConfig::default() };
+        let cloud = Cloud::new(&config).expect("a cloud");
+        let graphs: Vec<CallGraph> = (0..4_000).map(|index| cloud.graph(1, index)).collect();
+        let requests: Vec<Condition> =
+            graphs.iter().map(|graph| condition(graph.service(), None)).collect();
+        let truth: BTreeMap<Triple, f64> = cloud
+            .call_shares()
+            .into_iter()
+            .map(|(call, share)| ((call.source, call.kind, call.destination), share))
+            .collect();
+        let rows: Vec<CallRow> = graphs.iter().flat_map(CallGraph::rows).collect();
+        let answers = generate(id, settings, &train_only(graphs), &requests, 1);
+        let drawn: Vec<CallRow> = answers.into_iter().flat_map(|answer| answer.rows).collect();
+        (distance(&truth, &drawn), distance(&truth, &rows))
+    }
+
+    type Triple = (Name, CallType, Name);
+
+    fn distance(truth: &BTreeMap<Triple, f64>, rows: &[CallRow]) -> f64 {
+        let mut shares: BTreeMap<Triple, f64> = BTreeMap::new();
+        for row in rows {
+            let key = (row.source.clone(), row.kind, row.destination.clone());
+            *shares.entry(key).or_default() += 1.0 / rows.len() as f64;
+        }
+        let keys: BTreeSet<&Triple> = truth.keys().chain(shares.keys()).collect();
+        let of = |side: &BTreeMap<Triple, f64>, key| side.get(key).copied().unwrap_or(0.0);
+        keys.into_iter().map(|key| (of(truth, key) - of(&shares, key)).abs() / 2.0).sum()
     }
 
     #[test]

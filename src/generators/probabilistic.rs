@@ -18,14 +18,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::OnceLock;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::tables::{self, Frequencies, distinct};
 use super::{
     Condition, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe, no_snapshot,
     settings,
@@ -34,8 +34,6 @@ use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{CallGraph, CallRow, CallType, EdgeId, Name, USER};
 use crate::random;
-
-const MODEL: &str = "model.json";
 
 /// Settings of `probabilistic`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,9 +85,7 @@ impl Recipe for Probabilistic {
         for graph in context.dataset.train() {
             model.learn(graph);
         }
-        let path = context.out.join(MODEL);
-        std::fs::write(&path, serde_json::to_string(&model)?)
-            .map_err(|error| UserError::io(&path, "cannot be written", error))?;
+        tables::save(&model, context.out)?;
         let services = ("services".to_owned(), model.services.len().to_string());
         Ok(FitReport {
             parameters: model.parameters(),
@@ -105,57 +101,7 @@ impl Recipe for Probabilistic {
         _device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
         no_snapshot("probabilistic", snapshot)?;
-        let path = dir.join(MODEL);
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| UserError::io(&path, "cannot be read", error))?;
-        let model: Model =
-            serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-        Ok(Box::new(model))
-    }
-}
-
-/// How often each value occurred in training.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-struct Frequencies<T> {
-    /// Ascending by value.
-    counts: Vec<(T, u64)>,
-    /// Running sums of `counts`, made at the first draw.
-    #[serde(skip)]
-    cumulative: OnceLock<Vec<u64>>,
-}
-
-impl<T> Default for Frequencies<T> {
-    fn default() -> Self {
-        Self { counts: Vec::new(), cumulative: OnceLock::new() }
-    }
-}
-
-impl<T: Ord> Frequencies<T> {
-    fn add(&mut self, value: T) {
-        match self.counts.binary_search_by(|(known, _)| known.cmp(&value)) {
-            Ok(index) => self.counts[index].1 += 1,
-            Err(index) => self.counts.insert(index, (value, 1)),
-        }
-    }
-
-    /// A value with the probability of its frequency; `None` if there are no values.
-    fn draw(&self, rng: &mut ChaCha8Rng) -> Option<&T> {
-        let cumulative = self.cumulative.get_or_init(|| {
-            let running = self.counts.iter().scan(0u64, |sum, (_, count)| {
-                *sum = sum.saturating_add(*count);
-                Some(*sum)
-            });
-            running.collect()
-        });
-        let total = cumulative.last().copied().filter(|total| *total > 0)?;
-        let ticket = rng.random_range(0..total);
-        let index = cumulative.partition_point(|sum| *sum <= ticket);
-        self.counts.get(index).map(|(value, _)| value)
-    }
-
-    fn len(&self) -> u64 {
-        self.counts.len() as u64
+        Ok(Box::new(tables::load::<Model>(dir)?))
     }
 }
 
@@ -218,13 +164,10 @@ impl Model {
     }
 
     fn parameters(&self) -> u64 {
-        fn sum<T: Ord>(table: &ByType<T>) -> u64 {
-            table.values().map(Frequencies::len).sum()
-        }
         let tables = self.services.values().chain([&self.overall]).map(Tables::parameters);
         tables.sum::<u64>()
-            + self.sources.values().map(sum).sum::<u64>()
-            + self.response_times.values().map(sum).sum::<u64>()
+            + self.sources.values().map(distinct).sum::<u64>()
+            + self.response_times.values().map(distinct).sum::<u64>()
     }
 
     /// Destination of a call of type `kind` that leaves `source`.
@@ -325,12 +268,8 @@ impl Tables {
     }
 
     fn parameters(&self) -> u64 {
-        let level = |level: &LevelTables| {
-            level.types.len() + level.children.values().map(Frequencies::len).sum::<u64>()
-        };
-        self.roots.len()
-            + self.levels.iter().map(level).sum::<u64>()
-            + self.destinations.values().map(Frequencies::len).sum::<u64>()
+        let level = |level: &LevelTables| level.types.len() + distinct(&level.children);
+        self.roots.len() + self.levels.iter().map(level).sum::<u64>() + distinct(&self.destinations)
     }
 }
 

@@ -22,12 +22,14 @@ mod reference_tests;
 #[cfg(test)]
 mod tests;
 
+pub use adamw::{Moments, clip};
 pub use batches::{Batch, Batches, Corpus, Document, Position};
 pub use config::ModelConfig;
 pub use device::{Chosen, device};
 pub use rotary::RopeScaling;
 pub use train::{LOG_FILE, TrainConfig, TrainReport, Training, train};
-pub use weights::Weights;
+pub use transformer::Parameter;
+pub use weights::{Weights, write_atomically};
 
 /// A trained model for decoding: our own kernels on the CPU. `snapshot` names the training tokens of
 /// a snapshot; `None` takes the final weights.

@@ -28,7 +28,9 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     files.table(COST, arms::cost_table(input, &arms));
 
     let temperatures = temperatures(&arms);
-    for temperature in &temperatures {
+    // A sweep of temperatures is about temperature: its other figures would only repeat each other.
+    let apart = if temperatures.len() > 2 { &[] } else { &temperatures[..] };
+    for temperature in apart {
         let suffix = match temperatures.len() {
             1 => String::new(),
             _ => format!("-t{temperature}"),

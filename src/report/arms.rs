@@ -24,10 +24,19 @@ pub struct Arm<'a> {
 /// Groups runs in order of first appearance. The n-th snapshots of the seeds belong together:
 /// their token counts may differ a little, as they fall on whole steps.
 pub fn arms<'a>(runs: &'a [RunRecords]) -> Vec<Arm<'a>> {
+    arms_of(runs, |_| true)
+}
+
+/// The arms that figures with a series for each show: those that the experiment names, or all.
+pub fn drawn<'a>(input: &ReportInput<'a>) -> Vec<Arm<'a>> {
+    arms_of(input.runs, |run| input.drawn.is_empty() || input.drawn.contains(&run.generator))
+}
+
+fn arms_of<'a>(runs: &'a [RunRecords], keep: impl Fn(&RunRecords) -> bool) -> Vec<Arm<'a>> {
     let mut labels: Vec<&str> = Vec::new();
     let mut keys: Vec<(usize, u64, Option<usize>)> = Vec::new();
     let mut arms: Vec<Arm> = Vec::new();
-    for run in runs {
+    for run in runs.iter().filter(|run| keep(run)) {
         let label = labels.iter().position(|label| *label == run.label).unwrap_or_else(|| {
             labels.push(&run.label);
             labels.len() - 1
@@ -258,6 +267,8 @@ pub fn cost_table(input: &ReportInput, arms: &[Arm]) -> Table {
             Column::number("training", "s"),
             Column::number("generating", "s"),
             Column::number("graphs per second", ""),
+            Column::number("memory, training", "MiB"),
+            Column::number("memory, generating", "MiB"),
         ],
     );
     for arm in arms {
@@ -270,6 +281,10 @@ pub fn cost_table(input: &ReportInput, arms: &[Arm]) -> Table {
             let seconds = run.generate_seconds.filter(|seconds| *seconds > 0.0)?;
             Some(run.graphs as f64 / seconds)
         };
+        let most = |bytes: &dyn Fn(&RunRecords) -> Option<u64>| {
+            let most = arm.runs.iter().filter_map(|run| bytes(run)).max();
+            most.map_or(Cell::Missing, |bytes| Cell::Integer(bytes >> 20))
+        };
         let tokens = arm.tokens.map_or(String::new(), |tokens| format!(" at {tokens} tokens"));
         table.push(vec![
             Cell::text(name(arm, arms) + &tokens),
@@ -277,10 +292,12 @@ pub fn cost_table(input: &ReportInput, arms: &[Arm]) -> Table {
             mean(&|run| run.train_seconds),
             mean(&|run| run.generate_seconds),
             mean(&rate),
+            most(&|run| run.train_bytes),
+            most(&|run| run.generate_bytes),
         ]);
     }
     table.notes.push(
-        "Wall times, mean over seeds; processes of the same experiment may share the machine."
+        "Wall times, mean over seeds; processes of the same experiment may share the machine. Memory: the most that the process held at once, with the graphs that it works on."
             .to_owned(),
     );
     table.notes.extend(trainings(arms));

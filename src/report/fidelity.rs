@@ -37,9 +37,14 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     files.table("published", published::compare(input, &arms, ReportKind::Fidelity));
     files.tables.extend(arms::effort_table(input, &arms).map(|table| ("effort".to_owned(), table)));
     files.table(COST, arms::cost_table(input, &arms));
-    files.figure("popular-calls", popular_calls_figure(input, &arms));
-    files.figure("heavy-hitters", heavy_hitters_figure(input, &arms));
-    files.figure("sizes", sizes_figure(input, &arms));
+    files.figure("divergence", divergence_figure(input, &arms));
+    // Series of one colour cannot be told apart; the tables have them all.
+    let drawn = arms::drawn(input);
+    if drawn.len() <= super::MAX_DRAWN {
+        files.figure("popular-calls", popular_calls_figure(input, &drawn));
+        files.figure("heavy-hitters", heavy_hitters_figure(input, &drawn));
+        files.figure("sizes", sizes_figure(input, &drawn));
+    }
     files
 }
 
@@ -194,6 +199,43 @@ fn sizes(input: &ReportInput, arms: &[Arm], attribute: &str) -> Table {
     table.notes.push("Share of the test graphs or of the valid synthetic graphs.".into());
     table.notes.extend(notes(input, arms));
     table
+}
+
+/// Divergence of the popular calls, a place on the axis for each arm.
+fn divergence_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
+    const METRIC: &str = "kl-top100-other/1";
+    let shown: Vec<&Arm> = arms.iter().filter(|arm| arm.failure().is_none()).collect();
+    let series = [("valid graphs", "graphs=valid"), ("all answers", "graphs=all")];
+    let series = series.iter().enumerate().map(|(index, (label, cell))| {
+        let floor = FLOORS.iter().filter(|_| input.floor.is_some()).map(|(_, other)| {
+            let cell = other.unwrap_or(cell);
+            floor_value(input.floor, METRIC, cell).unwrap_or(Bounded::NONE)
+        });
+        let values = floor.chain(shown.iter().map(|arm| arm.bounded(METRIC, cell))).collect();
+        BarSeries { label: (*label).to_owned(), style: Style::Generator(index), values }
+    });
+    let bars = Bars { backdrop: None, series: series.collect() };
+    let floors = FLOORS.iter().filter(|_| input.floor.is_some()).map(|(label, _)| (*label).into());
+    let names = floors.chain(shown.iter().map(|arm| name(arm, arms)));
+    let panel = Panel {
+        title: String::new(),
+        x: Axis::names("", names.collect()),
+        y: Axis::from_zero("KL divergence (nats)", bars.values()),
+        content: Content::Bars(bars),
+    };
+    let mut notes = vec![
+        "Divergence of the real from the synthetic distribution of the 100 most popular real calls and one bucket for all others; lower is better, and the rows of real graphs show what two samples of the truth reach."
+            .to_owned(),
+    ];
+    notes.extend(figure_notes(input, arms));
+    Figure {
+        title: format!("Divergence of calls: {}", input.title),
+        panels: vec![panel],
+        across: 1,
+        width: PAGE,
+        row_height: 300.0,
+        notes,
+    }
 }
 
 fn popular_calls_figure(input: &ReportInput, arms: &[Arm]) -> Figure {

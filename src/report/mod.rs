@@ -48,6 +48,9 @@ pub struct RunRecords {
     /// Wall times, for the table `cost` only.
     pub train_seconds: Option<f64>,
     pub generate_seconds: Option<f64>,
+    /// Peak memory, for the table `cost` only.
+    pub train_bytes: Option<u64>,
+    pub generate_bytes: Option<u64>,
     /// Conditions that were answered.
     pub graphs: u64,
 }
@@ -70,10 +73,15 @@ pub struct ReportInput<'a> {
     pub profile: &'a str,
     /// In the order in which they appear in tables.
     pub runs: &'a [RunRecords],
+    /// Generators in figures that have a series for each; all where it is empty.
+    pub drawn: &'a [String],
     /// Records of real against real graphs.
     pub floor: Option<&'a [Record]>,
     pub training_logs: &'a [TrainingLog],
 }
+
+/// Most generators in a figure with a series for each.
+pub const MAX_DRAWN: usize = figure::Style::COLORS;
 
 /// Tables and figures with the stems of their file names.
 #[derive(Clone, Debug, Default, PartialEq)]

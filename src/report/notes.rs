@@ -23,6 +23,16 @@ pub fn notes(input: &ReportInput, arms: &[Arm]) -> Vec<String> {
 /// As [`notes`], for figures.
 pub fn figure_notes(input: &ReportInput, arms: &[Arm]) -> Vec<String> {
     let mut notes = vec![format!("{} Bands and bars: 95 % intervals.", sample(arms))];
+    let mut left_out: Vec<&str> = Vec::new();
+    for run in input.runs {
+        let drawn = arms.iter().any(|arm| arm.label == run.label);
+        if !drawn && !left_out.contains(&run.label.as_str()) {
+            left_out.push(&run.label);
+        }
+    }
+    if !left_out.is_empty() {
+        notes.push(format!("In the tables only: {}.", left_out.join(", ")));
+    }
     notes.extend(common(input, arms));
     notes
 }

@@ -206,6 +206,11 @@ mod tests {
         for claim in &claims.claim {
             let numbers = [claim.value, claim.at_least, claim.at_most].iter().flatten().count();
             assert_eq!(numbers + usize::from(claim.above.is_some()), 1, "{claim:?}");
+            // A name that no baseline has would never be compared.
+            for name in std::iter::once(&claim.generator).chain(&claim.above) {
+                let file = format!("{}/baselines/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+                assert!(std::path::Path::new(&file).exists(), "{claim:?}");
+            }
             let kinds = [ReportKind::Accuracy, ReportKind::Fidelity];
             assert_eq!(kinds.iter().filter(|kind| claim.belongs_to(**kind)).count(), 1);
         }

@@ -128,6 +128,8 @@ fn run(generator: &str, seed: u64, outcome: Result<Vec<Record>, String>) -> RunR
         notes: vec![("tokens per call".into(), "46.2".into())],
         train_seconds: Some(12.5),
         generate_seconds: Some(4.0),
+        train_bytes: Some(700 << 20),
+        generate_bytes: None,
     }
 }
 
@@ -153,6 +155,7 @@ fn draw(kind: ReportKind, runs: &[RunRecords], logs: &[TrainingLog]) -> ReportFi
             dataset: &card(),
             profile: "quick",
             runs,
+            drawn: &[],
             floor: with_floor.then_some(floor.as_slice()),
             training_logs: logs,
         },
@@ -211,19 +214,30 @@ fn accuracy() {
     );
 }
 
+/// Arms at each of `temperatures`, worse where it is higher.
+fn at_temperatures(temperatures: &[f64]) -> ReportFiles {
+    let mut all = Vec::new();
+    for temperature in temperatures {
+        let colder = runs(|skill| accuracy_records(skill - temperature / 4.0)).into_iter().take(3);
+        all.extend(colder.map(|run| RunRecords { temperature: *temperature, ..run }));
+    }
+    draw(ReportKind::Accuracy, &all, &[])
+}
+
+#[test]
+fn accuracy_at_two_temperatures() {
+    let files = at_temperatures(&[0.0, 0.8]);
+    let names: Vec<&str> = files.figures.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.contains(&"accuracy-heat-map-t0") && names.contains(&"accuracy-heat-map-t0.8"));
+    assert_eq!(names.len(), 4 * 2 + 1);
+}
+
+/// A sweep has one figure, and everything in its tables.
 #[test]
 fn accuracy_at_several_temperatures() {
-    let mut all = Vec::new();
-    for (temperature, loss) in [(0.0, 0.0), (0.4, 0.1), (0.8, 0.2)] {
-        let colder = runs(|skill| accuracy_records(skill - loss)).into_iter().take(3);
-        all.extend(colder.map(|run| RunRecords { temperature, ..run }));
-    }
-    let files = draw(ReportKind::Accuracy, &all, &[]);
+    let files = at_temperatures(&[0.0, 0.4, 0.8]);
     let names: Vec<&str> = files.figures.iter().map(|(name, _)| name.as_str()).collect();
-    assert!(
-        names.contains(&"accuracy-heat-map-t0.4") && names.contains(&"accuracy-by-temperature")
-    );
-    assert_eq!(names.len(), 4 * 3 + 1);
+    assert_eq!(names, ["accuracy-by-temperature"]);
     assert_eq!(files.tables[0].1.rows.len(), 6);
     assert_eq!(files.tables[1].1.columns[2].name, "recursive-LLM, T = 0");
 }
@@ -234,7 +248,7 @@ fn fidelity() {
     insta::assert_snapshot!("fidelity-md", text(&files, Table::to_markdown));
     insta::assert_snapshot!("fidelity-csv", text(&files, Table::to_csv));
     insta::assert_snapshot!("fidelity-tex", text(&files, Table::to_latex));
-    check_files(&files, &["popular-calls", "heavy-hitters", "sizes"]);
+    check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes"]);
 }
 
 /// Snapshots at slightly different token counts per seed belong together.

@@ -1,13 +1,17 @@
-//! Baselines: `baselines/NAME.toml`, and what may be put behind a name with `+`.
+//! Baselines: `baselines/NAME.toml`, or `baselines/NAME/baseline.toml` for one in another language, and
+//! what may be put behind a name with `+`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::facts;
-use super::manifest::{Profile, find, merged, names};
+use super::manifest::{FOLDER_MANIFEST, Profile, find, merged, names};
+use super::receipt;
 use crate::error::{UserError, did_you_mean};
+use crate::generators::external::{self, Limits, Program};
 use crate::generators::{self, Decoding};
 use crate::toml_file;
 
@@ -47,6 +51,25 @@ struct BaselineProfile {
     select: Option<u32>,
 }
 
+/// A baseline in another language as its file says it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExternalFile {
+    label: String,
+    source: String,
+    #[serde(default)]
+    network: bool,
+    command: Vec<String>,
+    #[serde(default)]
+    build: Vec<Vec<String>>,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    settings: toml::Table,
+    #[serde(default)]
+    profiles: BTreeMap<Profile, BaselineProfile>,
+}
+
 /// A baseline with one profile applied: a generator and its settings.
 #[derive(Clone, Debug, Serialize)]
 pub struct Baseline {
@@ -77,17 +100,30 @@ pub struct Start {
     pub baseline: Baseline,
     /// Dataset of that training; absent for the same one.
     pub dataset: Option<String>,
+    /// What the trained model adds to the graphs of the training that goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lesson: Option<Lesson>,
+}
+
+/// Requests whose answers a model teaches to the training that goes on from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Lesson {
+    pub max_edges: u32,
+    pub max_depth: u32,
 }
 
 /// What may stand behind a `+`, besides `KEY=VALUE`.
-const MODIFIERS: [&str; 3] = ["constrained", "rejection", "sim-to-real"];
+const MODIFIERS: [&str; 4] = ["constrained", "rejection", "sim-to-real", "taught"];
 /// Attempts that `+rejection` makes per prompt.
 const ATTEMPTS: u32 = 8;
+/// What `+taught` teaches: beyond the paper's grid (30 edges, depth 6), so that its rim is no limit.
+const LESSON: Lesson = Lesson { max_edges: 40, max_depth: 8 };
 
 impl Baseline {
     /// The baseline `name` with `profile`. A name may be followed by modifiers: `+constrained` decodes
     /// under the format's constraints, `+rejection` tries up to eight times, `+sim-to-real` spends
-    /// half of the training tokens on the simulator's graphs first, `+KEY=VALUE` changes a setting.
+    /// half of the training tokens on the simulator's graphs first, `+taught` goes on for half as many
+    /// tokens with its own constrained answers among the graphs, `+KEY=VALUE` changes a setting.
     ///
     /// # Errors
     /// An unknown baseline or modifier, an invalid file, an unknown generator or settings it does not
@@ -107,6 +143,9 @@ impl Baseline {
 
     fn read(name: &str, profile: Profile) -> Result<Self> {
         let source = find("baseline", "baselines", facts::BASELINES, name)?;
+        if source.path.ends_with(FOLDER_MANIFEST) {
+            return Self::external(name, &source.path, &source.text, profile);
+        }
         let file: BaselineFile = toml_file::parse(&source.path, &source.text)?;
         let overrides = file.profiles.get(&profile).cloned().unwrap_or_default();
         let settings = merged(&file.settings, &overrides.settings);
@@ -124,6 +163,7 @@ impl Baseline {
             Some(start) => Some(Box::new(Start {
                 baseline: Self::find(&start.baseline, profile)?,
                 dataset: start.dataset,
+                lesson: None,
             })),
             None => None,
         };
@@ -141,6 +181,36 @@ impl Baseline {
         })
     }
 
+    /// A baseline in another language: `text` is the content of its manifest at `path`.
+    fn external(name: &str, path: &Path, text: &str, profile: Profile) -> Result<Self> {
+        let file: ExternalFile = toml_file::parse(path, text)?;
+        let overrides = file.profiles.get(&profile).cloned().unwrap_or_default();
+        let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+        let program = Program {
+            receipt: receipt::of(&folder)?,
+            folder,
+            command: file.command,
+            build: file.build,
+            limits: file.limits,
+            settings: merged(&file.settings, &overrides.settings),
+        };
+        let settings = toml::Table::try_from(program)?;
+        generators::recipe(external::ID, &settings)
+            .map_err(|error| error.context(path.display().to_string()))?;
+        Ok(Self {
+            name: name.to_owned(),
+            generator: external::ID.to_owned(),
+            label: file.label,
+            source: file.source,
+            network: file.network,
+            snapshots: 0,
+            select: 0,
+            starts_from: None,
+            settings,
+            decoding: Decoding::Free,
+        })
+    }
+
     fn modify(&mut self, modifier: &str) -> Result<()> {
         let wrong = |message: String| Err(UserError::setting(message).into());
         let name = &self.name;
@@ -149,6 +219,10 @@ impl Baseline {
             let quoted = || format!("{key} = {value:?}").parse::<toml::Table>();
             let Ok(table) = line.parse::<toml::Table>().or_else(|_| quoted()) else {
                 return wrong(format!("`+{modifier}` behind `{name}` is not +KEY=VALUE"));
+            };
+            let table = match self.generator.as_str() {
+                external::ID => [("settings".to_owned(), table.into())].into_iter().collect(),
+                _ => table,
             };
             self.settings = merged(&self.settings, &table);
             if let Some(start) = &mut self.starts_from
@@ -160,8 +234,13 @@ impl Baseline {
             self.label = format!("{}, {key} {value}", self.label);
             return Ok(());
         }
-        if !self.network {
-            return wrong(format!("`{name}` takes no `+{modifier}`: it is not a language model"));
+        let trained = matches!(modifier, "sim-to-real" | "taught");
+        let held = matches!(modifier, "constrained" | "taught");
+        if (held && !generators::takes_constraints(&self.generator)) || (trained && !self.network) {
+            return wrong(format!(
+                "`{name}` takes no `+{modifier}`: generator `{}` cannot do that",
+                self.generator
+            ));
         }
         match modifier {
             "constrained" => {
@@ -173,6 +252,7 @@ impl Baseline {
                 self.label = format!("{}, up to {ATTEMPTS} attempts", self.label);
             }
             "sim-to-real" => self.simulate_first()?,
+            "taught" => self.teach()?,
             _ => {
                 let hint = did_you_mean(modifier, MODIFIERS);
                 let known = MODIFIERS.map(|known| format!("+{known}")).join(", ");
@@ -196,9 +276,25 @@ impl Baseline {
         };
         self.settings.insert("tokens".into(), (tokens / 2).into());
         let baseline = Self { snapshots: 0, select: 0, ..self.clone() };
-        self.starts_from =
-            Some(Box::new(Start { baseline, dataset: Some("simulator".to_owned()) }));
+        let dataset = Some("simulator".to_owned());
+        self.starts_from = Some(Box::new(Start { baseline, dataset, lesson: None }));
         self.label = format!("{}, simulator first", self.label);
+        Ok(())
+    }
+
+    /// The whole training, then half as many tokens on the dataset's graphs and about as many calls
+    /// of graphs of all shapes that the model itself answered with under constraints.
+    fn teach(&mut self) -> Result<()> {
+        let Some(tokens) = self.settings.get("tokens").and_then(toml::Value::as_integer) else {
+            let name = &self.name;
+            let message =
+                format!("`{name}` takes no `+taught`: it has no `tokens` in its settings");
+            return Err(UserError::setting(message).into());
+        };
+        let baseline = self.clone();
+        self.settings.insert("tokens".into(), (tokens / 2).into());
+        self.starts_from = Some(Box::new(Start { baseline, dataset: None, lesson: Some(LESSON) }));
+        self.label = format!("{}, taught", self.label);
         Ok(())
     }
 
@@ -230,6 +326,10 @@ mod tests {
         let start = sim.starts_from.as_ref().expect("starts from the simulator");
         assert_eq!(start.dataset.as_deref(), Some("simulator"));
         assert_eq!(tokens(&sim) + tokens(&start.baseline), tokens(&plain));
+        let taught = find("recursive-llm+taught").unwrap();
+        let start = taught.starts_from.as_ref().expect("starts from itself");
+        assert_eq!((start.lesson, &start.baseline.settings), (Some(LESSON), &plain.settings));
+        assert_eq!(tokens(&taught), tokens(&plain) / 2);
         let tuned = find("recursive-instruction-llm+size=m").unwrap();
         let start = &tuned.starts_from.as_ref().expect("a base").baseline;
         assert_eq!(start.settings["size"].as_str(), Some("m"));
@@ -241,7 +341,9 @@ mod tests {
             ("recursive-llm+constraint", "did you mean `constrained`"),
             ("recursive-llm+sise=m", "sise"),
             ("recursive-llm+size=huge", "huge"),
-            ("resample+constrained", "not a language model"),
+            ("resample+constrained", "generator `resample` cannot"),
+            ("markov+sim-to-real", "generator `markov` cannot"),
+            ("in-context-smollm2+taught", "generator `in-context` cannot"),
             ("recursive-instruction-llm+sim-to-real", "starts from another training"),
             ("recursive-lm+constrained", "did you mean `recursive-llm`"),
         ] {

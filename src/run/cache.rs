@@ -147,11 +147,15 @@ impl Cache {
             Err(TryLockError::WouldBlock) => {
                 let mut owner = String::new();
                 let _ = file.read_to_string(&mut owner);
+                // Who has only just locked it has not said who it is yet.
+                let owner = match owner.trim() {
+                    "" => String::new(),
+                    process => format!(" (process {process})"),
+                };
                 return Err(UserError::setting(format!(
-                    "the cache {} is in use by another tracegym (process {}): wait until it ends, \
+                    "the cache {} is in use by another tracegym{owner}: wait until it ends, \
                      or give this run a cache of its own with --cache DIR",
                     self.dir.display(),
-                    owner.trim()
                 ))
                 .into());
             }

@@ -28,6 +28,9 @@ mod tests {
         assert_ne!(graph, code_version(&["graph/", "data/"], &[]));
         assert_ne!(graph, code_version(&["graph/"], &["graph/layer"]));
         assert!(SOURCES.iter().any(|(path, _)| *path == "graph/layer.rs"));
+        for prefix in crate::generators::REGISTRY.iter().flat_map(|entry| entry.code) {
+            assert!(SOURCES.iter().any(|(path, _)| path.starts_with(prefix)), "{prefix}");
+        }
         assert!(NUMERIC_CRATES.contains("burn 0.22"));
     }
 }

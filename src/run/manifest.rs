@@ -63,6 +63,8 @@ struct ExperimentFile {
     report: ReportKind,
     generators: Vec<String>,
     #[serde(default)]
+    drawn: Vec<String>,
+    #[serde(default)]
     snapshots: bool,
     conditions: toml::Table,
     evaluation: toml::Table,
@@ -98,6 +100,9 @@ pub struct Experiment {
     pub report: ReportKind,
     /// Names of baselines, in the order of the tables.
     pub generators: Vec<String>,
+    /// Those in figures that have a series for each generator, which more than a few would make
+    /// unreadable; all where it is empty.
+    pub drawn: Vec<String>,
     /// Whether snapshots saved during training are arms of their own.
     pub snapshots: bool,
     pub conditions: Conditions,
@@ -160,6 +165,11 @@ impl Experiment {
             let place = format!("profile {}", profile.as_str());
             UserError::input(path, place, format!("`{what}` is empty: name at least one"))
         };
+        if let Some(name) = file.drawn.iter().find(|name| !file.generators.contains(name)) {
+            let message =
+                format!("`{name}` is not one of `generators`: leave it out, or add it there");
+            return Err(UserError::input(path, "drawn", message).into());
+        }
         if generators.is_empty() {
             return Err(empty("generators").into());
         }
@@ -177,6 +187,7 @@ impl Experiment {
             dataset,
             report,
             generators,
+            drawn: file.drawn.clone(),
             snapshots: file.snapshots,
             conditions: toml_file::from_table(path, text, &conditions)?,
             evaluation: toml_file::from_table(path, text, &evaluation)?,
@@ -216,7 +227,9 @@ pub(super) fn find(
         let stem = given.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         (given.to_owned(), stem)
     } else {
-        (Path::new(folder).join(format!("{name_or_path}.toml")), name_or_path.to_owned())
+        let inside = Path::new(folder).join(name_or_path).join(FOLDER_MANIFEST);
+        let file = Path::new(folder).join(format!("{name_or_path}.toml"));
+        (if inside.exists() { inside } else { file }, name_or_path.to_owned())
     };
     if path.exists() {
         let text = std::fs::read_to_string(&path)
@@ -236,12 +249,16 @@ pub(super) fn find(
     Err(UserError::setting(format!("{what} `{name_or_path}` does not exist{hint}")))
 }
 
+/// Manifest of a baseline that is a folder.
+pub(super) const FOLDER_MANIFEST: &str = "baseline.toml";
+
 /// Names of the manifests in `folder` below the working directory and in the binary, sorted.
 pub(super) fn names(folder: &str, embedded: &[(&str, &str)]) -> Vec<String> {
     let mut names: Vec<String> = embedded.iter().map(|(name, _)| (*name).to_owned()).collect();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.extension().is_some_and(|extension| extension == "toml")
+        let is_file = path.extension().is_some_and(|extension| extension == "toml");
+        if (is_file || path.join(FOLDER_MANIFEST).exists())
             && let Some(stem) = path.file_stem()
         {
             names.push(stem.to_string_lossy().into_owned());
@@ -317,6 +334,8 @@ sampling = { temperatures = [0.0, 0.8], top_k = 50 }
             "experiments/x.toml: profiles: no [profiles.quick]; it has smoke, full"
         );
         assert!(slip("seeds = [0]\n", "seeds = []\n").contains("`seeds` is empty"));
+        let drawn = slip("title =", "drawn = [\"nobody\"]\ntitle =");
+        assert!(drawn.contains("drawn: `nobody` is not one of `generators`"), "{drawn}");
     }
 
     #[test]

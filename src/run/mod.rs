@@ -8,11 +8,14 @@ pub mod manifest;
 mod plan;
 mod provenance;
 mod publish;
+mod receipt;
 mod schedule;
 mod show;
 mod work;
 
+pub use baseline::Baseline;
 pub use cache::Cache;
+pub use manifest::Profile;
 pub use plan::{Device, ExperimentPlan, Plan, PlanOptions, Stage};
 pub use publish::publish;
 pub use schedule::{Line, Outcome, RunOptions, run};

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use indexmap::IndexMap;
 
-use super::baseline::Baseline;
+use super::baseline::{Baseline, Lesson};
 use super::cache::Key;
 use super::manifest::Experiment;
 use super::work::{
     Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, Means, ReportWork, SelectWork,
-    TrainWork, Work,
+    TeachWork, TrainWork, Work,
 };
 use crate::data::DatasetManifest;
 use crate::generators::Sampling;
@@ -62,6 +62,12 @@ pub struct ExperimentPlan {
 
 /// Stages of the datasets planned so far, by name and number of graphs.
 type Datasets = IndexMap<(String, Option<u64>), Key>;
+
+/// A training and the graphs that it trains on: the experiment's, or more.
+struct Training {
+    key: Key,
+    dataset: Key,
+}
 
 /// What decides which graphs a dataset has.
 struct Sources<'a> {
@@ -120,8 +126,8 @@ impl Plan {
         let mut arms = Vec::new();
         for baseline in &baselines {
             for &seed in &experiment.seeds {
-                let train = self.train(baseline, seed, &dataset_key, &mut sources)?;
-                self.arms(&experiment, baseline, seed, &dataset_key, &train, &mut arms)?;
+                let training = self.train(baseline, seed, &dataset_key, &mut sources)?;
+                self.arms(&experiment, baseline, seed, &dataset_key, &training, &mut arms)?;
             }
         }
         let floor = match experiment.report {
@@ -165,30 +171,54 @@ impl Plan {
         seed: u64,
         dataset: &Key,
         sources: &mut Sources,
-    ) -> Result<Key> {
+    ) -> Result<Training> {
+        let mut dataset = dataset.clone();
         let base = match &baseline.starts_from {
             Some(start) => {
-                let dataset = match &start.dataset {
+                let other = match &start.dataset {
                     Some(name) => self.dataset(name, sources)?,
                     None => dataset.clone(),
                 };
-                Some(self.train(&start.baseline, seed, &dataset, sources)?)
+                let base = self.train(&start.baseline, seed, &other, sources)?.key;
+                if let Some(lesson) = start.lesson {
+                    dataset = self.teach(&start.baseline, lesson, seed, &dataset, &base)?;
+                }
+                Some(base)
             }
             None => None,
         };
         let device = self.means.device.split(':').next().unwrap_or_default();
-        self.stage(
-            format!("train {} seed {seed}", baseline.name),
-            Work::Train(TrainWork {
-                generator: baseline.generator.clone(),
-                settings: baseline.settings.clone(),
-                seed,
-                device: if baseline.network { device.to_owned() } else { String::new() },
-                dataset: dataset.clone(),
-                base,
-            }),
-            baseline.network,
-        )
+        let work = Work::Train(TrainWork {
+            generator: baseline.generator.clone(),
+            settings: baseline.settings.clone(),
+            seed,
+            device: if baseline.network { device.to_owned() } else { String::new() },
+            dataset: dataset.clone(),
+            base,
+        });
+        let label = format!("train {} seed {seed}", baseline.name);
+        Ok(Training { key: self.stage(label, work, baseline.network)?, dataset })
+    }
+
+    /// The dataset with what the trained `baseline` answers to a lesson's requests.
+    fn teach(
+        &mut self,
+        baseline: &Baseline,
+        Lesson { max_edges, max_depth }: Lesson,
+        seed: u64,
+        dataset: &Key,
+        train: &Key,
+    ) -> Result<Key> {
+        let work = Work::Teach(TeachWork {
+            generator: baseline.generator.clone(),
+            settings: baseline.settings.clone(),
+            seed,
+            max_edges,
+            max_depth,
+            dataset: dataset.clone(),
+            train: train.clone(),
+        });
+        self.stage(format!("teach {} seed {seed}", baseline.name), work, true)
     }
 
     /// The choice among a training's snapshots, where the baseline wants one.
@@ -196,8 +226,7 @@ impl Plan {
         &mut self,
         baseline: &Baseline,
         seed: u64,
-        dataset: &Key,
-        train: &Key,
+        training: &Training,
     ) -> Result<Option<Key>> {
         if baseline.select < 2 {
             return Ok(None);
@@ -207,8 +236,8 @@ impl Plan {
             settings: baseline.settings.clone(),
             seed,
             candidates: baseline.select,
-            dataset: dataset.clone(),
-            train: train.clone(),
+            dataset: training.dataset.clone(),
+            train: training.key.clone(),
         });
         self.stage(format!("select {} seed {seed}", baseline.name), work, true).map(Some)
     }
@@ -220,11 +249,11 @@ impl Plan {
         baseline: &Baseline,
         seed: u64,
         dataset: &Key,
-        train: &Key,
+        training: &Training,
         arms: &mut Vec<Arm>,
     ) -> Result<()> {
         let name = format!("{} seed {seed}", baseline.name);
-        let selected = self.select(baseline, seed, dataset, train)?;
+        let selected = self.select(baseline, seed, training)?;
         let grid = &experiment.sampling;
         // Temperature and top-k mean nothing to a generator that is not a network: one arm, which
         // experiments with different temperatures share.
@@ -253,7 +282,7 @@ impl Plan {
                     selected: selected.clone().filter(|_| last),
                     decoding: baseline.decoding,
                     dataset: dataset.clone(),
-                    train: train.clone(),
+                    train: training.key.clone(),
                 };
                 let at = snapshot
                     .filter(|_| !last)
@@ -276,7 +305,7 @@ impl Plan {
                     seed,
                     temperature,
                     snapshot,
-                    train: train.clone(),
+                    train: training.key.clone(),
                     selected: selected.clone().filter(|_| last),
                     generate,
                     evaluate,
@@ -316,6 +345,7 @@ impl ExperimentPlan {
             report: self.experiment.report,
             dataset: self.dataset_key.clone(),
             arms,
+            drawn: self.experiment.drawn.clone(),
             floor: self.floor.clone().filter(|key| failure(key).is_none()),
         });
         let label = format!("report {}", self.experiment.id);

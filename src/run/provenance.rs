@@ -106,6 +106,7 @@ fn stages<'a>(plan: &'a Plan, experiment: &ExperimentPlan) -> Vec<&'a Stage> {
 
 fn seed(work: &Work) -> Option<u64> {
     match work {
+        Work::Teach(work) => Some(work.seed),
         Work::Train(work) => Some(work.seed),
         Work::Select(work) => Some(work.seed),
         Work::Generate(work) => Some(work.seed),

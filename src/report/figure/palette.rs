@@ -33,6 +33,9 @@ pub enum Style {
 }
 
 impl Style {
+    /// How many generators have a colour of their own.
+    pub const COLORS: usize = SERIES.len();
+
     pub fn color(self) -> Rgb {
         match self {
             Self::Real => Rgb(60, 60, 60),

@@ -9,6 +9,7 @@ mod evaluate;
 mod generate;
 mod report;
 mod select;
+mod teach;
 mod train;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use evaluate::{EvaluateWork, FloorWork};
 pub use generate::GenerateWork;
 pub use report::{Arm, FIGURES, ReportWork, TABLES};
 pub use select::SelectWork;
+pub use teach::TeachWork;
 pub use train::TrainWork;
 
 use super::cache::{Cache, Key, write_atomically};
@@ -36,6 +38,7 @@ use crate::progress::Progress;
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Work {
     Dataset(DatasetWork),
+    Teach(TeachWork),
     Train(TrainWork),
     Select(SelectWork),
     Generate(GenerateWork),
@@ -64,10 +67,14 @@ pub struct StageSpec {
     pub threads: usize,
 }
 
-/// Wall time of a stage and who made it. Not an input of any result but the cost table.
+/// What a stage took and who made it. Not an input of any result but the cost table.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Timing {
     pub wall_seconds: f64,
+    /// Most memory that the stage's process, and the largest program that it started, held at once;
+    /// `None` where the system does not tell.
+    #[serde(default)]
+    pub peak_bytes: Option<u64>,
     pub threads: usize,
     pub batch: usize,
     pub device: String,
@@ -100,7 +107,8 @@ impl Work {
     /// The name of the stage's folder in the cache.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Dataset(_) => "dataset",
+            // A lesson is a dataset like any other to those who train on it.
+            Self::Dataset(_) | Self::Teach(_) => "dataset",
             Self::Train(_) => "train",
             Self::Select(_) => "select",
             Self::Generate(_) => "generate",
@@ -127,7 +135,7 @@ impl Work {
         match self {
             Self::Dataset(_) => facts::code_version(
                 &["graph/", "data/", "random.rs", "run/work/dataset.rs"],
-                &["data/simulator/raw"],
+                &["data/simulator/raw", "data/embedded.rs"],
             ),
             Self::Train(work) => {
                 generator_code(&work.generator, &["run/work/train.rs"], &ONLY_GENERATION)
@@ -135,6 +143,10 @@ impl Work {
             Self::Select(work) => {
                 let own = ["run/work/select.rs", "evaluate/conditions", "evaluate/verdict"];
                 generator_code(&work.generator, &own, &["text/constrained/"])
+            }
+            Self::Teach(work) => {
+                let own = ["run/work/teach.rs", "evaluate/conditions", "evaluate/verdict"];
+                generator_code(&work.generator, &own, &[])
             }
             Self::Generate(work) => generator_code(
                 &work.generator,
@@ -163,6 +175,7 @@ impl Work {
         match self {
             Self::Dataset(_) => Vec::new(),
             Self::Train(work) => [&work.dataset].into_iter().chain(&work.base).cloned().collect(),
+            Self::Teach(work) => vec![work.dataset.clone(), work.train.clone()],
             Self::Select(work) => vec![work.dataset.clone(), work.train.clone()],
             Self::Generate(work) => {
                 [&work.dataset, &work.train].into_iter().chain(&work.selected).cloned().collect()
@@ -176,6 +189,7 @@ impl Work {
     fn run(&self, bench: &Bench) -> Result<()> {
         match self {
             Self::Dataset(work) => work.run(bench),
+            Self::Teach(work) => work.run(bench),
             Self::Train(work) => work.run(bench),
             Self::Select(work) => work.run(bench),
             Self::Generate(work) => work.run(bench),
@@ -197,19 +211,14 @@ const ONLY_GENERATION: [&str; 7] = [
     "generators/language_model/whole.rs",
 ];
 
-/// Everything below `generators` but the files of other generators, with what generators build on.
+/// The contract of generators, what the registry says that this one is made of, and `own`.
 fn generator_code(id: &str, own: &[&str], without: &[&str]) -> String {
-    let file_of = |id: &str| format!("generators/{}", id.replace('-', "_"));
-    let others: Vec<String> = generators::REGISTRY
-        .iter()
-        .filter(|entry| entry.id != id)
-        .map(|entry| file_of(entry.id))
-        .collect();
-    let others: Vec<&str> =
-        others.iter().map(String::as_str).chain(without.iter().copied()).collect();
-    let mut prefixes = vec!["generators/", "text/", "model/", "random.rs"];
+    let entry = generators::REGISTRY.iter().find(|entry| entry.id == id);
+    let code = entry.map_or(&["generators/"][..], |entry| entry.code);
+    let mut prefixes = vec!["generators/contract.rs", "random.rs"];
+    prefixes.extend(code);
     prefixes.extend(own);
-    facts::code_version(&prefixes, &others)
+    facts::code_version(&prefixes, without)
 }
 
 /// Runs the stage that `spec` (a file) describes and publishes its outputs in the cache.
@@ -237,6 +246,7 @@ pub fn run_spec(spec: &Path) -> Result<()> {
     spec.work.run(&bench)?;
     let timing = Timing {
         wall_seconds: started.elapsed().as_secs_f64(),
+        peak_bytes: peak_bytes(),
         threads: spec.threads,
         batch: spec.means.batch,
         device: spec.means.device.clone(),
@@ -245,6 +255,29 @@ pub fn run_spec(spec: &Path) -> Result<()> {
     };
     write_json(&out.join(TIMING), &timing)?;
     cache.publish(spec.work.kind(), &spec.key, &out)
+}
+
+/// Peak of this process and of the largest child that has ended.
+#[cfg(target_os = "linux")]
+fn peak_bytes() -> Option<u64> {
+    // Not from getrusage, which counts what the process was before it became this program.
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let own: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    // SAFETY: a zeroed rusage is a valid one, and getrusage only writes to it.
+    let children = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        match libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) {
+            0 => u64::try_from(usage.ru_maxrss).ok()?,
+            _ => return None,
+        }
+    };
+    Some((own + children) << 10)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn peak_bytes() -> Option<u64> {
+    None
 }
 
 const TIMING: &str = "timing.json";

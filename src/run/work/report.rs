@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use super::generate::tokens_at;
 use super::select::{Candidate, Selected};
 use super::train::{FIT, MODEL};
-use super::{Bench, read_json, timing};
+use super::{Bench, Timing, read_json, timing};
 use crate::evaluate::Record;
 use crate::generators::FitReport;
 use crate::report::{self, ReportInput, ReportKind, RunRecords, TrainingLog};
@@ -19,6 +19,8 @@ pub struct ReportWork {
     pub report: ReportKind,
     pub dataset: Key,
     pub arms: Vec<Arm>,
+    #[serde(default)]
+    pub drawn: Vec<String>,
     pub floor: Option<Key>,
 }
 
@@ -70,6 +72,7 @@ impl ReportWork {
                 dataset: &card,
                 profile: &self.profile,
                 runs: &runs,
+                drawn: &self.drawn,
                 floor: floor.as_deref(),
                 training_logs: &self.logs(bench),
             },
@@ -108,7 +111,10 @@ impl Arm {
             Some(reason) => Err(reason.clone()),
             None => Ok(records(bench, "evaluate", &self.evaluate)?),
         };
-        let seconds = |kind, key| timing(bench.cache, kind, key).map(|timing| timing.wall_seconds);
+        let train = timing(bench.cache, "train", &self.train);
+        let generate = timing(bench.cache, "generate", &self.generate);
+        let seconds = |timing: &Option<Timing>| timing.as_ref().map(|timing| timing.wall_seconds);
+        let peak = |timing: &Option<Timing>| timing.as_ref().and_then(|timing| timing.peak_bytes);
         Ok(RunRecords {
             generator: self.baseline.clone(),
             label: self.label.clone(),
@@ -121,8 +127,10 @@ impl Arm {
             outcome,
             parameters: fit.as_ref().map(|fit| fit.parameters),
             notes: self.notes(bench, fit),
-            train_seconds: seconds("train", &self.train),
-            generate_seconds: seconds("generate", &self.generate),
+            train_seconds: seconds(&train),
+            generate_seconds: seconds(&generate),
+            train_bytes: peak(&train),
+            generate_bytes: peak(&generate),
         })
     }
 }

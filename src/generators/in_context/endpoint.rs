@@ -1,0 +1,376 @@
+//! An endpoint that speaks OpenAI's chat completions.
+//!
+//! The key comes from an environment variable and goes into one header. It is in no file, no message
+//! and no `Debug` output; what a server says in an error is cleared of it.
+
+use std::fmt;
+use std::io::Read;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use ureq::http::{StatusCode, Uri};
+
+use super::store::Store;
+use super::{Model, Question, Reply};
+use crate::error::UserError;
+use crate::generators::GenerateOptions;
+use crate::progress::StepProgress;
+
+/// `[settings.endpoint]` of a baseline.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointSettings {
+    /// Up to the version: `https://api.example.com/v1`.
+    pub url: String,
+    /// Name of the environment variable that holds the key; none where the server wants none.
+    pub key_env: Option<String>,
+    /// Requests at once.
+    #[serde(default = "EndpointSettings::default_concurrency")]
+    concurrency: usize,
+    /// Seconds until a request counts as lost.
+    #[serde(default = "EndpointSettings::default_timeout")]
+    timeout: u64,
+    /// Attempts at one request, pauses between them doubling from one second.
+    #[serde(default = "EndpointSettings::default_attempts")]
+    attempts: u32,
+    /// US dollars per million tokens of prompts and of replies.
+    price_prompt: Option<f64>,
+    price_reply: Option<f64>,
+}
+
+impl EndpointSettings {
+    fn default_concurrency() -> usize {
+        4
+    }
+
+    fn default_timeout() -> u64 {
+        180
+    }
+
+    fn default_attempts() -> u32 {
+        5
+    }
+
+    /// # Errors
+    /// A setting that cannot be, or a key that would travel in the clear.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |key: &str, problem: String| {
+            Err(UserError::setting(format!("endpoint: {key} {problem}")).into())
+        };
+        let uri: Option<Uri> = self.url.parse().ok();
+        let scheme = uri.as_ref().and_then(Uri::scheme_str);
+        let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+        let here = ["localhost", "127.0.0.1", "[::1]"].contains(&host);
+        let secret =
+            uri.as_ref().and_then(Uri::authority).is_some_and(|a| a.as_str().contains('@'));
+        match scheme {
+            _ if secret => {
+                return wrong("url", "holds a user or password; name a variable in key_env".into());
+            }
+            Some("https") => {}
+            Some("http") if here || self.key_env.is_none() => {}
+            Some("http") => {
+                let problem = format!("= `{}` would send the key unencrypted; use https", self.url);
+                return wrong("url", problem);
+            }
+            _ => return wrong("url", format!("= `{}` is not https://HOST/…", self.url)),
+        }
+        if self.concurrency == 0 || self.attempts == 0 || self.timeout == 0 {
+            return wrong("concurrency, attempts and timeout", "must be 1 or more".into());
+        }
+        let prices = [self.price_prompt, self.price_reply];
+        if prices.into_iter().flatten().any(|price| !(price >= 0.0 && price.is_finite())) {
+            return wrong("price_prompt and price_reply", "must be dollars, 0 or more".into());
+        }
+        Ok(())
+    }
+
+    /// Prices as a report tells them.
+    pub fn prices(&self) -> Option<(String, String)> {
+        let (prompt, reply) = (self.price_prompt?, self.price_reply?);
+        let text = format!("{prompt} for prompts, {reply} for replies");
+        Some(("US dollars per million tokens".to_owned(), text))
+    }
+
+    fn cost(&self, prompt_tokens: u64, reply_tokens: u64) -> Option<f64> {
+        let (prompt, reply) = (self.price_prompt?, self.price_reply?);
+        Some((prompt * prompt_tokens as f64 + reply * reply_tokens as f64) / 1e6)
+    }
+}
+
+/// A key that prints as dots.
+pub struct Key(Option<String>);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+impl Key {
+    #[cfg(test)]
+    pub fn of(secret: &str) -> Self {
+        Self(Some(secret.to_owned()))
+    }
+
+    fn read(name: Option<&str>) -> Result<Self> {
+        let Some(name) = name else { return Ok(Self(None)) };
+        match std::env::var(name).map(|key| key.trim().to_owned()) {
+            Ok(key) if !key.is_empty() => Ok(Self(Some(key))),
+            _ => {
+                let message = format!(
+                    "endpoint: key_env names the environment variable {name}, which is not set; set it to the key"
+                );
+                Err(UserError::setting(message).into())
+            }
+        }
+    }
+
+    /// `text` without the key, should a server repeat it.
+    fn clear(&self, text: &str) -> String {
+        match &self.0 {
+            Some(key) => text.replace(key.as_str(), "…"),
+            None => text.to_owned(),
+        }
+    }
+}
+
+/// Largest reply that is read, bytes.
+const MAX_REPLY: u64 = 4 << 20;
+/// Longest pause between attempts, whatever the server asks for.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// A chat endpoint.
+pub struct Endpoint {
+    settings: EndpointSettings,
+    model: String,
+    url: String,
+    key: Key,
+    agent: ureq::Agent,
+    store: Option<Store>,
+    /// First pause between attempts.
+    pause: Duration,
+}
+
+/// Why an attempt failed.
+enum Failure {
+    /// Worth another attempt, after so long.
+    Passing(String, Option<Duration>),
+    Lasting(String),
+}
+
+/// What was used so far.
+#[derive(Default)]
+struct Usage {
+    asked: AtomicU64,
+    kept: AtomicU64,
+    prompt_tokens: AtomicU64,
+    reply_tokens: AtomicU64,
+}
+
+impl Endpoint {
+    /// # Errors
+    /// A key that is not set, or a folder for replies that cannot be made.
+    pub fn new(settings: &EndpointSettings, model: &str) -> Result<Self> {
+        let store = Store::default_folder().map(|folder| Store::open(&folder)).transpose()?;
+        let key = Key::read(settings.key_env.as_deref())?;
+        Ok(Self::with(settings, model, key, store, Duration::from_secs(1)))
+    }
+
+    /// As [`Endpoint::new`], with everything given; `pause` is the first between attempts.
+    pub fn with(
+        settings: &EndpointSettings,
+        model: &str,
+        key: Key,
+        store: Option<Store>,
+        pause: Duration,
+    ) -> Self {
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(settings.timeout)))
+            .http_status_as_error(false)
+            // The key goes where the user said, and nowhere else.
+            .max_redirects(0)
+            .build()
+            .into();
+        let url = format!("{}/chat/completions", settings.url.trim_end_matches('/'));
+        Self { settings: settings.clone(), model: model.to_owned(), url, key, agent, store, pause }
+    }
+
+    #[cfg(test)]
+    pub fn one_at_a_time(&mut self) {
+        self.settings.concurrency = 1;
+    }
+
+    fn body(&self, question: &Question, temperature: f64) -> String {
+        json!({
+            "model": self.model,
+            "messages": question.messages,
+            "temperature": temperature,
+            "max_tokens": question.max_tokens,
+            "seed": question.seed,
+        })
+        .to_string()
+    }
+
+    fn reply(&self, body: &str, usage: &Usage, bar: &StepProgress) -> Result<Reply> {
+        if let Some(reply) = self.store.as_ref().and_then(|store| store.get(&self.url, body)) {
+            usage.kept.fetch_add(1, Ordering::Relaxed);
+            return Ok(reply);
+        }
+        let mut pause = self.pause;
+        for attempt in 1.. {
+            let (message, wait) = match self.attempt(body) {
+                Ok(reply) => {
+                    usage.asked.fetch_add(1, Ordering::Relaxed);
+                    usage.prompt_tokens.fetch_add(reply.prompt_tokens, Ordering::Relaxed);
+                    usage.reply_tokens.fetch_add(reply.reply_tokens, Ordering::Relaxed);
+                    if let Some(store) = &self.store {
+                        store.put(&self.url, body, &reply)?;
+                    }
+                    return Ok(reply);
+                }
+                Err(Failure::Passing(message, wait)) if attempt < self.settings.attempts => {
+                    (message, wait)
+                }
+                Err(Failure::Passing(message, _) | Failure::Lasting(message)) => {
+                    let message = self.key.clear(&message);
+                    return Err(UserError::setting(format!(
+                        "endpoint {}: {message} (attempt {attempt} of {}); replies so far are kept, and the same command goes on from there",
+                        self.url, self.settings.attempts
+                    ))
+                    .into());
+                }
+            };
+            bar.note(&format!("(again after {})", self.key.clear(&message)));
+            std::thread::sleep(wait.unwrap_or(pause).min(MAX_PAUSE));
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+        unreachable!("attempts end by returning")
+    }
+
+    fn attempt(&self, body: &str) -> Result<Reply, Failure> {
+        let mut request = self.agent.post(&self.url).content_type("application/json");
+        if let Some(key) = &self.key.0 {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        // No connection, or none in time.
+        let lost = |error: ureq::Error| Failure::Passing(error.to_string(), None);
+        let response = request.send(body).map_err(lost)?;
+        let status = response.status();
+        let wait = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let wait = wait.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+        let mut text = String::new();
+        let mut reader = response.into_body().into_reader().take(MAX_REPLY + 1);
+        if let Err(error) = reader.read_to_string(&mut text) {
+            return Err(Failure::Passing(format!("the reply broke off: {error}"), None));
+        }
+        if text.len() as u64 > MAX_REPLY {
+            return Err(Failure::Lasting(format!("the reply is longer than {MAX_REPLY} bytes")));
+        }
+        if !status.is_success() {
+            let message = format!("status {status}: {}", clip(&text));
+            let passing = status == StatusCode::TOO_MANY_REQUESTS
+                || status == StatusCode::REQUEST_TIMEOUT
+                || status.is_server_error();
+            return Err(match passing {
+                true => Failure::Passing(message, wait),
+                false => Failure::Lasting(message),
+            });
+        }
+        read(&text)
+    }
+}
+
+/// The reply in a response's body.
+fn read(text: &str) -> Result<Reply, Failure> {
+    let wrong = |what: &str| Failure::Lasting(format!("{what}: {}", clip(text)));
+    let json: Value = serde_json::from_str(text).map_err(|_| wrong("the reply is not JSON"))?;
+    let choice = &json["choices"][0];
+    let content = &choice["message"]["content"];
+    let said = match content {
+        Value::String(text) => text.clone(),
+        // A reasoning model whose thoughts took all tokens.
+        Value::Null if choice["finish_reason"] == "length" => String::new(),
+        _ => return Err(wrong("the reply has no choices[0].message.content")),
+    };
+    let count = |key: &str| json["usage"][key].as_u64().unwrap_or(0);
+    Ok(Reply {
+        text: said,
+        cut: choice["finish_reason"] == "length",
+        prompt_tokens: count("prompt_tokens"),
+        reply_tokens: count("completion_tokens"),
+    })
+}
+
+/// The beginning of what a server says, on one line.
+fn clip(text: &str) -> String {
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(300) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+impl Model for Endpoint {
+    fn ask(
+        &self,
+        questions: Vec<Question>,
+        options: &GenerateOptions,
+        bar: &StepProgress,
+    ) -> Result<Vec<Reply>> {
+        let bodies: Vec<String> =
+            questions.iter().map(|q| self.body(q, options.sampling.temperature)).collect();
+        let replies: Mutex<Vec<Option<Reply>>> = Mutex::new(vec![None; bodies.len()]);
+        let failed: Mutex<Option<anyhow::Error>> = Mutex::new(None);
+        let (next, stop, usage) = (AtomicUsize::new(0), AtomicBool::new(false), Usage::default());
+        let work = || {
+            while !stop.load(Ordering::Relaxed) {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(body) = bodies.get(index) else { return };
+                match self.reply(body, &usage, bar) {
+                    Ok(reply) => lock(&replies)[index] = Some(reply),
+                    Err(error) => {
+                        stop.store(true, Ordering::Relaxed);
+                        lock(&failed).get_or_insert(error);
+                    }
+                }
+                bar.note(&self.note(&usage));
+                bar.inc(1);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..self.settings.concurrency.min(bodies.len()) {
+                scope.spawn(work);
+            }
+        });
+        if let Some(error) = lock(&failed).take() {
+            return Err(error);
+        }
+        let replies = std::mem::take(&mut *lock(&replies));
+        replies.into_iter().map(|reply| reply.context("a request has no reply")).collect()
+    }
+}
+
+impl Endpoint {
+    /// Tokens and money so far.
+    fn note(&self, usage: &Usage) -> String {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (prompt, reply) = (count(&usage.prompt_tokens), count(&usage.reply_tokens));
+        let cost = self.settings.cost(prompt, reply);
+        let cost = cost.map_or_else(String::new, |dollars| format!(", ${dollars:.4}"));
+        format!(
+            "({} asked, {} kept from before, {prompt} + {reply} tokens{cost})",
+            count(&usage.asked),
+            count(&usage.kept)
+        )
+    }
+}
+
+/// A lock whose holder never panics.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

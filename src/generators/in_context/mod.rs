@@ -1,0 +1,241 @@
+//! Few-shot prompts to a model that was never trained on traces (paper, table 3 and figure 7): a
+//! pretrained one on this machine, or any endpoint that speaks OpenAI's protocol.
+//!
+//! The prompt explains the format, shows examples from the training graphs, and asks. Nothing is
+//! learnt; "training" keeps the graphs from which examples are taken.
+
+mod endpoint;
+mod local;
+mod prompt;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use anyhow::Result;
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+
+use self::endpoint::{Endpoint, EndpointSettings};
+use self::prompt::Message;
+use super::{
+    Condition, Effort, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe,
+    no_snapshot, settings,
+};
+use crate::data::calls::{self, Group};
+use crate::device::DeviceChoice;
+use crate::error::UserError;
+use crate::graph::{CallGraph, Violation, ViolationCode};
+use crate::model::pretrained::Pretrained;
+use crate::progress::StepProgress;
+use crate::random;
+
+const ID: &str = "in-context";
+
+/// `[settings]` of a baseline.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// `smollm2`, a GGUF file or a folder of Hugging Face; with `endpoint`, its name there.
+    model: String,
+    /// Examples in a prompt.
+    #[serde(default = "Settings::default_examples")]
+    examples: u32,
+    /// Examples have at most this many calls.
+    #[serde(default = "Settings::default_example_calls")]
+    example_calls: u32,
+    /// Tokens of a reply, at most.
+    #[serde(default = "Settings::default_max_tokens")]
+    max_tokens: u32,
+    endpoint: Option<EndpointSettings>,
+}
+
+impl Settings {
+    fn default_examples() -> u32 {
+        2
+    }
+
+    fn default_example_calls() -> u32 {
+        10
+    }
+
+    fn default_max_tokens() -> u32 {
+        2_048
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |message: String| Err(UserError::setting(message).into());
+        if self.max_tokens == 0 {
+            return wrong(format!("generator `{ID}`: max_tokens = 0 leaves no room for a reply"));
+        }
+        if self.examples > 0 && self.example_calls == 0 {
+            return wrong(format!("generator `{ID}`: example_calls = 0 permits no example"));
+        }
+        self.endpoint.as_ref().map_or(Ok(()), EndpointSettings::check)
+    }
+}
+
+/// As the registry wants it.
+pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+    let settings: Settings = settings(ID, table)?;
+    settings.check()?;
+    Ok(Box::new(InContext { settings }))
+}
+
+struct InContext {
+    settings: Settings,
+}
+
+/// Training graphs that examples are drawn from, at most.
+const POOL: usize = 1_000;
+const POOL_FILE: &str = "examples.parquet";
+
+impl Recipe for InContext {
+    fn fit(&self, context: &FitContext) -> Result<FitReport> {
+        let settings = &self.settings;
+        let mut notes = vec![("model".to_owned(), settings.model.clone())];
+        let parameters = match &settings.endpoint {
+            Some(endpoint) => {
+                notes.push(("endpoint".to_owned(), endpoint.url.clone()));
+                notes.extend(endpoint.prices());
+                0
+            }
+            // Also finds out now, and not after an hour, that the weights are not there.
+            None => Pretrained::open(&local::path(&settings.model)?)?.config().parameters(),
+        };
+        let mut pool = context.dataset.train();
+        pool.retain(|graph| graph.num_edges() <= settings.example_calls);
+        if pool.is_empty() && settings.examples > 0 {
+            let message = format!(
+                "generator `{ID}`: no training graph has at most example_calls = {} calls",
+                settings.example_calls
+            );
+            return Err(UserError::setting(message).into());
+        }
+        pool.shuffle(&mut random::stream(context.seed, "in-context/pool", &[]));
+        pool.truncate(POOL);
+        let examples: Vec<Group> = (0u32..)
+            .zip(&pool)
+            .map(|(index, graph)| Group {
+                graph: index,
+                service: graph.service().clone(),
+                rows: graph.rows(),
+            })
+            .collect();
+        calls::write(&context.out.join(POOL_FILE), &mut calls::to_frame(&examples)?)?;
+        notes.push(("examples in a prompt".to_owned(), settings.examples.to_string()));
+        Ok(FitReport { parameters, tokens: 0, snapshots: Vec::new(), notes })
+    }
+
+    fn load(
+        &self,
+        dir: &Path,
+        snapshot: Option<u64>,
+        _device: DeviceChoice,
+    ) -> Result<Box<dyn Generator>> {
+        no_snapshot(ID, snapshot)?;
+        let path = dir.join(POOL_FILE);
+        let graph = |example: Group| {
+            CallGraph::from_rows(example.service, &example.rows)
+                .map_err(|_| UserError::input(&path, "graph", "is not valid").into())
+        };
+        let examples = calls::from_frame(&path, &calls::read(&path)?)?;
+        let pool = examples.into_iter().map(graph).collect::<Result<_>>()?;
+        let model: Box<dyn Model> = match &self.settings.endpoint {
+            Some(endpoint) => Box::new(Endpoint::new(endpoint, &self.settings.model)?),
+            None => Box::new(local::Local::open(&local::path(&self.settings.model)?)?),
+        };
+        Ok(Box::new(Asked { settings: self.settings.clone(), pool, model }))
+    }
+}
+
+/// A request to a model.
+struct Question {
+    messages: Vec<Message>,
+    /// Address of its randomness.
+    seed: u64,
+    max_tokens: u32,
+}
+
+/// What a model says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Reply {
+    text: String,
+    /// The limit on tokens ended it.
+    cut: bool,
+    prompt_tokens: u64,
+    reply_tokens: u64,
+}
+
+/// Answers questions; in order, whatever it works on at once.
+trait Model {
+    fn ask(
+        &self,
+        questions: Vec<Question>,
+        options: &GenerateOptions,
+        bar: &StepProgress,
+    ) -> Result<Vec<Reply>>;
+}
+
+/// The generator: examples, and a model to ask.
+struct Asked {
+    settings: Settings,
+    pool: Vec<CallGraph>,
+    model: Box<dyn Model>,
+}
+
+impl Asked {
+    fn question(&self, index: usize, condition: &Condition, options: &GenerateOptions) -> Question {
+        let mut rng = random::stream(options.seed, "in-context", &[index as u64]);
+        let count = (self.settings.examples as usize).min(self.pool.len());
+        let picked = rand::seq::index::sample(&mut rng, self.pool.len(), count);
+        let examples: Vec<&CallGraph> = picked.into_iter().map(|at| &self.pool[at]).collect();
+        Question {
+            messages: prompt::messages(&examples, condition),
+            // Endpoints take a seed of 32 bits at most, and some a signed one.
+            seed: u64::from(rng.random::<u32>() >> 1),
+            max_tokens: self.settings.max_tokens,
+        }
+    }
+}
+
+impl Generator for Asked {
+    fn generate(
+        &self,
+        conditions: &[Condition],
+        options: &GenerateOptions,
+    ) -> Result<Vec<Generated>> {
+        if options.decoding != super::Decoding::Free {
+            let message = format!("generator `{ID}` cannot decode under constraints");
+            return Err(UserError::setting(message).into());
+        }
+        let bar = options.progress.step("asking", "graphs", conditions.len() as u64);
+        let indexed = conditions.iter().enumerate();
+        let questions = indexed.map(|(index, c)| self.question(index, c, options)).collect();
+        let replies = self.model.ask(questions, options, &bar)?;
+        bar.finish();
+        Ok(replies.iter().map(generated).collect())
+    }
+}
+
+/// What a reply is as an answer.
+fn generated(reply: &Reply) -> Generated {
+    let effort = Effort {
+        tokens: reply.prompt_tokens + reply.reply_tokens,
+        choices: reply.reply_tokens,
+        feasible_mass: reply.reply_tokens as f64,
+    };
+    match prompt::parse(&reply.text) {
+        Ok(rows) => Generated { effort, ..Generated::complete(rows) },
+        Err((rows, violation)) => {
+            let cut = "the limit on tokens ended the reply";
+            let failure = match reply.cut {
+                true => Violation::new(ViolationCode::Truncated, cut),
+                false => violation,
+            };
+            Generated { rows, failure: Some(failure), effort }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+use anyhow::Result;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::Bench;
+use super::train::MODEL;
+use crate::data::{Dataset, Side};
+use crate::error::UserError;
+use crate::evaluate::{grid, grid_cells, judge};
+use crate::generators::{self, Decoding, GenerateOptions, Sampling};
+use crate::graph::CallGraph;
+use crate::random;
+use crate::run::cache::Key;
+
+/// Adds to a dataset's training graphs those with which a trained language model answers, under the
+/// format's constraints, requests of all shapes: who trains on them learns to keep count where real
+/// graphs are few or none. About half of all training calls are then such. Test graphs stay as they
+/// are, and requests take service and latency from training graphs alone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TeachWork {
+    /// Id in the registry.
+    pub generator: String,
+    pub settings: toml::Table,
+    pub seed: u64,
+    pub max_edges: u32,
+    pub max_depth: u32,
+    pub dataset: Key,
+    pub train: Key,
+}
+
+/// As the model has learnt it: a mask that is needed here is no reason to narrow the choice further.
+const SAMPLING: Sampling = Sampling { temperature: 1.0, top_k: None };
+
+impl TeachWork {
+    pub fn run(&self, bench: &Bench) -> Result<()> {
+        let dataset = bench.dataset(&self.dataset)?;
+        let recipe = generators::recipe(&self.generator, &self.settings)?;
+        let model = bench.input("train", &self.train).join(MODEL);
+        let generator = recipe.load(&model, None, bench.device)?;
+        let train = dataset.train();
+        let seed = random::stream(self.seed, "teach", &[]).next_u64();
+        let samples = self.samples(&train);
+        let conditions = grid(self.max_edges, self.max_depth, samples, &train, seed);
+        let answers = generator.generate(
+            &conditions,
+            &GenerateOptions {
+                seed,
+                sampling: SAMPLING,
+                decoding: Decoding::Constrained,
+                batch: bench.means.batch,
+                progress: bench.progress,
+            },
+        )?;
+        let taught = conditions.iter().zip(&answers).filter_map(|(condition, answer)| {
+            let verdict = judge(condition, answer);
+            verdict.graph.filter(|_| verdict.violation.is_none())
+        });
+        let taught: Vec<CallGraph> = taught.collect();
+        if taught.is_empty() {
+            let message =
+                format!("`{}` answered no request that it could learn from", self.generator);
+            return Err(UserError::setting(message).into());
+        }
+        with_training_graphs(&dataset, taught).save(bench.out)
+    }
+
+    /// Samples per cell of the grid that have about as many calls as the training graphs.
+    fn samples(&self, train: &[&CallGraph]) -> u32 {
+        let calls: usize = train.iter().map(|graph| graph.calls().len()).sum();
+        let cells = grid_cells(self.max_edges, self.max_depth);
+        let of_grid: u64 = cells.map(|(edges, _)| u64::from(edges)).sum();
+        u32::try_from((calls as u64).div_ceil(of_grid.max(1))).unwrap_or(u32::MAX)
+    }
+}
+
+fn with_training_graphs(dataset: &Dataset, more: Vec<CallGraph>) -> Dataset {
+    let mut card = dataset.card.clone();
+    card.labels.push(format!(
+        "{} of the training graphs are a language model's own, drawn under constraints.",
+        more.len()
+    ));
+    let (train, test) = (dataset.train(), dataset.test());
+    card.split.train_graphs = (train.len() + more.len()) as u64;
+    let mut sides = vec![Side::Train; train.len() + more.len()];
+    sides.resize(sides.len() + test.len(), Side::Test);
+    let (train, test) = (train.into_iter().cloned(), test.into_iter().cloned());
+    Dataset::new(card, train.chain(more).chain(test).collect(), sides)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::DatasetCard;
+    use crate::testing::paper_example;
+
+    #[test]
+    fn a_lesson_has_as_many_calls_as_the_training_graphs() {
+        let key = |text: &str| Key::of(&serde_json::json!(text));
+        let work = TeachWork {
+            generator: "recursive-compact".into(),
+            settings: toml::Table::new(),
+            seed: 0,
+            max_edges: 10,
+            max_depth: 4,
+            dataset: key("dataset"),
+            train: key("train"),
+        };
+        let graph = paper_example();
+        let train = vec![&graph; 100];
+        let per_sample: u64 = grid_cells(10, 4).map(|(edges, _)| u64::from(edges)).sum();
+        let calls = 100 * graph.calls().len() as u64;
+        let lesson = u64::from(work.samples(&train)) * per_sample;
+        assert!((calls..calls + per_sample).contains(&lesson), "{calls} {lesson}");
+    }
+
+    #[test]
+    fn test_graphs_stay_apart() {
+        let graph = paper_example();
+        let (card, sides) = (DatasetCard::default(), vec![Side::Test, Side::Train]);
+        let dataset = Dataset::new(card, vec![graph.clone(), graph.clone()], sides);
+        let taught = with_training_graphs(&dataset, vec![graph; 3]);
+        assert_eq!((taught.train().len(), taught.test().len()), (4, 1));
+        assert_eq!(taught.card.split.train_graphs, 4);
+    }
+}
