@@ -162,6 +162,13 @@ pub trait Generator {
         conditions: &[Condition],
         options: &GenerateOptions,
     ) -> Result<Vec<Generated>>;
+
+    /// Natural logarithm of the probability of each graph under the condition that it answers, one per
+    /// graph; `batch` graphs at once, which must not change the result. `None` for generators that
+    /// have no likelihood.
+    fn log_likelihoods(&self, _graphs: &[&CallGraph], _batch: usize) -> Result<Option<Vec<f64>>> {
+        Ok(None)
+    }
 }
 
 /// The settings of generator `id`, read from its table.
