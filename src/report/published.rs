@@ -90,8 +90,15 @@ impl Claim {
     fn belongs_to(&self, kind: ReportKind) -> bool {
         match kind {
             ReportKind::Accuracy => self.metric == "accuracy/1",
-            ReportKind::Fidelity => self.metric != "accuracy/1",
+            ReportKind::Fidelity => {
+                self.metric.starts_with("kl-") || self.metric.starts_with("heavy-hitters/")
+            }
             ReportKind::Learning => false,
+            ReportKind::Distribution => false,
+            ReportKind::Novelty => false,
+            ReportKind::Instructions => false,
+            ReportKind::Truth => false,
+            ReportKind::Downstream => false,
         }
     }
 
