@@ -22,7 +22,7 @@ mod verdict;
 
 pub use conditions::{condition_of, conditions, grid, grid_cells};
 pub use interval::Interval;
-pub use record::{Conditions, Evaluation, Record, Task};
+pub use record::{Conditions, Evaluation, Record, Task, reference_cell};
 pub use verdict::{Verdict, judge, judge_all};
 
 use anyhow::Result;

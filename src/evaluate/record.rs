@@ -48,6 +48,15 @@ impl Record {
     }
 }
 
+/// Cell of a reference row's record: `cell` with `reference=…` behind it, if it has a name.
+pub fn reference_cell(cell: &str, reference: &str) -> String {
+    match (cell.is_empty(), reference.is_empty()) {
+        (_, true) => cell.to_owned(),
+        (true, false) => format!("reference={reference}"),
+        (false, false) => format!("{cell}/reference={reference}"),
+    }
+}
+
 /// Which conditions an experiment asks generators for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]

@@ -7,6 +7,7 @@ use super::fidelity::floor_value;
 use super::figure::{Axis, BarSeries, Bars, Bounded, Content, Panel, Style};
 use super::notes::notes;
 use super::table::{Cell, Column, Table};
+use crate::evaluate::reference_cell;
 
 /// A column: heading, unit (`%` for shares), metric and cell.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,15 +36,6 @@ impl Entry {
 /// A reference row: its label, and the value of `reference=` that its records have behind their cell;
 /// empty for records that have none.
 pub type Reference = (&'static str, &'static str);
-
-/// Cell of a reference's record.
-pub fn reference_cell(cell: &str, reference: &str) -> String {
-    match (cell.is_empty(), reference.is_empty()) {
-        (_, true) => cell.to_owned(),
-        (true, false) => format!("reference={reference}"),
-        (false, false) => format!("{cell}/reference={reference}"),
-    }
-}
 
 fn reference_value(input: &ReportInput, entry: &Entry, reference: &str) -> Option<Bounded> {
     floor_value(input.floor, entry.metric, &reference_cell(&entry.cell, reference))

@@ -94,7 +94,7 @@ impl Claim {
                 self.metric.starts_with("kl-") || self.metric.starts_with("heavy-hitters/")
             }
             ReportKind::Learning => false,
-            ReportKind::Distribution => false,
+            ReportKind::Distribution => self.metric.starts_with("emd-"),
             ReportKind::Novelty => false,
             ReportKind::Instructions => false,
             ReportKind::Truth => false,
@@ -218,7 +218,7 @@ mod tests {
                 let file = format!("{}/baselines/{name}.toml", env!("CARGO_MANIFEST_DIR"));
                 assert!(std::path::Path::new(&file).exists(), "{claim:?}");
             }
-            let kinds = [ReportKind::Accuracy, ReportKind::Fidelity];
+            let kinds = [ReportKind::Accuracy, ReportKind::Fidelity, ReportKind::Distribution];
             assert_eq!(kinds.iter().filter(|kind| claim.belongs_to(**kind)).count(), 1);
         }
     }

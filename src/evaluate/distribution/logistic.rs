@@ -134,7 +134,8 @@ impl Logistic {
         for _ in 0..100 {
             let logits = logits(design, &at);
             let p: Vec<f64> = logits.iter().map(|logit| sigmoid(*logit)).collect();
-            let residuals: Vec<f64> = p.iter().zip(&targets).map(|(p, target)| p - target).collect();
+            let residuals: Vec<f64> =
+                p.iter().zip(&targets).map(|(p, target)| p - target).collect();
             let gradient = pulled_back(design, &residuals, &at);
             if gradient.iter().all(|g| g.abs() < 1e-9 * targets.len().max(1) as f64) {
                 break;
@@ -241,14 +242,21 @@ mod tests {
         assert_eq!(model.logits(&design), design.logits(&model.weights, model.intercept));
     }
 
-    const SCIKIT_LEARN: [f64; 4] = [0.0; 4];
+    const SCIKIT_LEARN: [f64; 4] = [
+        -0.665_938_423_076_202,
+        0.290_269_277_939_762_1,
+        -0.302_554_107_892_573_25,
+        -0.237_119_955_465_117_66,
+    ];
 
     #[test]
     fn separable_and_empty_vectors_are_no_trouble() {
-        let vectors: Vec<Sparse> = (0..20).map(|index| match index < 10 {
-            true => vec![(0, 5.0)],
-            false => Vec::new(),
-        }).collect();
+        let vectors: Vec<Sparse> = (0..20)
+            .map(|index| match index < 10 {
+                true => vec![(0, 5.0)],
+                false => Vec::new(),
+            })
+            .collect();
         let labels: Vec<bool> = (0..20).map(|index| index < 10).collect();
         let design = Standard::new(2, &vectors).design(&vectors);
         let logits = Logistic::fit(&design, &labels).logits(&design);

@@ -62,9 +62,13 @@ impl Mmd {
     pub fn new(pair: &Pair, seed: u64) -> Self {
         let [real, synthetic] = pair.samples(CAP, seed, "mmd");
         let sides = [Sample::new(&pair.real, &real), Sample::new(&pair.synthetic, &synthetic)];
-        let bandwidths: Vec<f64> =
-            (0..DESCRIPTORS.len()).into_par_iter().map(|d| bandwidth(&sides[0].graphs, d)).collect();
-        let kernel = |one: usize, other: usize| Kernel::new(&sides[one], &sides[other], one == other, &bandwidths);
+        let bandwidths: Vec<f64> = (0..DESCRIPTORS.len())
+            .into_par_iter()
+            .map(|d| bandwidth(&sides[0].graphs, d))
+            .collect();
+        let kernel = |one: usize, other: usize| {
+            Kernel::new(&sides[one], &sides[other], one == other, &bandwidths)
+        };
         let (real, synthetic, between) = (kernel(0, 0), kernel(1, 1), kernel(0, 1));
         Self { sides, real, synthetic, between }
     }
@@ -250,7 +254,8 @@ mod tests {
         // All of one side are alike, and unlike the other: kernels 1, 1, and the mean of
         // e^(−d²/2σ²), smallest for the smallest σ = ¼ (distances are all 0, so the median is 1).
         let (real, synthetic) = (vec![flat("S_1", 4, 9); 3], vec![chain("S_1", 4, 9); 2]);
-        let far = kernels(&described(&real[0]), &described(&synthetic[0]), &[1.0; DESCRIPTORS.len()]);
+        let far =
+            kernels(&described(&real[0]), &described(&synthetic[0]), &[1.0; DESCRIPTORS.len()]);
         let value = mmd(&real, &synthetic, &[1]);
         assert!((value - (2.0 - 2.0 * far[0])).abs() < 1e-12 && value > 0.5, "{value}");
         assert!(mmd(&real, &real, &[1]).abs() < 1e-12);

@@ -28,7 +28,7 @@ use rand::seq::SliceRandom;
 
 use super::fidelity::VALID;
 use super::observed::with_intervals;
-use super::{Case, Interval, Record};
+use super::{Case, Interval, Record, reference_cell};
 use crate::data::Dataset;
 use crate::graph::CallGraph;
 use crate::random;
@@ -129,10 +129,7 @@ pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
         .collect();
     let against_test = with_bootstrap(&Pair::new(&dataset.test(), &dataset.train()), seed);
     records.extend(against_test.into_iter().map(|record| {
-        let cell = match record.cell.as_str() {
-            "" => "reference=train".to_owned(),
-            cell => format!("{cell}/reference=train"),
-        };
+        let cell = reference_cell(&record.cell, "train");
         Record { cell, ..record }
     }));
     Ok(records)

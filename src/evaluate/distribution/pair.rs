@@ -146,7 +146,7 @@ impl<'a> Side<'a> {
     }
 
     /// What `of` gives for each graph, by its index, one after the other.
-    pub fn collect<T, I>(&self, of: impl Fn(usize) -> I + Sync) -> Vec<T>
+    pub fn collect<T, I>(&self, of: impl Fn(usize) -> I + Send + Sync) -> Vec<T>
     where
         T: Send,
         I: IntoIterator<Item = T>,

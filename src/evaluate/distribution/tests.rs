@@ -32,7 +32,7 @@ fn a_perfect_copy_is_at_no_distance() {
     let answers: Vec<Generated> = real.iter().map(answer).collect();
     let records = score(&real, &conditions_of(&real), &answers);
     for (metric, cell, value) in [
-        (EMD_IN_DEGREE, "nodes=service-graph", 0.0),
+        (EMD_OUT_DEGREE, "nodes=service-graph", 0.0),
         (EMD_OUT_DEGREE, "nodes=calls", 0.0),
         (EMD_OUT_DEGREE, "nodes=microservices", 0.0),
         (EMD_RESPONSE_TIME, "", 0.0),
@@ -95,7 +95,7 @@ fn the_floor_has_both_references() {
     for (metric, cell) in [(PGD, ""), (MMD, ""), (EMD_OUT_DEGREE, "nodes=calls")] {
         let halves = find(&records, metric, cell);
         assert!(halves.low <= halves.value && halves.value <= halves.high, "{halves:?}");
-        let cell = crate::report::reference_cell(cell, "train");
+        let cell = reference_cell(cell, "train");
         assert!(find(&records, metric, &cell).value < 0.3);
     }
     assert_eq!(find(&records, PGD, "").count, 120);
