@@ -62,6 +62,7 @@ fn smoke_tables() {
         ("fig3-accuracy", &["accuracy", "accuracy-by-depth", "accuracy-by-edges"][..]),
         ("fig4-fidelity", &["fidelity", "heavy-hitters", "popular-calls", "edges", "depth"]),
         ("learning-curve", &["learning"]),
+        ("fig16-distributions", &["distribution", "descriptors", "degrees", "times"]),
     ] {
         for table in tables {
             let path = results.join(experiment).join("smoke").join(format!("{table}.csv"));

@@ -5,25 +5,51 @@
 
 pub mod accuracy;
 mod conditions;
+pub mod distribution;
+pub mod downstream;
 pub mod effort;
 pub mod fidelity;
 pub mod heavy_hitters;
+pub mod instructions;
 mod interval;
+pub mod novelty;
 mod observed;
 pub mod popular_calls;
 mod record;
 pub mod shape;
+pub mod truth;
 mod verdict;
 
 pub use conditions::{condition_of, conditions, grid, grid_cells};
 pub use interval::Interval;
-pub use record::{Conditions, Evaluation, Record};
+pub use record::{Conditions, Evaluation, Record, Task, reference_cell};
 pub use verdict::{Verdict, judge, judge_all};
 
 use anyhow::Result;
 
 use crate::data::Dataset;
 use crate::generators::{Condition, Generated};
+use crate::graph::CallGraph;
+
+/// What one arm answered, and what it is measured against.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    pub dataset: &'a Dataset,
+    pub conditions: &'a [Condition],
+    /// One per condition.
+    pub answers: &'a [Generated],
+    /// One per condition.
+    pub verdicts: &'a [Verdict],
+    /// Addresses all randomness: resampling, splits, classifiers.
+    pub seed: u64,
+}
+
+impl<'a> Case<'a> {
+    /// The valid graphs, whether or not they are what was asked for.
+    pub fn valid(&self) -> impl Iterator<Item = &'a CallGraph> {
+        self.verdicts.iter().filter_map(|verdict| verdict.graph.as_ref())
+    }
+}
 
 /// Scores `answers` to `conditions`. `seed` addresses the resampling behind intervals.
 ///
@@ -37,9 +63,15 @@ pub fn evaluate(
     seed: u64,
 ) -> Result<Vec<Record>> {
     let verdicts = judge_all(conditions, answers)?;
+    let case = Case { dataset, conditions, answers, verdicts: &verdicts, seed };
     let mut records = match spec {
         Evaluation::Accuracy => accuracy::records(dataset, conditions, &verdicts),
         Evaluation::Fidelity => fidelity::records(dataset, conditions, answers, &verdicts, seed),
+        Evaluation::Distribution => distribution::records(&case)?,
+        Evaluation::Novelty => novelty::records(&case)?,
+        Evaluation::Instructions => instructions::records(&case)?,
+        Evaluation::Truth => truth::records(&case)?,
+        Evaluation::Downstream { task } => downstream::records(*task, &case)?,
     };
     records.extend(effort::records(conditions, answers, &verdicts, seed));
     Ok(records)
@@ -53,6 +85,11 @@ pub fn floor(spec: &Evaluation, dataset: &Dataset, seed: u64) -> Result<Vec<Reco
     Ok(match spec {
         Evaluation::Accuracy => Vec::new(),
         Evaluation::Fidelity => fidelity::floor(dataset, seed),
+        Evaluation::Distribution => distribution::floor(dataset, seed)?,
+        Evaluation::Novelty => novelty::floor(dataset, seed)?,
+        Evaluation::Instructions => instructions::floor(dataset, seed)?,
+        Evaluation::Truth => truth::floor(dataset, seed)?,
+        Evaluation::Downstream { task } => downstream::floor(*task, dataset, seed)?,
     })
 }
 

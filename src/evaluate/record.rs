@@ -48,6 +48,15 @@ impl Record {
     }
 }
 
+/// Cell of a reference row's record: `cell` with `reference=…` behind it, if it has a name.
+pub fn reference_cell(cell: &str, reference: &str) -> String {
+    match (cell.is_empty(), reference.is_empty()) {
+        (_, true) => cell.to_owned(),
+        (true, false) => format!("reference={reference}"),
+        (false, false) => format!("{cell}/reference={reference}"),
+    }
+}
+
 /// Which conditions an experiment asks generators for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -59,6 +68,8 @@ pub enum Conditions {
     /// Conditions (service, num_edges, depth, latency) of `count` test graphs, drawn with
     /// replacement where the test set is smaller (paper, figure 4).
     Test { count: u32 },
+    /// Requests in words about `count` test graphs, each asked with and without them (paper, figure 6).
+    Instructions { count: u32 },
 }
 
 /// What is computed from the answers.
@@ -70,6 +81,30 @@ pub enum Evaluation {
     /// Popular calls (figure 4a), heavy hitters (figure 4b), distributions of edges and depth
     /// (figure 8), share of valid graphs.
     Fidelity,
+    /// Fidelity in one number and by descriptor; degrees and times (figure 16).
+    Distribution,
+    /// Uniqueness, novelty, memorisation (figure 15) and privacy.
+    Novelty,
+    /// Whether requests in words are followed (figure 6).
+    Instructions,
+    /// Distance from the true distribution, which only the simulator knows.
+    Truth,
+    /// A model that is trained on the answers and tested on real graphs (figure 5, table 2).
+    Downstream { task: Task },
+}
+
+/// What a downstream model is trained for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// Which microservice makes a trace slow (FIRM; paper, figure 5 left).
+    CriticalComponents,
+    /// Which traces are not normal (TraceVAE; paper, figure 5 right).
+    Anomalies,
+    /// Whether a graph's latency is high, its times hidden (paper, table 2).
+    HighLatency,
+    /// Whether a call's children hold an uncommon communication (paper, table 2).
+    UncommonCommunication,
 }
 
 #[cfg(test)]

@@ -6,14 +6,20 @@
 
 mod accuracy;
 mod arms;
+mod distribution;
+mod downstream;
 mod fidelity;
 pub mod figure;
+mod instructions;
 mod learning;
 mod notes;
+mod novelty;
 pub mod number;
+mod overview;
 mod published;
 pub mod table;
 mod training_log;
+mod truth;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -113,6 +119,16 @@ pub enum ReportKind {
     Fidelity,
     /// Accuracy and fidelity by training tokens, and the course of training.
     Learning,
+    /// Fidelity in one number and by descriptor; degrees and times (figure 16).
+    Distribution,
+    /// Uniqueness, novelty, memorisation (figure 15) and privacy.
+    Novelty,
+    /// Instruction following (figure 6).
+    Instructions,
+    /// Distance from the simulator's true distribution.
+    Truth,
+    /// Downstream tasks (figure 5, table 2).
+    Downstream,
 }
 
 /// Draws the report of an experiment. Failed runs are shown as such.
@@ -121,6 +137,11 @@ pub fn report(kind: ReportKind, input: &ReportInput) -> ReportFiles {
         ReportKind::Accuracy => accuracy::report(input),
         ReportKind::Fidelity => fidelity::report(input),
         ReportKind::Learning => learning::report(input),
+        ReportKind::Distribution => distribution::report(input),
+        ReportKind::Novelty => novelty::report(input),
+        ReportKind::Instructions => instructions::report(input),
+        ReportKind::Truth => truth::report(input),
+        ReportKind::Downstream => downstream::report(input),
     }
 }
 

@@ -90,8 +90,15 @@ impl Claim {
     fn belongs_to(&self, kind: ReportKind) -> bool {
         match kind {
             ReportKind::Accuracy => self.metric == "accuracy/1",
-            ReportKind::Fidelity => self.metric != "accuracy/1",
+            ReportKind::Fidelity => {
+                self.metric.starts_with("kl-") || self.metric.starts_with("heavy-hitters/")
+            }
             ReportKind::Learning => false,
+            ReportKind::Distribution => self.metric.starts_with("emd-"),
+            ReportKind::Novelty => false,
+            ReportKind::Instructions => false,
+            ReportKind::Truth => false,
+            ReportKind::Downstream => false,
         }
     }
 
@@ -211,7 +218,7 @@ mod tests {
                 let file = format!("{}/baselines/{name}.toml", env!("CARGO_MANIFEST_DIR"));
                 assert!(std::path::Path::new(&file).exists(), "{claim:?}");
             }
-            let kinds = [ReportKind::Accuracy, ReportKind::Fidelity];
+            let kinds = [ReportKind::Accuracy, ReportKind::Fidelity, ReportKind::Distribution];
             assert_eq!(kinds.iter().filter(|kind| claim.belongs_to(**kind)).count(), 1);
         }
     }

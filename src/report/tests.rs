@@ -149,6 +149,15 @@ fn runs(records: impl Fn(f64) -> Vec<Record>) -> Vec<RunRecords> {
 fn draw(kind: ReportKind, runs: &[RunRecords], logs: &[TrainingLog]) -> ReportFiles {
     let floor = floor();
     let with_floor = kind != ReportKind::Accuracy;
+    draw_with(kind, runs, logs, with_floor.then_some(floor.as_slice()))
+}
+
+fn draw_with(
+    kind: ReportKind,
+    runs: &[RunRecords],
+    logs: &[TrainingLog],
+    floor: Option<&[Record]>,
+) -> ReportFiles {
     report(
         kind,
         &ReportInput {
@@ -158,7 +167,7 @@ fn draw(kind: ReportKind, runs: &[RunRecords], logs: &[TrainingLog]) -> ReportFi
             profile: "quick",
             runs,
             drawn: &[],
-            floor: with_floor.then_some(floor.as_slice()),
+            floor,
             training_logs: logs,
         },
     )
@@ -253,6 +262,62 @@ fn fidelity() {
     check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes"]);
 }
 
+/// Numbers of the distribution report, at `distance` from the real graphs; `cell_of` gives the cell
+/// that a record has.
+fn distribution_records(distance: f64, cell_of: impl Fn(&str) -> String) -> Vec<Record> {
+    use crate::evaluate::distribution::*;
+    let mut records = Vec::new();
+    let mut add = |metric, cell: &str, value| records.push(number(metric, cell_of(cell), value));
+    add(PGD, "", distance * 0.8);
+    for (index, descriptor) in (1..).zip(&DESCRIPTORS) {
+        let cell = format!("descriptor={}", descriptor.name);
+        add(PGD, &cell, distance * 0.8 / f64::from(index));
+        add(DETECTION, &cell, 1.0 - distance * 0.9 / f64::from(index));
+    }
+    for nodes in ["microservices", "service-graph", "calls"] {
+        let cell = format!("nodes={nodes}");
+        add(EMD_OUT_DEGREE, &cell, distance * 0.7);
+        add(EMD_IN_DEGREE, &cell, distance * 0.3);
+    }
+    for (metric, value) in [
+        (MMD, distance / 50.0),
+        (EMD_RESPONSE_TIME, distance * 1.4),
+        (RESPONSE_TIME_KS, distance / 2.0),
+        (RESPONSE_TIME_EMD, distance / 3.0),
+        (RESPONSE_TIME_COVERAGE, 1.0 - distance / 2.0),
+        (START_OFFSET_KS, distance / 4.0),
+        (CONCURRENCY_KS, distance / 5.0),
+        (CONTINGENCY_SIMILARITY, 1.0 - distance / 2.0),
+    ] {
+        add(metric, "", value);
+    }
+    for of in ["latency", "response-time"] {
+        for (tail, (name, _)) in (1..).zip(QUANTILES) {
+            // The sample is too small for the last one.
+            let ratio = if tail == 4 { f64::NAN } else { 1.0 + distance * f64::from(tail) };
+            add(QUANTILE_RATIO, &format!("of={of}/quantile={name}"), ratio);
+        }
+    }
+    for pair in ["edges-depth", "edges-latency", "depth-latency"] {
+        add(CORRELATION_SIMILARITY, &format!("pair={pair}"), 1.0 - distance / 3.0);
+    }
+    records
+}
+
+#[test]
+fn distribution() {
+    let runs = runs(|skill| {
+        let valid = share("valid/1", "", 0.75 + skill / 4.0, 500);
+        [vec![valid], distribution_records(1.0 - skill, str::to_owned)].concat()
+    });
+    let mut floor = distribution_records(0.01, str::to_owned);
+    floor.extend(distribution_records(0.03, |cell| crate::evaluate::reference_cell(cell, "train")));
+    let files = draw_with(ReportKind::Distribution, &runs, &[], Some(&floor));
+    insta::assert_snapshot!("distribution-md", text(&files, Table::to_markdown));
+    insta::assert_snapshot!("distribution-csv", text(&files, Table::to_csv));
+    check_files(&files, &["discrepancy", "fig16-distances"]);
+}
+
 /// Snapshots at slightly different token counts per seed belong together.
 fn learning_runs() -> Vec<RunRecords> {
     let mut all = Vec::new();
@@ -308,7 +373,9 @@ fn a_damaged_log_is_a_failed_cell() {
 #[test]
 fn nothing_but_failures_is_still_a_report() {
     let failed = [run("recursive-llm", 0, Err("no graphs".into()))];
-    for kind in [ReportKind::Accuracy, ReportKind::Fidelity, ReportKind::Learning] {
+    for kind in
+        [ReportKind::Accuracy, ReportKind::Fidelity, ReportKind::Learning, ReportKind::Distribution]
+    {
         let files = draw(kind, &failed, &[]);
         assert!(files.tables[0].1.to_markdown().contains("**failed**: seed 0: no graphs"));
         files.figures.iter().for_each(|(_, figure)| assert!(figure.to_svg().is_ok()));

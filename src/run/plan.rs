@@ -132,7 +132,7 @@ impl Plan {
         }
         let floor = match experiment.report {
             ReportKind::Accuracy => None,
-            ReportKind::Fidelity | ReportKind::Learning => {
+            _ => {
                 let work = Work::Floor(FloorWork {
                     evaluation: experiment.evaluation.clone(),
                     seed: experiment.seeds[0],

@@ -1,0 +1,139 @@
+//! Fidelity in one number and by descriptor; degrees and times.
+//!
+//! A [`Family`] holds what it needs of the graphs, by service, and gives its numbers for any number
+//! of times that each service is drawn: once for the value, with replacement for its interval.
+
+mod degrees;
+mod descriptors;
+mod histogram;
+mod joint;
+mod logistic;
+mod mmd;
+mod pair;
+mod polygraph;
+mod times;
+
+pub use degrees::{EMD_IN_DEGREE, EMD_OUT_DEGREE, EMD_RESPONSE_TIME};
+pub use descriptors::{DESCRIPTORS, Descriptor};
+pub use joint::{CONTINGENCY_SIMILARITY, CORRELATION_SIMILARITY};
+pub use mmd::MMD;
+pub use polygraph::{DETECTION, PGD};
+pub use times::{
+    CONCURRENCY_KS, QUANTILE_RATIO, QUANTILES, RESPONSE_TIME_COVERAGE, RESPONSE_TIME_EMD,
+    RESPONSE_TIME_KS, START_OFFSET_KS,
+};
+
+use anyhow::Result;
+use rand::seq::SliceRandom;
+
+use super::fidelity::VALID;
+use super::observed::with_intervals;
+use super::{Case, Interval, Record, reference_cell};
+use crate::data::Dataset;
+use crate::graph::CallGraph;
+use crate::random;
+use pair::{Pair, in_order};
+
+/// Random halves of the real graphs behind the floor.
+const FLOOR_REPEATS: u64 = 5;
+
+/// A number that is measured, and how many graphs are behind it.
+#[derive(Clone, Debug)]
+struct Metric {
+    metric: &'static str,
+    cell: String,
+    count: u64,
+}
+
+impl Metric {
+    fn new(metric: &'static str, cell: impl Into<String>, count: u64) -> Self {
+        Self { metric, cell: cell.into(), count }
+    }
+
+    fn record(self, value: f64, interval: Interval) -> Record {
+        Record::new(self.metric, self.cell, value, interval, self.count)
+    }
+}
+
+/// Metrics that are computed together.
+trait Family: Sync {
+    /// What is measured, the same whatever the graphs.
+    fn metrics(&self) -> Vec<Metric>;
+
+    /// The numbers, in the same order, with each service as often as it was drawn. NaN where a
+    /// number does not exist.
+    fn values(&self, drawn: &[u32]) -> Vec<f64>;
+}
+
+/// All families, one after the other: what one holds is gone before the next begins.
+fn families<T>(pair: &Pair, seed: u64, mut use_of: impl FnMut(&dyn Family) -> Vec<T>) -> Vec<T> {
+    let mut found = use_of(&polygraph::PolyGraph::new(pair, seed));
+    found.extend(use_of(&mmd::Mmd::new(pair, seed)));
+    found.extend(use_of(&degrees::Degrees::new(pair, seed)));
+    found.extend(use_of(&times::Times::new(pair)));
+    found.extend(use_of(&joint::Joint::new(pair)));
+    found
+}
+
+/// All metrics with intervals over services.
+fn with_bootstrap(pair: &Pair, seed: u64) -> Vec<Record> {
+    families(pair, seed, |family| {
+        let values = with_intervals(seed, pair.services, |drawn| family.values(drawn));
+        let metrics = family.metrics().into_iter().zip(values);
+        metrics.map(|(metric, (value, interval))| metric.record(value, interval)).collect()
+    })
+}
+
+/// All records of this evaluation: valid answers against the test graphs.
+///
+/// # Errors
+/// None; others of its kind have some.
+pub fn records(case: &Case) -> Result<Vec<Record>> {
+    let valid: Vec<&CallGraph> = case.valid().collect();
+    let share = Record::share(VALID, "", valid.len() as u64, case.verdicts.len() as u64);
+    let pair = Pair::new(&case.dataset.test(), &valid);
+    Ok([vec![share], with_bootstrap(&pair, case.seed)].concat())
+}
+
+/// The reference rows of real graphs: two random halves of all of them (training and test), mean
+/// and 2.5 and 97.5 % points of [`FLOOR_REPEATS`] cuts; and in the cells `reference=train` all
+/// training graphs against the test graphs, with intervals over services. See
+/// [`super::fidelity::floor`] for what the two can and cannot say.
+///
+/// # Errors
+/// None; others of its kind have some.
+pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
+    let real = in_order(&dataset.graphs().iter().collect::<Vec<_>>());
+    if real.len() < 2 {
+        return Ok(Vec::new());
+    }
+    let half = real.len() / 2;
+    let cuts: Vec<Vec<(Metric, f64)>> = (0..FLOOR_REPEATS)
+        .map(|repeat| {
+            let mut order = real.clone();
+            order.shuffle(&mut random::stream(seed, "floor/distribution", &[repeat]));
+            let pair = Pair::new(&order[..half], &order[half..2 * half]);
+            families(&pair, seed, |family| {
+                let values = family.values(&vec![1; pair.services]);
+                family.metrics().into_iter().zip(values).collect()
+            })
+        })
+        .collect();
+    let metrics = cuts[0].iter().enumerate();
+    let mut records: Vec<Record> = metrics
+        .map(|(index, (metric, _))| {
+            let values: Vec<f64> = cuts.iter().map(|cut| cut[index].1).collect();
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            metric.clone().record(mean, Interval::percentiles(&values))
+        })
+        .collect();
+    let against_test = with_bootstrap(&Pair::new(&dataset.test(), &dataset.train()), seed);
+    records.extend(against_test.into_iter().map(|record| {
+        let cell = reference_cell(&record.cell, "train");
+        Record { cell, ..record }
+    }));
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests;

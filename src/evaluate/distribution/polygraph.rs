@@ -1,0 +1,320 @@
+//! Fidelity in one number: whether a classifier can tell synthetic graphs from real ones.
+
+use rayon::prelude::*;
+
+use super::descriptors::{DESCRIPTORS, Descriptor, Sparse};
+use super::logistic::{Logistic, Standard, softplus};
+use super::pair::Pair;
+use super::{Family, Metric};
+
+/// PolyGraph discrepancy (Krimmel et al., 2025) of valid synthetic graphs from test graphs, by
+/// logistic regression on the descriptors of call trees (descriptors.rs).
+///
+/// As many graphs of each side, up to [`CAP`], drawn at random, are cut into a half to fit on and a
+/// half to score on. On the fit half, for each descriptor, a classifier is judged by
+/// [`FOLDS`]-fold cross-validation; the best one is fitted again on the whole fit half. With p its
+/// probability that a graph is real, the score is √(½ (mean log₂ p(real) + mean log₂ (1 −
+/// p(synthetic)) + 2)) over the scoring half, cut to 0 … 1: a lower bound of the Jensen-Shannon
+/// distance, which a better classifier or descriptor would raise. The cells `descriptor=…` hold
+/// the same for each descriptor alone. Columns are standardised on the graphs that are fitted on,
+/// and the weights have an L2 penalty (logistic.rs).
+///
+/// Range 0 to 1, lower is better; 0 for graphs that cannot be told apart. The interval is a
+/// bootstrap over services of the scoring half, with classifier and choice held fixed. NaN for
+/// fewer than [`FEWEST`] graphs a side. count is the number of graphs of each side.
+///
+/// Pitfalls: a lower bound, so near 0 means that these descriptors and a linear classifier see
+/// nothing, not that there is nothing; names are hashed into few bins, so renaming microservices
+/// moves it a little; a copy of the training set scores near 0, so read it with novelty.
+pub const PGD: &str = "pgd-logistic/1";
+
+/// Detection score (classifier two-sample test): 1 − mean over folds of (2 · max(½, AUC) − 1), with
+/// the area under the ROC curve of the classifiers of [`PGD`]'s cross-validation, each on the fold
+/// that it has not seen. Cells `descriptor=…`. Range 0 to 1, higher is better, 1 for graphs that
+/// cannot be told apart; bootstrap interval over services. NaN for fewer than [`FEWEST`] graphs a
+/// side.
+///
+/// Pitfall: an AUC below ½ counts as ½, and one of a small fold strays above it by chance, so real
+/// graphs are below 1 as well: read it against the floor.
+pub const DETECTION: &str = "detection-logistic/1";
+
+/// Graphs of each side that are looked at.
+pub const CAP: usize = 2_000;
+
+/// Graphs of each side that a score takes.
+pub const FEWEST: usize = 40;
+
+const FOLDS: usize = 4;
+
+/// A graph of the sample, described.
+struct Described {
+    service: u32,
+    real: bool,
+    /// The fold of the fit half that it is in; `None` in the scoring half.
+    fold: Option<usize>,
+    vectors: Vec<Sparse>,
+}
+
+/// Scores of one descriptor's classifiers.
+struct Scores {
+    /// The bound, before it is cut and its root taken, in cross-validation.
+    cross_validated: f64,
+    /// Of the scoring half.
+    scored: Vec<Scored>,
+    /// By fold; ascending by logit.
+    folds: Vec<Vec<Scored>>,
+}
+
+#[derive(Clone, Copy)]
+struct Scored {
+    service: u32,
+    real: bool,
+    logit: f64,
+}
+
+/// All scores of both metrics.
+pub struct PolyGraph {
+    /// By descriptor; empty where there are too few graphs.
+    scores: Vec<Scores>,
+    /// The one that does best in cross-validation.
+    best: usize,
+    graphs: u64,
+}
+
+impl PolyGraph {
+    pub fn new(pair: &Pair, seed: u64) -> Self {
+        let samples = pair.equal_samples(CAP, seed, "polygraph");
+        let graphs = samples[0].len();
+        if graphs < FEWEST {
+            return Self { scores: Vec::new(), best: 0, graphs: graphs as u64 };
+        }
+        let sides = pair.sides().into_iter().zip(samples).zip([true, false]);
+        let places = sides.flat_map(|((side, sample), real)| {
+            (0..).zip(sample).map(move |(place, graph)| (side, graph, real, place))
+        });
+        let places: Vec<_> = places.collect();
+        let described = places.par_iter().map(|(side, graph, real, place)| Described {
+            service: side.services[*graph],
+            real: *real,
+            // In turn: an even graph is fitted on, an odd one scored.
+            fold: (place % 2 == 0).then_some(place / 2 % FOLDS),
+            vectors: DESCRIPTORS.iter().map(|d| d.of(side.graphs[*graph])).collect(),
+        });
+        let described: Vec<Described> = described.collect();
+        let scores: Vec<Scores> = DESCRIPTORS
+            .par_iter()
+            .enumerate()
+            .map(|(index, descriptor)| Scores::new(index, descriptor, &described))
+            .collect();
+        // The first of equals.
+        let better = |best: usize, index: usize| {
+            let ahead = scores[index].cross_validated > scores[best].cross_validated;
+            if ahead { index } else { best }
+        };
+        let best = (0..scores.len()).fold(0, better);
+        Self { scores, best, graphs: graphs as u64 }
+    }
+}
+
+impl Family for PolyGraph {
+    fn metrics(&self) -> Vec<Metric> {
+        let of = |metric, cell: String| Metric::new(metric, cell, self.graphs);
+        let mut metrics = vec![of(PGD, String::new())];
+        for metric in [PGD, DETECTION] {
+            metrics
+                .extend(DESCRIPTORS.iter().map(|d| of(metric, format!("descriptor={}", d.name))));
+        }
+        metrics
+    }
+
+    fn values(&self, drawn: &[u32]) -> Vec<f64> {
+        if self.scores.is_empty() {
+            return vec![f64::NAN; 1 + 2 * DESCRIPTORS.len()];
+        }
+        let discrepancy = |scores: &Scores| bound(&scores.scored, drawn).clamp(0.0, 1.0).sqrt();
+        let discrepancies: Vec<f64> = self.scores.iter().map(discrepancy).collect();
+        let detections = self.scores.iter().map(|scores| detection(&scores.folds, drawn));
+        let whole = discrepancies[self.best];
+        std::iter::once(whole).chain(discrepancies.iter().copied()).chain(detections).collect()
+    }
+}
+
+impl Scores {
+    fn new(index: usize, descriptor: &Descriptor, described: &[Described]) -> Self {
+        let score = |fitted: &dyn Fn(&Described) -> bool, scored: &dyn Fn(&Described) -> bool| {
+            let on: Vec<&Described> = described.iter().filter(|graph| fitted(graph)).collect();
+            let of: Vec<&Described> = described.iter().filter(|graph| scored(graph)).collect();
+            scored_by_classifier(index, descriptor.size, &on, &of)
+        };
+        let folds: Vec<Vec<Scored>> = (0..FOLDS)
+            .map(|fold| {
+                let others = |graph: &Described| graph.fold.is_some_and(|other| other != fold);
+                let mut scored = score(&others, &|graph| graph.fold == Some(fold));
+                scored.sort_by(|one, other| one.logit.total_cmp(&other.logit));
+                scored
+            })
+            .collect();
+        let everything =
+            vec![1; described.iter().map(|g| g.service as usize + 1).max().unwrap_or(0)];
+        Self {
+            cross_validated: bound(&folds.concat(), &everything),
+            scored: score(&|graph| graph.fold.is_some(), &|graph| graph.fold.is_none()),
+            folds,
+        }
+    }
+}
+
+fn scored_by_classifier(
+    descriptor: usize,
+    size: u32,
+    fitted: &[&Described],
+    scored: &[&Described],
+) -> Vec<Scored> {
+    let vectors = |graphs: &[&Described]| -> Vec<Sparse> {
+        graphs.iter().map(|graph| graph.vectors[descriptor].clone()).collect()
+    };
+    let labels: Vec<bool> = fitted.iter().map(|graph| graph.real).collect();
+    let logits = logits_by_classifier(size, &vectors(fitted), &labels, &vectors(scored));
+    let scores = scored.iter().zip(logits);
+    scores
+        .map(|(graph, logit)| Scored { service: graph.service, real: graph.real, logit })
+        .collect()
+}
+
+/// Logits that `scored` vectors are real, of the classifier of `fitted` ones.
+fn logits_by_classifier(
+    size: u32,
+    fitted: &[Sparse],
+    labels: &[bool],
+    scored: &[Sparse],
+) -> Vec<f64> {
+    let standard = Standard::new(size, fitted);
+    Logistic::fit(&standard.design(fitted), labels).logits(&standard.design(scored))
+}
+
+/// ½ (mean log₂ p(real) + mean log₂ (1 − p(synthetic)) + 2), each graph as often as its service was
+/// drawn; NaN if no graph of a side was.
+fn bound(scored: &[Scored], drawn: &[u32]) -> f64 {
+    let (mut sums, mut counts) = ([0.0; 2], [0.0; 2]);
+    for Scored { service, real, logit } in scored {
+        let times = f64::from(drawn[*service as usize]);
+        // ln p(real) = −ln(1 + e^−logit), and the other way round.
+        let cost = softplus(if *real { -logit } else { *logit });
+        sums[usize::from(*real)] -= times * cost;
+        counts[usize::from(*real)] += times;
+    }
+    let means = [0, 1].map(|side: usize| sums[side] / counts[side] / std::f64::consts::LN_2);
+    (means[0] + means[1] + 2.0) / 2.0
+}
+
+fn detection(folds: &[Vec<Scored>], drawn: &[u32]) -> f64 {
+    // NaN stays NaN, which `max` would not keep.
+    let excess = |auc: f64| if auc < 0.5 { 0.0 } else { 2.0 * auc - 1.0 };
+    let sum: f64 = folds.iter().map(|fold| excess(area(fold, drawn))).sum();
+    1.0 - sum / folds.len() as f64
+}
+
+/// Area under the ROC curve of scores that ascend, each as often as its service was drawn; NaN if
+/// a side has none.
+fn area(scored: &[Scored], drawn: &[u32]) -> f64 {
+    let (mut below, mut reals, mut won) = (0.0, 0.0, 0.0);
+    for ties in scored.chunk_by(|one, other| one.logit == other.logit) {
+        let mut here = [0.0; 2];
+        for Scored { service, real, .. } in ties {
+            here[usize::from(*real)] += f64::from(drawn[*service as usize]);
+        }
+        won += here[1] * (below + here[0] / 2.0);
+        below += here[0];
+        reals += here[1];
+    }
+    won / (below * reals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::tests::{chain, flat};
+    use crate::graph::CallGraph;
+
+    fn values(real: &[CallGraph], synthetic: &[CallGraph]) -> Vec<(Metric, f64)> {
+        let (real, synthetic): (Vec<&CallGraph>, Vec<&CallGraph>) =
+            (real.iter().collect(), synthetic.iter().collect());
+        let pair = Pair::new(&real, &synthetic);
+        let scores = PolyGraph::new(&pair, 3);
+        scores.metrics().into_iter().zip(scores.values(&vec![1; pair.services])).collect()
+    }
+
+    fn of<'a>(values: &'a [(Metric, f64)], metric: &str, cell: &str) -> f64 {
+        let mut found = values.iter().filter(|(m, _)| m.metric == metric && m.cell == cell);
+        found.next().expect("a value").1
+    }
+
+    /// Trees of 2 to 6 calls, flat ones and chains.
+    fn trees(count: u32, deep: impl Fn(u32) -> bool) -> Vec<CallGraph> {
+        let tree = |index: u32| match deep(index) {
+            true => chain(&format!("S_{}", index % 5), 2 + index % 5, 10 + index % 7),
+            false => flat(&format!("S_{}", index % 5), 2 + index % 5, 10 + index % 7),
+        };
+        (0..count).map(tree).collect()
+    }
+
+    #[test]
+    fn what_is_different_is_told_by_what_differs() {
+        let found = values(&trees(200, |_| false), &trees(200, |index| index % 5 > 0));
+        assert!(of(&found, PGD, "") > 0.8, "{found:?}");
+        assert!(of(&found, PGD, "descriptor=out-degrees") > 0.8);
+        assert!(of(&found, DETECTION, "descriptor=out-degrees") < 0.3);
+        // Sizes and times are the same.
+        for same in ["descriptor=edges", "descriptor=response-times"] {
+            assert!(of(&found, PGD, same) < 0.4, "{same} {found:?}");
+        }
+        assert!(found.iter().all(|(_, value)| (0.0..=1.0).contains(value)));
+    }
+
+    #[test]
+    fn copies_cannot_be_told() {
+        let graphs = trees(300, |index| index % 3 == 0);
+        let found = values(&graphs, &graphs);
+        assert!(of(&found, PGD, "") < 0.25, "{found:?}");
+        assert!(of(&found, DETECTION, "descriptor=edges") > 0.7, "{found:?}");
+    }
+
+    #[test]
+    fn few_graphs_give_no_number() {
+        let graphs = trees(FEWEST as u32, |_| false);
+        assert!(values(&graphs, &graphs[1..]).iter().all(|(_, value)| value.is_nan()));
+        assert!(values(&graphs, &[]).iter().all(|(_, value)| value.is_nan()));
+        assert!(values(&graphs, &graphs).iter().all(|(_, value)| !value.is_nan()));
+    }
+
+    /// Made by tests/reference/distribution.py with scikit-learn.
+    #[test]
+    fn discrepancy_and_area_as_scikit_learn_has_them() {
+        let (vectors, labels) = crate::evaluate::distribution::logistic::example();
+        let (fitted, scored) = vectors.split_at(24);
+        let logits = logits_by_classifier(4, fitted, &labels[..24], scored);
+        let mut scored: Vec<Scored> = logits
+            .into_iter()
+            .zip(&labels[24..])
+            .map(|(logit, real)| Scored { service: 0, real: *real, logit })
+            .collect();
+        scored.sort_by(|one, other| one.logit.total_cmp(&other.logit));
+        assert!((bound(&scored, &[1]) - SCIKIT_LEARN[0]).abs() < 1e-6);
+        assert!((area(&scored, &[1]) - SCIKIT_LEARN[1]).abs() < 1e-12);
+        // A service drawn three times is three times the service.
+        assert_eq!(area(&scored, &[3]), area(&scored, &[1]));
+    }
+
+    const SCIKIT_LEARN: [f64; 2] = [-0.023_143_888_589_522_987, 0.625];
+
+    #[test]
+    fn areas_and_bounds_by_hand() {
+        let scored = |logit, real| Scored { service: u32::from(real), real, logit };
+        let some = [scored(-1.0, false), scored(0.0, true), scored(0.0, false), scored(2.0, true)];
+        assert_eq!(area(&some, &[1, 1]), 0.875);
+        assert!(area(&some, &[1, 0]).is_nan() && bound(&some, &[0, 1]).is_nan());
+        // p = ½ everywhere tells nothing; certainty tells everything.
+        assert_eq!(bound(&[scored(0.0, true), scored(0.0, false)], &[1, 1]), 0.0);
+        assert!((bound(&[scored(60.0, true), scored(-60.0, false)], &[1, 1]) - 1.0).abs() < 1e-12);
+    }
+}

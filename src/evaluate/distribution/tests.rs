@@ -1,0 +1,108 @@
+use super::*;
+use crate::evaluate::conditions::condition_of;
+use crate::evaluate::tests::{answer, chain, dataset, failed, find, flat, reversed};
+use crate::evaluate::{Evaluation, evaluate};
+use crate::generators::{Condition, Generated};
+
+/// Graphs of four services: flat trees and chains of several sizes and latencies.
+fn graphs(count: u32) -> Vec<CallGraph> {
+    let graph = |index: u32| {
+        let service = format!("S_{}", index % 4);
+        let latency = 10 + 7 * (index % 13);
+        match index % 3 {
+            0 => chain(&service, 1 + index % 4, latency),
+            _ => flat(&service, 1 + index % 5, latency),
+        }
+    };
+    (0..count).map(graph).collect()
+}
+
+fn score(real: &[CallGraph], asked: &[Condition], answers: &[Generated]) -> Vec<Record> {
+    let dataset = dataset(Vec::new(), real.to_vec());
+    evaluate(&Evaluation::Distribution, &dataset, asked, answers, 9).unwrap()
+}
+
+fn conditions_of(graphs: &[CallGraph]) -> Vec<Condition> {
+    graphs.iter().map(condition_of).collect()
+}
+
+#[test]
+fn a_perfect_copy_is_at_no_distance() {
+    let real = graphs(120);
+    let answers: Vec<Generated> = real.iter().map(answer).collect();
+    let records = score(&real, &conditions_of(&real), &answers);
+    for (metric, cell, value) in [
+        (EMD_OUT_DEGREE, "nodes=service-graph", 0.0),
+        (EMD_OUT_DEGREE, "nodes=calls", 0.0),
+        (EMD_OUT_DEGREE, "nodes=microservices", 0.0),
+        (EMD_RESPONSE_TIME, "", 0.0),
+        (RESPONSE_TIME_KS, "", 0.0),
+        (RESPONSE_TIME_EMD, "", 0.0),
+        (START_OFFSET_KS, "", 0.0),
+        (CONCURRENCY_KS, "", 0.0),
+        (QUANTILE_RATIO, "of=latency/quantile=p90", 1.0),
+        (CORRELATION_SIMILARITY, "pair=edges-depth", 1.0),
+        (CONTINGENCY_SIMILARITY, "", 1.0),
+    ] {
+        let record = find(&records, metric, cell);
+        assert_eq!((record.value, record.count), (value, 120), "{metric} {cell}");
+        assert_eq!((record.low, record.high), (value, value), "{metric} {cell}");
+    }
+    let pgd = find(&records, PGD, "");
+    assert!(pgd.value < 0.3 && pgd.count == 120 && pgd.low <= pgd.high, "{pgd:?}");
+    assert!(find(&records, MMD, "").value.abs() < 0.02);
+}
+
+#[test]
+fn the_order_of_graphs_does_not_matter() {
+    let real = graphs(100);
+    let answers: Vec<Generated> =
+        real.iter().map(|g| answer(&flat(g.service(), g.num_edges(), g.latency() + 3))).collect();
+    let asked = conditions_of(&real);
+    let text = |records: &[Record]| serde_json::to_string(records).unwrap();
+    assert_eq!(
+        text(&score(&real, &asked, &answers)),
+        text(&score(&reversed(&real), &reversed(&asked), &reversed(&answers)))
+    );
+}
+
+#[test]
+fn nothing_valid_is_said_and_not_scored() {
+    let real = graphs(60);
+    let asked = conditions_of(&real);
+    let copies: Vec<Generated> = real.iter().map(answer).collect();
+    let all: Vec<(String, String)> = score(&real, &asked, &copies)
+        .into_iter()
+        .map(|record| (record.metric, record.cell))
+        .collect();
+    // Without valid graphs, without test graphs, and with a single graph: the same records.
+    for (real, asked, answers) in [
+        (&real[..], &asked[..], vec![failed(); 60]),
+        (&[], &asked, copies.clone()),
+        (&real[..1], &asked[..1], copies[..1].to_vec()),
+        (&real, &[], Vec::new()),
+    ] {
+        let records = score(real, asked, &answers);
+        let names = records.iter().map(|r| (r.metric.clone(), r.cell.clone()));
+        assert_eq!(names.collect::<Vec<_>>(), all);
+        assert!(find(&records, PGD, "").value.is_nan() && find(&records, MMD, "").value.is_nan());
+    }
+}
+
+#[test]
+fn the_floor_has_both_references() {
+    let records = floor(&dataset(graphs(160), graphs(80)), 2).unwrap();
+    for (metric, cell) in [(PGD, ""), (MMD, ""), (EMD_OUT_DEGREE, "nodes=calls")] {
+        let halves = find(&records, metric, cell);
+        assert!(halves.low <= halves.value && halves.value <= halves.high, "{halves:?}");
+        let cell = reference_cell(cell, "train");
+        assert!(find(&records, metric, &cell).value < 0.3);
+    }
+    assert_eq!(find(&records, PGD, "").count, 120);
+    assert_eq!(find(&records, PGD, "reference=train").count, 80);
+    assert!(floor(&dataset(Vec::new(), graphs(1)), 2).unwrap().is_empty());
+    // No training graphs: half against half remains.
+    let records = floor(&dataset(Vec::new(), graphs(100)), 2).unwrap();
+    assert!(!find(&records, PGD, "").value.is_nan());
+    assert!(find(&records, PGD, "reference=train").value.is_nan());
+}

@@ -1,0 +1,138 @@
+//! Fidelity in one number and by descriptor; degrees and times.
+
+use super::arms::{self, Arm, COST};
+use super::figure::{Axis, Bars, Figure, PAGE, Panel};
+use super::notes::figure_notes;
+use super::overview::{self, Entry, Reference};
+use super::table::Table;
+use super::{ReportFiles, ReportInput, ReportKind, published};
+use crate::evaluate::distribution::{
+    CONCURRENCY_KS, CONTINGENCY_SIMILARITY, CORRELATION_SIMILARITY, DESCRIPTORS, DETECTION,
+    EMD_IN_DEGREE, EMD_OUT_DEGREE, EMD_RESPONSE_TIME, MMD, PGD, QUANTILE_RATIO, QUANTILES,
+    RESPONSE_TIME_COVERAGE, RESPONSE_TIME_EMD, RESPONSE_TIME_KS, START_OFFSET_KS,
+};
+use crate::evaluate::fidelity::VALID;
+
+const REFERENCES: [Reference; 2] =
+    [("real (half against half)", ""), ("real (training against test)", "train")];
+
+pub fn report(input: &ReportInput) -> ReportFiles {
+    let arms = arms::arms(input.runs);
+    let table = |title: &str, entries: &[Entry], note: &str| -> Table {
+        let mut table = overview::table(title, input, &arms, &REFERENCES, entries);
+        table.notes.insert(0, note.to_owned());
+        table
+    };
+    let mut files = ReportFiles::default();
+    files.table("distribution", table("Distributions", &overview_entries(), OVERVIEW_NOTE));
+    let descriptors = descriptor_entries(PGD);
+    files.table("descriptors", table("Discrepancy by descriptor", &descriptors, DESCRIPTORS_NOTE));
+    let detection = descriptor_entries(DETECTION);
+    files.table("detection", table("Detection score by descriptor", &detection, DETECTION_NOTE));
+    files.table("degrees", table("Degrees and response times", &degree_entries(), DEGREES_NOTE));
+    files.table("times", table("Times", &time_entries(), TIMES_NOTE));
+    files.table("published", published::compare(input, &arms, ReportKind::Distribution));
+    files.table(COST, arms::cost_table(input, &arms));
+    files.figure("discrepancy", discrepancy_figure(input, &arms));
+    files.figure("fig16-distances", distances_figure(input, &arms));
+    files
+}
+
+const OVERVIEW_NOTE: &str = "PGD: PolyGraph discrepancy, how well a logistic regression tells valid synthetic graphs from test graphs, 0 (not at all) to 1; MMD²: squared maximum mean discrepancy; EMD: earth mover's distance in standard deviations of the real side, degrees of microservices within a graph; KS: Kolmogorov-Smirnov distance, of response times for each microservice and type. For these lower is better; for the similarity of caller-called pairs higher is. The rows of real graphs show what two samples of the truth reach.";
+const DESCRIPTORS_NOTE: &str = "PolyGraph discrepancy with one descriptor of call trees each; the discrepancy of the whole is that of the descriptor that does best in cross-validation. Lower is better.";
+const DETECTION_NOTE: &str = "1 − mean over folds of (2 · max(½, AUC) − 1): 1 where a classifier that sees one descriptor of call trees cannot tell synthetic from real graphs. Higher is better.";
+const DEGREES_NOTE: &str = "Earth mover's distance of degrees and response times, in standard deviations of the real side; lower is better. Nodes are the microservices of one graph with all calls to them put together, the calls of the tree, or the microservices of all graphs put together (as many graphs on both sides), where degrees count different callers and called.";
+const TIMES_NOTE: &str = "Response times for each microservice and type with 20 calls on both sides, and the share of real calls that these are; quantiles of synthetic over real, 1 is best; similarity of the correlations of edges, depth and latency, higher is better.";
+
+fn overview_entries() -> Vec<Entry> {
+    vec![
+        Entry::new("valid", "%", VALID, ""),
+        Entry::new("PGD", "", PGD, ""),
+        Entry::new("MMD²", "", MMD, ""),
+        Entry::new("EMD in-degree", "", EMD_IN_DEGREE, "nodes=microservices"),
+        Entry::new("EMD out-degree", "", EMD_OUT_DEGREE, "nodes=microservices"),
+        Entry::new("EMD response time", "", EMD_RESPONSE_TIME, ""),
+        Entry::new("KS response time", "", RESPONSE_TIME_KS, ""),
+        Entry::new("KS start offset", "", START_OFFSET_KS, ""),
+        Entry::new("KS concurrency", "", CONCURRENCY_KS, ""),
+        Entry::new("similarity of pairs", "", CONTINGENCY_SIMILARITY, ""),
+    ]
+}
+
+fn descriptor_entries(metric: &'static str) -> Vec<Entry> {
+    let entry =
+        |name: &str| Entry::new(name.replace('-', " "), "", metric, format!("descriptor={name}"));
+    DESCRIPTORS.iter().map(|descriptor| entry(descriptor.name)).collect()
+}
+
+fn degree_entries() -> Vec<Entry> {
+    vec![
+        Entry::new("in-degree, microservices", "", EMD_IN_DEGREE, "nodes=microservices"),
+        Entry::new("out-degree, microservices", "", EMD_OUT_DEGREE, "nodes=microservices"),
+        Entry::new("out-degree, calls", "", EMD_OUT_DEGREE, "nodes=calls"),
+        Entry::new("in-degree, service graph", "", EMD_IN_DEGREE, "nodes=service-graph"),
+        Entry::new("out-degree, service graph", "", EMD_OUT_DEGREE, "nodes=service-graph"),
+        Entry::new("response time", "", EMD_RESPONSE_TIME, ""),
+    ]
+}
+
+fn time_entries() -> Vec<Entry> {
+    let mut entries = vec![
+        Entry::new("KS response time", "", RESPONSE_TIME_KS, ""),
+        Entry::new("EMD response time / mean", "", RESPONSE_TIME_EMD, ""),
+        Entry::new("calls looked at", "", RESPONSE_TIME_COVERAGE, ""),
+    ];
+    for of in ["latency", "response-time"] {
+        entries.extend(QUANTILES.iter().map(|(name, _)| {
+            let cell = format!("of={of}/quantile={name}");
+            Entry::new(format!("{name} {}", of.replace('-', " ")), "", QUANTILE_RATIO, cell)
+        }));
+    }
+    entries.extend(["edges-depth", "edges-latency", "depth-latency"].map(|pair| {
+        let heading = format!("correlation {}", pair.replace('-', ", "));
+        Entry::new(heading, "", CORRELATION_SIMILARITY, format!("pair={pair}"))
+    }));
+    entries
+}
+
+fn discrepancy_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
+    let entries = [Entry::new("all descriptors", "", PGD, "")];
+    let axis = |_: &Bars| Axis::linear("PolyGraph discrepancy", 0.0, 1.0);
+    let panel = overview::panel("", axis, input, arms, &REFERENCES, &entries);
+    figure("PolyGraph discrepancy", vec![panel], input, arms, OVERVIEW_FIGURE_NOTE)
+}
+
+const OVERVIEW_FIGURE_NOTE: &str = "How well a logistic regression tells valid synthetic graphs from test graphs by the descriptor that serves best: 0 not at all, 1 without fail. The rows of real graphs show what two samples of the truth reach.";
+
+/// Figure 16.
+fn distances_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
+    let entries = [
+        Entry::new("in-degree", "", EMD_IN_DEGREE, "nodes=microservices"),
+        Entry::new("out-degree", "", EMD_OUT_DEGREE, "nodes=microservices"),
+        Entry::new("response time", "", EMD_RESPONSE_TIME, ""),
+    ];
+    let axis = |bars: &Bars| Axis::from_zero("earth mover's distance (σ of real)", bars.values());
+    let panel = overview::panel("", axis, input, arms, &REFERENCES, &entries);
+    figure("Distances of degrees and response times", vec![panel], input, arms, DISTANCES_NOTE)
+}
+
+const DISTANCES_NOTE: &str = "Earth mover's distance of valid synthetic graphs from test graphs, in standard deviations of the real side; degrees of the microservices within a graph. Lower is better, and the rows of real graphs show what two samples of the truth reach.";
+
+fn figure(
+    title: &str,
+    panels: Vec<Panel>,
+    input: &ReportInput,
+    arms: &[Arm],
+    note: &str,
+) -> Figure {
+    let mut notes = vec![note.to_owned()];
+    notes.extend(figure_notes(input, arms));
+    Figure {
+        title: format!("{title}: {}", input.title),
+        panels,
+        across: 1,
+        width: PAGE,
+        row_height: 300.0,
+        notes,
+    }
+}

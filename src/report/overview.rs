@@ -1,0 +1,113 @@
+//! What reports of one table with a row for each arm have in common: reference rows of real graphs,
+//! the arms, and a figure with a place on the axis for each of them.
+
+use super::ReportInput;
+use super::arms::{self, Arm, name, table_cell};
+use super::fidelity::floor_value;
+use super::figure::{Axis, BarSeries, Bars, Bounded, Content, Panel, Style};
+use super::notes::notes;
+use super::table::{Cell, Column, Table};
+use crate::evaluate::reference_cell;
+
+/// A column: heading, unit (`%` for shares), metric and cell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub heading: String,
+    pub unit: &'static str,
+    pub metric: &'static str,
+    pub cell: String,
+}
+
+impl Entry {
+    pub fn new(
+        heading: impl Into<String>,
+        unit: &'static str,
+        metric: &'static str,
+        cell: impl Into<String>,
+    ) -> Self {
+        Self { heading: heading.into(), unit, metric, cell: cell.into() }
+    }
+
+    fn column(&self) -> Column {
+        Column::estimate(&self.heading, self.unit)
+    }
+}
+
+/// A reference row: its label, and the value of `reference=` that its records have behind their cell;
+/// empty for records that have none.
+pub type Reference = (&'static str, &'static str);
+
+fn reference_value(input: &ReportInput, entry: &Entry, reference: &str) -> Option<Bounded> {
+    floor_value(input.floor, entry.metric, &reference_cell(&entry.cell, reference))
+}
+
+/// One row for each reference that has a record, then one for each arm.
+pub fn table(
+    title: &str,
+    input: &ReportInput,
+    arms: &[Arm],
+    references: &[Reference],
+    entries: &[Entry],
+) -> Table {
+    let mut columns = vec![Column::text("generator"), Column::number("answers", "")];
+    columns.extend(entries.iter().map(Entry::column));
+    let mut table = Table::new(format!("{title}: {}", input.title), columns);
+    for (label, reference) in references {
+        let values: Vec<Option<Bounded>> =
+            entries.iter().map(|entry| reference_value(input, entry, reference)).collect();
+        if values.iter().all(Option::is_none) {
+            continue;
+        }
+        let mut row = vec![Cell::text(*label), Cell::Missing];
+        row.extend(values.into_iter().zip(entries).map(|(value, entry)| {
+            value.map_or(Cell::Missing, |value| table_cell(entry.metric, value))
+        }));
+        table.push(row);
+    }
+    let metrics: Vec<(&str, &str)> =
+        entries.iter().map(|entry| (entry.metric, entry.cell.as_str())).collect();
+    for arm in arms {
+        let head = vec![Cell::text(name(arm, arms)), Cell::Integer(arm.graphs())];
+        table.push(arm.row(head, &metrics));
+    }
+    table.notes.extend(notes(input, arms));
+    table
+}
+
+/// A panel with a place on the axis for each reference and arm, and a series for each entry.
+pub fn panel(
+    title: &str,
+    y: impl Fn(&Bars) -> Axis,
+    input: &ReportInput,
+    arms: &[Arm],
+    references: &[Reference],
+    entries: &[Entry],
+) -> Panel {
+    let shown: Vec<&Arm> = arms.iter().filter(|arm| arm.failure().is_none()).collect();
+    let known: Vec<&Reference> = references
+        .iter()
+        .filter(|(_, reference)| {
+            entries.iter().any(|entry| reference_value(input, entry, reference).is_some())
+        })
+        .collect();
+    let series = entries.iter().enumerate().map(|(index, entry)| {
+        let floor = known.iter().map(|(_, reference)| {
+            reference_value(input, entry, reference).unwrap_or(Bounded::NONE)
+        });
+        let values = shown.iter().map(|arm| arm.bounded(entry.metric, &entry.cell));
+        BarSeries {
+            label: entry.heading.clone(),
+            style: Style::Generator(index),
+            values: floor.chain(values).collect(),
+        }
+    });
+    let bars = Bars { backdrop: None, series: series.collect() };
+    let names = known.iter().map(|(label, _)| (*label).to_owned());
+    let names = names.chain(shown.iter().map(|arm| arms::name(arm, arms)));
+    Panel {
+        title: title.to_owned(),
+        x: Axis::names("", names.collect()),
+        y: y(&bars),
+        content: Content::Bars(bars),
+    }
+}
