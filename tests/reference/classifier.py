@@ -1,10 +1,12 @@
 """Prints the weights, intercepts and areas that the tests of src/evaluate/classifier.rs hold.
 
 Run by hand: `pip install scikit-learn`, then `python tests/reference/classifier.py`. The numbers were
-made with scikit-learn 1.9.1 and numpy 2.4.6. Rows and labels are formulas, as in the tests.
+made with scikit-learn 1.9.1, scipy 1.17.1 and numpy 2.4.6. Rows and labels are formulas, as in the tests.
 """
 
 import numpy
+import scipy
+import scipy.optimize
 import sklearn
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -23,12 +25,31 @@ def label(row):
 
 rows = numpy.array([[value(row, column) for column in range(COLUMNS)] for row in range(ROWS)])
 labels = numpy.array([label(row) for row in range(ROWS)])
-print("scikit-learn", sklearn.__version__, "numpy", numpy.__version__)
+print("scikit-learn", sklearn.__version__, "scipy", scipy.__version__, "numpy", numpy.__version__)
 for l2 in [0.01, 1.0, 100.0]:
     model = LogisticRegression(C=1 / l2, solver="newton-cholesky", tol=1e-14, max_iter=1000)
     model.fit(rows, labels)
     scores = model.decision_function(rows)
     print(l2, model.coef_[0].tolist(), model.intercept_[0], roc_auc_score(labels, scores))
+
+# scikit-learn penalises the intercept of a support vector machine, so scipy minimises the objective.
+scaled = rows / numpy.array([10.0 ** (column - 1) for column in range(COLUMNS)])
+signs = numpy.where(labels, 1.0, -1.0)
+
+
+def hinge(parameters, l2):
+    weights, gaps = parameters[:-1], 1 - signs * (scaled @ parameters[:-1] + parameters[-1])
+    gaps = numpy.maximum(gaps, 0)
+    slopes = -2 * gaps * signs
+    value = (gaps**2).sum() + l2 / 2 * (weights**2).sum()
+    return value, numpy.append(scaled.T @ slopes + l2 * weights, slopes.sum())
+
+
+for l2 in [0.5, 50.0]:
+    best = scipy.optimize.minimize(
+        hinge, numpy.zeros(COLUMNS + 1), l2, jac=True, method="L-BFGS-B", options={"ftol": 1e-16, "gtol": 1e-11}
+    )
+    print("hinge", l2, best.x.tolist(), abs(best.jac).max())
 
 scores = [(row * 7) % 10 for row in range(30)]
 truth = [(row * 3) % 7 > 3 for row in range(30)]

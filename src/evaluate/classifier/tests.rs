@@ -26,8 +26,8 @@ fn data(order: impl Iterator<Item = u32>) -> (Rows, Vec<bool>) {
     (rows, labels)
 }
 
-fn areas(rows: &Rows, labels: &[bool], model: &Logistic) -> f64 {
-    let scores: Vec<f64> = rows.iter().map(|row| model.log_odds(row)).collect();
+fn areas(rows: &Rows, labels: &[bool], model: &Linear) -> f64 {
+    let scores: Vec<f64> = rows.iter().map(|row| model.score(row)).collect();
     Ranking::new(&scores).auc(labels, |_| 1.0)
 }
 
@@ -56,7 +56,7 @@ fn weights_are_those_of_scikit_learn() {
     ];
     let (rows, labels) = data(0..60);
     for (l2, weights, intercept, area) in expected {
-        let model = Logistic::fit(&rows, &labels, l2).expect("both classes");
+        let model = Linear::fit(Loss::Logistic, &rows, &labels, l2).expect("both classes");
         let both = model.weights.iter().zip(weights).chain([(&model.intercept, intercept)]);
         for (ours, theirs) in both {
             assert!((ours - theirs).abs() < 1e-6 * theirs.abs().max(1e-3), "{l2}: {model:?}");
@@ -69,12 +69,12 @@ fn weights_are_those_of_scikit_learn() {
 fn the_order_of_rows_does_not_matter() {
     let (rows, labels) = data(0..60);
     let (turned, turned_labels) = data((0..60).rev());
-    let one = Logistic::fit(&rows, &labels, 0.5).expect("both classes");
-    let other = Logistic::fit(&turned, &turned_labels, 0.5).expect("both classes");
+    let one = Linear::fit(Loss::Logistic, &rows, &labels, 0.5).expect("both classes");
+    let other = Linear::fit(Loss::Logistic, &turned, &turned_labels, 0.5).expect("both classes");
     for (one, other) in one.weights.iter().zip(&other.weights) {
         assert!((one - other).abs() < 1e-7);
     }
-    assert_eq!(Some(one), Logistic::fit(&rows, &labels, 0.5));
+    assert_eq!(Some(one), Linear::fit(Loss::Logistic, &rows, &labels, 0.5));
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn one_column_by_hand() {
         rows.push([(0, row)].into_iter().filter(|(_, value)| *value != 0.0));
     }
     let labels = [true, true, false, false];
-    let model = Logistic::fit(&rows, &labels, 1.0).expect("both classes");
+    let model = Linear::fit(Loss::Logistic, &rows, &labels, 1.0).expect("both classes");
     let (one, zero) = (model.probability(&[(0, 1.0)]), model.probability(&[]));
     // The intercept's slope: probabilities sum to the number of true rows.
     assert!((one + 3.0 * zero - 2.0).abs() < 1e-7);
@@ -98,15 +98,15 @@ fn separable_and_degenerate_rows() {
     let mut rows = Rows::new(2);
     (0..50).for_each(|row| rows.push_dense(&[f64::from(row) - 24.5, 0.0]));
     let labels: Vec<bool> = (0..50).map(|row| row >= 25).collect();
-    let model = Logistic::fit(&rows, &labels, 1e-6).expect("both classes");
+    let model = Linear::fit(Loss::Logistic, &rows, &labels, 1e-6).expect("both classes");
     assert!(model.weights[0] > 5.0 && model.weights[1] == 0.0 && model.intercept.abs() < 1e-6);
     assert_eq!(areas(&rows, &labels, &model), 1.0);
-    assert_eq!(Logistic::fit(&rows, &[true; 50], 1.0), None);
-    assert_eq!(Logistic::fit(&Rows::new(3), &[], 1.0), None);
+    assert_eq!(Linear::fit(Loss::Logistic, &rows, &[true; 50], 1.0), None);
+    assert_eq!(Linear::fit(Loss::Logistic, &Rows::new(3), &[], 1.0), None);
     // No column at all: the share of true rows.
     let mut bare = Rows::new(0);
     (0..4).for_each(|_| bare.push([]));
-    let model = Logistic::fit(&bare, &[true, false, false, false], 1.0).expect("both classes");
+    let model = Linear::fit(Loss::Logistic, &bare, &[true, false, false, false], 1.0).expect("both classes");
     assert!((model.probability(&[]) - 0.25).abs() < 1e-9);
 }
 
@@ -121,4 +121,30 @@ fn areas_with_ties_and_weights() {
     assert_eq!(Ranking::new(&[0.0, -0.0]).auc(&[true, false], |_| 1.0), 0.5);
     assert!(ranking.auc(&[true; 30], |_| 1.0).is_nan());
     assert!(Ranking::new(&[]).auc(&[], |_| 1.0).is_nan());
+}
+
+#[test]
+#[expect(clippy::excessive_precision, reason = "as scipy prints them")]
+fn a_support_vector_machine_is_that_of_scipy() {
+    let (mut rows, labels) = data(0..60);
+    rows.scale(&[10.0, 1.0, 0.1, 0.01]);
+    let expected = [
+        (
+            0.5,
+            [-0.07465415428126901, 0.05634141207813203, -8.952797305210498e-05, 0.07244513208998869],
+            -0.05496888648138832,
+        ),
+        (
+            50.0,
+            [-0.06426743587141451, 0.04436917259217089, 0.0003984308610034405, 0.061816203131386284],
+            -0.056827400241517584,
+        ),
+    ];
+    for (l2, weights, intercept) in expected {
+        let model = Linear::fit(Loss::SquaredHinge, &rows, &labels, l2).expect("both classes");
+        let both = model.weights.iter().zip(weights).chain([(&model.intercept, intercept)]);
+        for (ours, theirs) in both {
+            assert!((ours - theirs).abs() < 1e-7, "{l2}: {model:?}");
+        }
+    }
 }
