@@ -265,8 +265,10 @@ pub fn cost_table(input: &ReportInput, arms: &[Arm]) -> Table {
             Column::text("generator"),
             Column::number("parameters", ""),
             Column::number("training", "s"),
+            Column::number("training", "CPU s"),
             Column::number("generating", "s"),
-            Column::number("graphs per second", ""),
+            Column::number("generating", "CPU s"),
+            Column::number("graphs per CPU second", ""),
             Column::number("memory, training", "MiB"),
             Column::number("memory, generating", "MiB"),
         ],
@@ -278,7 +280,7 @@ pub fn cost_table(input: &ReportInput, arms: &[Arm]) -> Table {
             values.map_or(Cell::Missing, |v| Cell::number(v.iter().sum::<f64>() / v.len() as f64))
         };
         let rate = |run: &RunRecords| {
-            let seconds = run.generate_seconds.filter(|seconds| *seconds > 0.0)?;
+            let seconds = run.generate_cpu_seconds.filter(|seconds| *seconds > 0.0)?;
             Some(run.graphs as f64 / seconds)
         };
         let most = |bytes: &dyn Fn(&RunRecords) -> Option<u64>| {
@@ -290,14 +292,16 @@ pub fn cost_table(input: &ReportInput, arms: &[Arm]) -> Table {
             Cell::text(name(arm, arms) + &tokens),
             arm.runs[0].parameters.map_or(Cell::Missing, Cell::Integer),
             mean(&|run| run.train_seconds),
+            mean(&|run| run.train_cpu_seconds),
             mean(&|run| run.generate_seconds),
+            mean(&|run| run.generate_cpu_seconds),
             mean(&rate),
             most(&|run| run.train_bytes),
             most(&|run| run.generate_bytes),
         ]);
     }
     table.notes.push(
-        "Wall times, mean over seeds; processes of the same experiment may share the machine. Memory: the most that the process held at once, with the graphs that it works on."
+        "Means over seeds. Wall times depend on what shares the machine, processor (CPU) times of all threads hardly do. Memory: the most that the process held at once, with the graphs that it works on."
             .to_owned(),
     );
     table.notes.extend(trainings(arms));

@@ -54,6 +54,9 @@ pub struct RunRecords {
     /// Wall times, for the table `cost` only.
     pub train_seconds: Option<f64>,
     pub generate_seconds: Option<f64>,
+    /// Processor times, for the table `cost` only.
+    pub train_cpu_seconds: Option<f64>,
+    pub generate_cpu_seconds: Option<f64>,
     /// Peak memory, for the table `cost` only.
     pub train_bytes: Option<u64>,
     pub generate_bytes: Option<u64>,

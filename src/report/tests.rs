@@ -128,6 +128,8 @@ fn run(generator: &str, seed: u64, outcome: Result<Vec<Record>, String>) -> RunR
         notes: vec![("tokens per call".into(), "46.2".into())],
         train_seconds: Some(12.5),
         generate_seconds: Some(4.0),
+        train_cpu_seconds: Some(20.0),
+        generate_cpu_seconds: Some(5.0),
         train_bytes: Some(700 << 20),
         generate_bytes: None,
     }

@@ -309,7 +309,7 @@ impl Tables {
             services: self.services.len() + 1,
             calls: max_calls,
             depths: MAX_DEPTH + 1,
-            latencies: self.latencies.len() + 1,
+            latencies: self.latencies.count() + 1,
             steps: diffusion_steps,
             layers,
             width,

@@ -255,7 +255,7 @@ impl Attributes {
     /// Number of values of each attribute; one more, the last, stands for what is open or unknown.
     fn widths(&self) -> [usize; ATTRIBUTES] {
         let [edges, depth, latency] = &self.classes;
-        [self.services.len() + 1, edges.len() + 1, depth.len() + 1, latency.len() + 1]
+        [self.services.len() + 1, edges.count() + 1, depth.count() + 1, latency.count() + 1]
     }
 
     /// Rows of a table with one for each value of each attribute.

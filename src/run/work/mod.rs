@@ -71,6 +71,10 @@ pub struct StageSpec {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Timing {
     pub wall_seconds: f64,
+    /// Processor time of all threads, and of the programs that it started; unlike wall time it hardly
+    /// depends on what else the machine does. `None` where the system does not tell.
+    #[serde(default)]
+    pub cpu_seconds: Option<f64>,
     /// Most memory that the stage's process, and the largest program that it started, held at once;
     /// `None` where the system does not tell.
     #[serde(default)]
@@ -246,6 +250,7 @@ pub fn run_spec(spec: &Path) -> Result<()> {
     spec.work.run(&bench)?;
     let timing = Timing {
         wall_seconds: started.elapsed().as_secs_f64(),
+        cpu_seconds: cpu_seconds(),
         peak_bytes: peak_bytes(),
         threads: spec.threads,
         batch: spec.means.batch,
@@ -264,20 +269,35 @@ fn peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let own: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    // SAFETY: a zeroed rusage is a valid one, and getrusage only writes to it.
-    let children = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        match libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) {
-            0 => u64::try_from(usage.ru_maxrss).ok()?,
-            _ => return None,
-        }
-    };
+    let children = u64::try_from(usage(libc::RUSAGE_CHILDREN)?.ru_maxrss).ok()?;
     Some((own + children) << 10)
 }
 
 #[cfg(not(target_os = "linux"))]
 fn peak_bytes() -> Option<u64> {
     None
+}
+
+/// Processor time of this process and of its children that have ended.
+#[cfg(unix)]
+fn cpu_seconds() -> Option<f64> {
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    let of = |usage: libc::rusage| seconds(usage.ru_utime) + seconds(usage.ru_stime);
+    Some(of(usage(libc::RUSAGE_SELF)?) + of(usage(libc::RUSAGE_CHILDREN)?))
+}
+
+#[cfg(not(unix))]
+fn cpu_seconds() -> Option<f64> {
+    None
+}
+
+#[cfg(unix)]
+fn usage(who: libc::c_int) -> Option<libc::rusage> {
+    // SAFETY: a zeroed rusage is a valid one, and getrusage only writes to it.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        (libc::getrusage(who, &raw mut usage) == 0).then_some(usage)
+    }
 }
 
 const TIMING: &str = "timing.json";

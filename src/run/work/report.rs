@@ -114,6 +114,7 @@ impl Arm {
         let train = timing(bench.cache, "train", &self.train);
         let generate = timing(bench.cache, "generate", &self.generate);
         let seconds = |timing: &Option<Timing>| timing.as_ref().map(|timing| timing.wall_seconds);
+        let cpu = |timing: &Option<Timing>| timing.as_ref().and_then(|timing| timing.cpu_seconds);
         let peak = |timing: &Option<Timing>| timing.as_ref().and_then(|timing| timing.peak_bytes);
         Ok(RunRecords {
             generator: self.baseline.clone(),
@@ -129,6 +130,8 @@ impl Arm {
             notes: self.notes(bench, fit),
             train_seconds: seconds(&train),
             generate_seconds: seconds(&generate),
+            train_cpu_seconds: cpu(&train),
+            generate_cpu_seconds: cpu(&generate),
             train_bytes: peak(&train),
             generate_bytes: peak(&generate),
         })
