@@ -55,3 +55,16 @@ scores = [(row * 7) % 10 for row in range(30)]
 truth = [(row * 3) % 7 > 3 for row in range(30)]
 weights = [row % 3 for row in range(30)]
 print("ties", roc_auc_score(truth, scores), roc_auc_score(truth, scores, sample_weight=weights))
+
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+
+scores = [(row * 11) % 17 - 9 for row in range(40)]
+truth = [(row * 7) % 10 > 6 for row in range(40)]
+guesses = [score > 0 for score in scores]
+print(
+    "confusion",
+    balanced_accuracy_score(truth, guesses),
+    accuracy_score(truth, guesses),
+    f1_score(truth, guesses),
+    roc_auc_score(truth, scores),
+)
