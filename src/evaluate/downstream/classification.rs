@@ -138,3 +138,6 @@ impl Test {
         Some(scores)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,8 @@ impl Learner {
         let labels = labels(&all);
         let hits = labels.iter().filter(|label| **label).count();
         let rows = vocabulary.rows(&all);
-        let model = match Linear::fit(Loss::Logistic, &rows, &labels, penalty(graphs, &vocabulary)) {
+        let model = match Linear::fit(Loss::Logistic, &rows, &labels, penalty(graphs, &vocabulary))
+        {
             Some(model) => Model::Linear(model, log_odds(hits as f64 / labels.len() as f64)),
             None => Model::Always(*labels.first()?),
         };
@@ -141,7 +142,8 @@ mod tests {
         let learner = Learner::new(&slices(known)).expect("examples");
         let test: Vec<&Example> = new.iter().flatten().collect();
         let scores = learner.scores(&test);
-        let right = scores.iter().zip(&test).filter(|(score, e)| (**score > 0.0) == e.label).count();
+        let right =
+            scores.iter().zip(&test).filter(|(score, e)| (**score > 0.0) == e.label).count();
         assert!(right > 70, "{right}");
         assert!(Ranking::new(&scores).auc(&labels(&test), |_| 1.0) > 0.8);
     }
@@ -159,8 +161,10 @@ mod tests {
 
     #[test]
     fn rates_of_groups_by_hand() {
-        let example = |group: &str, label| Example { features: Vec::new(), group: group.into(), label };
-        let training = [example("a", true), example("a", true), example("b", false), example("b", true)];
+        let example =
+            |group: &str, label| Example { features: Vec::new(), group: group.into(), label };
+        let training =
+            [example("a", true), example("a", true), example("b", false), example("b", true)];
         let training: Vec<&Example> = training.iter().collect();
         let test = [example("a", true), example("b", true), example("c", true)];
         let test: Vec<&Example> = test.iter().collect();

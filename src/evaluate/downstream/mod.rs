@@ -6,12 +6,12 @@
 //! for a service, and thus every label, comes from the real training graphs, also for generated
 //! ones: an arm with wrong times or calls then gets wrongly labelled examples, as it should.
 
+mod classification;
 mod critical;
 mod examples;
 mod latency;
 mod learner;
 mod score;
-mod classification;
 mod uncommon;
 
 use anyhow::Result;

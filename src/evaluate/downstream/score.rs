@@ -125,7 +125,8 @@ impl Truth {
 
 /// What a model was trained on.
 pub fn training_record(cell: &str, labels: impl Iterator<Item = bool>) -> Record {
-    let (hits, count) = labels.fold((0, 0), |(hits, count), label| (hits + u64::from(label), count + 1));
+    let (hits, count) =
+        labels.fold((0, 0), |(hits, count), label| (hits + u64::from(label), count + 1));
     let share = hits as f64 / count as f64;
     Record::new(TRAINING, cell, share, Interval::NONE, count)
 }

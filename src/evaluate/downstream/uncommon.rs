@@ -12,23 +12,25 @@ use crate::graph::CallGraph;
 /// Features: service; the call, its parent and its siblings with their names and types, also
 /// together with the service; depth, place among the siblings and their number; response times of
 /// the call and of the whole graph. Nothing below the call, not even the number of its children.
-pub const UNCOMMON: Classification =
-    Classification { task: "uncommon-communication", examples };
+pub const UNCOMMON: Classification = Classification { task: "uncommon-communication", examples };
 
 fn examples(graph: &CallGraph, usual: &Usual) -> Vec<Example> {
     let communications: Vec<_> = graph.communications().collect();
     let children = graph.children();
     let mut examples = Vec::new();
     for index in (0..children.len()).filter(|index| !children[*index].is_empty()) {
-        let below = children[index].iter().map(|child| {
-            usual.is_uncommon(graph.service(), &communications[*child as usize])
-        });
+        let below = children[index]
+            .iter()
+            .map(|child| usual.is_uncommon(graph.service(), &communications[*child as usize]));
         let Some(below) = below.collect::<Option<Vec<bool>>>() else {
             return Vec::new();
         };
         examples.push(Example {
             features: features(graph, index, &children),
-            group: call_features("call", graph, index).map(|(name, _)| name).last().unwrap_or_default(),
+            group: call_features("call", graph, index)
+                .map(|(name, _)| name)
+                .last()
+                .unwrap_or_default(),
             label: below.contains(&true),
         });
     }

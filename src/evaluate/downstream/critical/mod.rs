@@ -13,7 +13,7 @@ mod window;
 use rand::seq::SliceRandom;
 
 use machine::Machine;
-use window::{Component, WINDOW, components};
+use window::{Application, Component, WINDOW, components};
 
 use super::score::{Truth, training_record};
 use super::{MAX_TRAIN, prompts, real_test, real_training, reference};
@@ -22,14 +22,13 @@ use crate::evaluate::interval::Interval;
 use crate::evaluate::{Case, Record};
 use crate::graph::CallGraph;
 use crate::random;
-pub use window::Application;
 
 /// Which service stands behind `application=N`: cells `application=N/service=S`; the value is the
 /// number of its real training graphs.
 pub const APPLICATION: &str = "downstream-application/1";
 
 /// Applications that are looked at, as in the paper.
-pub const APPLICATIONS: usize = 2;
+const APPLICATIONS: usize = 2;
 /// Seeds of the classifier, as in the paper.
 const FITS: u64 = 5;
 /// Random cuts of the training graphs into windows, for each fit.
