@@ -19,10 +19,6 @@ impl Rows {
         Self { columns, ..Self::default() }
     }
 
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -40,6 +36,7 @@ impl Rows {
     }
 
     /// Adds a row with a value for each column.
+    #[cfg(test)]
     pub fn push_dense(&mut self, row: &[f64]) {
         self.push((0..).zip(row.iter().copied()));
     }
@@ -54,6 +51,7 @@ impl Rows {
     }
 
     /// Multiplies each column by a factor.
+    #[cfg(test)]
     pub fn scale(&mut self, factors: &[f64]) {
         for (column, value) in &mut self.entries {
             *value *= factors[*column as usize];
@@ -80,7 +78,7 @@ pub enum Loss {
 
 impl Loss {
     /// Cost at this margin: the score of a true row, the negative score of a false one.
-    fn cost(self, margin: f64) -> f64 {
+    pub fn cost(self, margin: f64) -> f64 {
         match self {
             // Without overflow.
             Self::Logistic => (-margin).max(0.0) + (-margin.abs()).exp().ln_1p(),
@@ -162,6 +160,7 @@ impl Linear {
     }
 
     /// Probability of true, where the loss is [`Loss::Logistic`].
+    #[cfg(test)]
     pub fn probability(&self, row: &[(u32, f64)]) -> f64 {
         sigmoid(self.score(row))
     }

@@ -90,10 +90,10 @@ mod tests {
         let of = |latency| examples(&flat("S_1", 3, latency), &usual(3)).remove(0).features;
         assert_eq!(of(7), of(90));
         let features: BTreeMap<String, f64> = of(7).into_iter().collect();
-        assert_eq!(features["edges"], 4f64.ln());
-        assert_eq!(features["leaves"], 3f64.ln());
-        assert_eq!(features["service=S_1/fan-out"], 3f64.ln());
-        assert_eq!(features["call=MS_00100>MS_00201:rpc"], 2f64.ln());
-        assert_eq!(features["path=USER>MS_00100>MS_00202"], 2f64.ln());
+        assert_eq!(features["edges"], 3f64.ln_1p());
+        assert_eq!(features["leaves"], 2f64.ln_1p());
+        assert_eq!(features["service=S_1/fan-out"], 2f64.ln_1p());
+        assert_eq!(features["call=MS_00100>MS_00201:rpc"], 1f64.ln_1p());
+        assert_eq!(features["path=USER>MS_00100>MS_00202"], 1f64.ln_1p());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::examples::{Example, Vocabulary};
-use crate::evaluate::classifier::{Linear, Loss, Ranking};
+use crate::evaluate::classifier::{Linear, Loss};
 
 /// Penalties to choose from, the largest first.
 const PENALTIES: [f64; 4] = [100.0, 10.0, 1.0, 0.1];
@@ -28,9 +28,9 @@ enum Model {
 }
 
 impl Learner {
-    /// Learns from the examples of graphs. The L2 penalty is chosen by the area under the ROC curve
-    /// on every ninth graph, the larger one where they are equal or the classes are too few to
-    /// tell; then all graphs are learnt from. `None` without examples.
+    /// Learns from the examples of graphs. The L2 penalty is the one with the least loss on every
+    /// ninth graph, the largest if those have no example; then all graphs are learnt from. `None`
+    /// without examples.
     pub fn new(graphs: &[&[Example]]) -> Option<Self> {
         let all: Vec<&Example> = graphs.iter().copied().flatten().collect();
         let vocabulary = Vocabulary::new(&all);
@@ -71,15 +71,18 @@ fn penalty(graphs: &[&[Example]], vocabulary: &Vocabulary) -> f64 {
     let (fitting, validating) = (part(false), part(true));
     let (rows, known) = (vocabulary.rows(&fitting), labels(&fitting));
     let (unseen, truth) = (vocabulary.rows(&validating), labels(&validating));
-    let mut best = (PENALTIES[0], f64::NEG_INFINITY);
+    let mut best = (PENALTIES[0], f64::INFINITY);
     for l2 in PENALTIES {
         let Some(model) = Linear::fit(Loss::Logistic, &rows, &known, l2) else {
             break;
         };
-        let scores: Vec<f64> = unseen.iter().map(|row| model.score(row)).collect();
-        let auc = Ranking::new(&scores).auc(&truth, |_| 1.0);
-        if auc > best.1 {
-            best = (l2, auc);
+        let costs = unseen.iter().zip(&truth).map(|(row, label)| {
+            let score = model.score(row);
+            Loss::Logistic.cost(if *label { score } else { -score })
+        });
+        let cost = costs.sum::<f64>();
+        if cost < best.1 {
+            best = (l2, cost);
         }
     }
     best.0
@@ -117,6 +120,7 @@ fn log_odds(share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::classifier::Ranking;
 
     /// True where the feature `a` outweighs `b`, but for every seventh.
     fn graphs(count: usize) -> Vec<Vec<Example>> {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::evaluate::downstream::latency::HIGH_LATENCY;
 use crate::evaluate::downstream::score::{AUC, BALANCED_ACCURACY, GAP, TRAINING};
+use crate::evaluate::downstream::uncommon::UNCOMMON;
 use crate::evaluate::tests::{answer, chain, dataset, failed, find, flat};
 use crate::evaluate::{Evaluation, Task, evaluate};
 
@@ -76,9 +77,23 @@ fn graphs_of_one_condition_share_a_fold() {
     assert_eq!(fold(&condition_of(&flat("S_1", 2, 3))), fold(&condition_of(&chain("S_1", 2, 3))));
 }
 
+/// A rare child makes the graph slow, which is seen above it.
 #[test]
-fn uncommon_communications_have_records() {
-    let records = score(Task::UncommonCommunication, &graphs(600..760));
-    let auc = find(&records, AUC, "task=uncommon-communication");
-    assert!(auc.value > 0.5 && auc.count > 0, "{auc:?}");
+fn uncommon_communications_are_found_by_what_they_do() {
+    let graph = |index: u32| match index % 13 {
+        5 => flat(&format!("S_{}", index % 4), 3, 100),
+        _ => flat(&format!("S_{}", index % 4), 2, 10 + index % 9),
+    };
+    let dataset = dataset((0..400).map(graph).collect(), (400..560).map(graph).collect());
+    let conditions: Vec<_> = dataset.test().iter().map(|graph| condition_of(graph)).collect();
+    let answers: Vec<_> = (600..760).map(graph).map(|graph| answer(&graph)).collect();
+    let task = Evaluation::Downstream { task: Task::UncommonCommunication };
+    let records = evaluate(&task, &dataset, &conditions, &answers, 3).expect("records");
+    let cell = "task=uncommon-communication";
+    assert_eq!(find(&records, AUC, cell).value, 1.0);
+    assert_eq!(find(&records, AUC, cell).count, 160);
+    assert!((find(&records, TRAINING, cell).value - 1.0 / 13.0).abs() < 0.01);
+    let floor = floor(&UNCOMMON, &dataset, 3);
+    let rates = find(&floor, AUC, &format!("{cell}/reference=rates")).value;
+    assert!((rates - 0.5).abs() < 0.2, "{rates}");
 }
