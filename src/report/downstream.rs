@@ -19,10 +19,10 @@ struct Shown {
     title: &'static str,
     references: &'static [Reference],
     entries: fn() -> Vec<Entry>,
-    /// The measure that the first panel of the figure shows, and the one of the second.
-    measures: [&'static str; 2],
-    /// Label of the second panel's axis.
-    second: &'static str,
+    /// What the first panel of the figure shows, in per cent, and the label of its axis.
+    measures: (&'static [&'static str], &'static str),
+    /// The same for the second panel, in points.
+    gap: (&'static str, &'static str),
     note: &'static str,
 }
 
@@ -38,8 +38,8 @@ const TASKS: [Shown; 3] = [
         title: "Critical components, trained on generated and tested on real graphs",
         references: &[REAL, MAJORITY],
         entries: critical,
-        measures: [BALANCED_ACCURACY, ACCURACY_GAP],
-        second: "accuracy − real (points)",
+        measures: (&[BALANCED_ACCURACY], "balanced accuracy"),
+        gap: (ACCURACY_GAP, "accuracy, difference to real (points)"),
         note: "Which microservices make an application slow, from relative importance and congestion intensity in windows of 20 traces (FIRM), by a support vector machine, mean of 5 fits. Critical: in a slow trace of the window its own time exceeds the usual most. Accuracy is to be read beside the majority class.",
     },
     Shown {
@@ -47,8 +47,8 @@ const TASKS: [Shown; 3] = [
         title: "High latency, trained on generated and tested on real graphs",
         references: &[REAL, RATES, MAJORITY],
         entries: || classification("task=high-latency"),
-        measures: [BALANCED_ACCURACY, GAP],
-        second: "difference to real (points)",
+        measures: (&[BALANCED_ACCURACY, AUC], "balanced accuracy, ROC AUC"),
+        gap: (GAP, "difference to real (points)"),
         note: "Whether a graph's latency reaches the p90 of its service, from its calls without any times, by logistic regression. Cross-fitted: no model has seen an answer to the prompt that was taken from the graph it judges.",
     },
     Shown {
@@ -56,11 +56,13 @@ const TASKS: [Shown; 3] = [
         title: "Uncommon communications, trained on generated and tested on real graphs",
         references: &[REAL, CALL_RATES, MAJORITY],
         entries: || classification("task=uncommon-communication"),
-        measures: [BALANCED_ACCURACY, GAP],
-        second: "difference to real (points)",
+        measures: (&[BALANCED_ACCURACY, AUC], "balanced accuracy, ROC AUC"),
+        gap: (GAP, "difference to real (points)"),
         note: "Whether a call's children hold a communication that occurs in fewer than 10 % of the service's graphs, from the call, its parent and its siblings, by logistic regression. Cross-fitted: no model has seen an answer to the prompt that was taken from the graph it judges.",
     },
 ];
+
+const MEASURE: &str = "balanced accuracy";
 
 const GAPS: &str = "Differences are to the same model trained on as many real training graphs, in points, paired by test graph: below 0 generated graphs taught less. Balanced accuracy is the mean over both classes: a model that knows nothing reaches 50 %. An arm whose training examples are of one class names that class always.";
 
@@ -105,7 +107,7 @@ fn critical() -> Vec<Entry> {
 
 fn classification(cell: &str) -> Vec<Entry> {
     vec![
-        Entry::new("balanced accuracy", "%", BALANCED_ACCURACY, cell),
+        Entry::new(MEASURE, "%", BALANCED_ACCURACY, cell),
         Entry::new("difference", "points", GAP, cell),
         Entry::new("ROC AUC", "", AUC, cell),
         Entry::new("true in training", "%", TRAINING, cell),
@@ -134,46 +136,50 @@ impl Shown {
                 Some(format!("{place} is `{service}` with {} training graphs", record.count))
             })
             .collect();
+        if self.task != "critical-components" {
+            return notes;
+        }
         if !applications.is_empty() {
             notes.push(format!("Applications: {}.", applications.join(", ")));
-        } else if self.task == "critical-components" {
+        } else {
             notes.push("No application has enough graphs.".to_owned());
         }
         notes
     }
 
     fn figure(&self, input: &ReportInput, arms: &[Arm], notes: Vec<String>) -> Figure {
-        let of = |metric: &str, name: &str| -> Vec<Entry> {
-            let entries = (self.entries)().into_iter().filter(|entry| entry.metric == metric);
-            let named = entries.map(|entry| {
-                let place = entry.cell.split_once("application=").map(|(_, place)| place);
-                let heading = place.map_or(name.to_owned(), |place| format!("application {place}"));
-                Entry { heading, ..entry }
+        // Series are told apart by application, or else by measure.
+        let of = |metrics: &[&str]| -> Vec<Entry> {
+            let entries = (self.entries)().into_iter();
+            let entries = entries.filter(|entry| metrics.contains(&entry.metric));
+            let named = entries.map(|entry| match entry.cell.split_once("application=") {
+                Some((_, place)) => Entry { heading: format!("application {place}"), ..entry },
+                None if entry.metric == GAP => Entry { heading: MEASURE.to_owned(), ..entry },
+                None => entry,
             });
             named.collect()
         };
-        let [first, second] = self.measures;
+        let ((measures, shares), (gap, points)) = (self.measures, self.gap);
         let shares = overview::panel(
             "",
-            |_| Axis::share("balanced accuracy (%)"),
+            |_| Axis::share(shares),
             input,
             arms,
             self.references,
-            &of(first, "balanced accuracy"),
+            &of(measures),
         );
         let gaps = overview::panel(
             "",
             |bars| {
-                // 0 stays in sight: it is what real graphs teach.
                 let values = bars.values();
                 let low = values.iter().copied().fold(-1.0, f64::min);
                 let high = values.iter().copied().fold(1.0, f64::max);
-                Axis::linear(self.second, low * 1.05, high * 1.05)
+                Axis::linear(points, low * 1.05, high * 1.05)
             },
             input,
             arms,
             &[],
-            &of(second, "difference to real"),
+            &of(&[gap]),
         );
         Figure {
             title: format!("{}: {}", self.title, input.title),

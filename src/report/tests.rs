@@ -281,7 +281,7 @@ fn downstream_records(gap: f64, reference: &str) -> Vec<Record> {
             records.push(near(ACCURACY_GAP, &own, gap / 2.0, 1.0));
         }
     }
-    if !reference.is_empty() {
+    if reference == "/reference=real" {
         let cell = "application=1/service=S_000000007";
         records.push(Record {
             low: f64::NAN,
