@@ -84,7 +84,9 @@ const PROPORTIONS: [&str; 5] =
 
 /// Metrics that are shown in per cent.
 fn is_share(metric: &str) -> bool {
-    PROPORTIONS.contains(&metric) || ["heavy-hitters/1", "popular-call/1"].contains(&metric)
+    PROPORTIONS.contains(&metric)
+        || ["heavy-hitters/1", "popular-call/1"].contains(&metric)
+        || super::downstream::SHARES.contains(&metric)
 }
 
 /// One number for the records of several seeds; `None` without records.

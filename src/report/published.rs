@@ -52,6 +52,18 @@ const PAPER: &str = "The paper trained Llama-2 7B on 1.36 million graphs of alib
 /// rounding); a bound agrees if our value keeps it; an order agrees if our intervals do not overlap
 /// and lie that way round.
 pub fn compare(input: &ReportInput, arms: &[Arm], kind: ReportKind) -> Table {
+    compare_claims(input, arms, |claim| claim.belongs_to(kind))
+}
+
+/// As [`compare`], for the claims about a downstream task.
+pub fn compare_task(input: &ReportInput, arms: &[Arm], task: &str) -> Table {
+    let cell = format!("task={task}");
+    compare_claims(input, arms, |claim| {
+        claim.belongs_to(ReportKind::Downstream) && claim.cell.split('/').next() == Some(&cell)
+    })
+}
+
+fn compare_claims(input: &ReportInput, arms: &[Arm], belongs: impl Fn(&Claim) -> bool) -> Table {
     let mut table = Table::new(
         format!("Published values beside ours: {}", input.title),
         vec![
@@ -63,7 +75,7 @@ pub fn compare(input: &ReportInput, arms: &[Arm], kind: ReportKind) -> Table {
             Column::text("reason"),
         ],
     );
-    for claim in claims().into_iter().filter(|claim| claim.belongs_to(kind)) {
+    for claim in claims().into_iter().filter(belongs) {
         let (ours, verdict) = claim.judge(arms);
         table.push(vec![
             Cell::text(&claim.source),
@@ -98,14 +110,15 @@ impl Claim {
             ReportKind::Novelty => false,
             ReportKind::Instructions => false,
             ReportKind::Truth => false,
-            ReportKind::Downstream => false,
+            ReportKind::Downstream => self.metric.starts_with("downstream-"),
         }
     }
 
     fn number(&self, value: f64) -> String {
-        match self.metric.starts_with("kl-") {
-            true => value.to_string(),
-            false => number::short(value * 100.0),
+        match &self.metric {
+            kl if kl.starts_with("kl-") => value.to_string(),
+            points if points.contains("-gap/") => number::short(value),
+            _ => number::short(value * 100.0),
         }
     }
 
@@ -218,7 +231,12 @@ mod tests {
                 let file = format!("{}/baselines/{name}.toml", env!("CARGO_MANIFEST_DIR"));
                 assert!(std::path::Path::new(&file).exists(), "{claim:?}");
             }
-            let kinds = [ReportKind::Accuracy, ReportKind::Fidelity, ReportKind::Distribution];
+            let kinds = [
+                ReportKind::Accuracy,
+                ReportKind::Fidelity,
+                ReportKind::Distribution,
+                ReportKind::Downstream,
+            ];
             assert_eq!(kinds.iter().filter(|kind| claim.belongs_to(**kind)).count(), 1);
         }
     }

@@ -318,6 +318,57 @@ fn distribution() {
     check_files(&files, &["discrepancy", "fig16-distances"]);
 }
 
+/// Table 2 and figure 5 of an arm that lies `gap` points below real graphs.
+fn downstream_records(gap: f64, reference: &str) -> Vec<Record> {
+    use crate::evaluate::downstream::{
+        ACCURACY, ACCURACY_GAP, APPLICATION, AUC, BALANCED_ACCURACY, F1, GAP, TRAINING,
+    };
+    let near = |metric: &str, cell: &str, value: f64, width: f64| Record {
+        metric: metric.into(),
+        cell: cell.into(),
+        value,
+        low: value - width,
+        high: value + width,
+        count: 500,
+    };
+    let mut records = Vec::new();
+    for task in
+        ["critical-components/application=1", "critical-components/application=2", "high-latency"]
+    {
+        let (cell, own) = (format!("task={task}{reference}"), format!("task={task}"));
+        records.push(near(BALANCED_ACCURACY, &cell, 0.7 + gap / 100.0, 0.03));
+        records.push(near(ACCURACY, &cell, 0.8 + gap / 100.0, 0.04));
+        records.push(near(F1, &cell, 0.5 + gap / 100.0, 0.05));
+        records.push(near(AUC, &cell, 0.75 + gap / 100.0, 0.02));
+        records.push(Record { low: f64::NAN, high: f64::NAN, ..near(TRAINING, &cell, 0.1, 0.0) });
+        if reference.is_empty() {
+            records.push(near(GAP, &own, gap, 2.0));
+            records.push(near(ACCURACY_GAP, &own, gap / 2.0, 1.0));
+        }
+    }
+    if reference == "/reference=real" {
+        let cell = "application=1/service=S_000000007";
+        records.push(Record {
+            low: f64::NAN,
+            high: f64::NAN,
+            ..near(APPLICATION, cell, 500.0, 0.0)
+        });
+    }
+    records
+}
+
+#[test]
+fn downstream() {
+    let mut floor = downstream_records(0.0, "/reference=real");
+    floor.extend(downstream_records(-20.0, "/reference=majority"));
+    floor.extend(downstream_records(-5.0, "/reference=rates"));
+    let runs = runs(|skill| downstream_records(20.0 * (skill - 1.0), ""));
+    let files = draw_with(ReportKind::Downstream, &runs, &[], Some(&floor));
+    insta::assert_snapshot!("downstream-md", text(&files, Table::to_markdown));
+    insta::assert_snapshot!("downstream-csv", text(&files, Table::to_csv));
+    check_files(&files, &["critical-components", "high-latency"]);
+}
+
 /// Snapshots at slightly different token counts per seed belong together.
 fn learning_runs() -> Vec<RunRecords> {
     let mut all = Vec::new();
@@ -373,9 +424,13 @@ fn a_damaged_log_is_a_failed_cell() {
 #[test]
 fn nothing_but_failures_is_still_a_report() {
     let failed = [run("recursive-llm", 0, Err("no graphs".into()))];
-    for kind in
-        [ReportKind::Accuracy, ReportKind::Fidelity, ReportKind::Learning, ReportKind::Distribution]
-    {
+    for kind in [
+        ReportKind::Accuracy,
+        ReportKind::Fidelity,
+        ReportKind::Learning,
+        ReportKind::Distribution,
+        ReportKind::Downstream,
+    ] {
         let files = draw(kind, &failed, &[]);
         assert!(files.tables[0].1.to_markdown().contains("**failed**: seed 0: no graphs"));
         files.figures.iter().for_each(|(_, figure)| assert!(figure.to_svg().is_ok()));

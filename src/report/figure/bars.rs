@@ -43,7 +43,8 @@ impl Bars {
 
     pub(super) fn draw(&self, scene: &mut Scene, frame: &Frame) {
         let group = frame.x_at(1.0) - frame.x_at(0.0);
-        let base = frame.bottom;
+        // Bars reach to 0, where the axis has it.
+        let base = frame.y_inside(0.0);
         if let Some(backdrop) = &self.backdrop {
             for (index, value) in present(backdrop) {
                 let (x, half) = (frame.x_at(index as f64), group * FILLED / 2.0);
@@ -66,7 +67,8 @@ impl Bars {
                     draw_marker(scene, (x, y), series.style);
                 } else {
                     let half = width * 0.46;
-                    scene.rectangle(x - half, y, x + half, base, series.style.color());
+                    let (top, bottom) = (y.min(base), y.max(base));
+                    scene.rectangle(x - half, top, x + half, bottom, series.style.color());
                     draw_error(
                         scene,
                         frame,

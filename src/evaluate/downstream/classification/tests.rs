@@ -1,0 +1,99 @@
+//! The whole task on small datasets.
+
+use super::*;
+use crate::evaluate::downstream::latency::HIGH_LATENCY;
+use crate::evaluate::downstream::score::{AUC, BALANCED_ACCURACY, GAP, TRAINING};
+use crate::evaluate::downstream::uncommon::UNCOMMON;
+use crate::evaluate::tests::{answer, chain, dataset, failed, find, flat};
+use crate::evaluate::{Evaluation, Task, evaluate};
+
+const CELL: &str = "task=high-latency";
+
+/// Large graphs are slow, but for every eighth, of four services.
+fn graph(index: u32) -> CallGraph {
+    let edges = 1 + (index * 7) % 10;
+    let slow = (edges > 8) != (index % 8 == 0);
+    flat(&format!("S_{}", index % 4), edges, if slow { 100 + index % 9 } else { 5 + index % 9 })
+}
+
+fn graphs(range: std::ops::Range<u32>) -> Vec<CallGraph> {
+    range.map(graph).collect()
+}
+
+fn score(task: Task, answers: &[CallGraph]) -> Vec<Record> {
+    let dataset = dataset(graphs(0..400), graphs(401..561));
+    let conditions: Vec<_> = dataset.test().iter().map(|graph| condition_of(graph)).collect();
+    let mut answers: Vec<_> = answers.iter().map(answer).collect();
+    answers.resize(conditions.len(), failed());
+    evaluate(&Evaluation::Downstream { task }, &dataset, &conditions, &answers, 3).expect("records")
+}
+
+#[test]
+fn real_graphs_teach_what_others_do_not() {
+    let floor = floor(&HIGH_LATENCY, &dataset(graphs(0..400), graphs(401..561)), 3);
+    let reference = |name: &str| format!("{CELL}/reference={name}");
+    let real = find(&floor, BALANCED_ACCURACY, &reference("real"));
+    assert!(real.value > 0.65 && real.value < 1.0, "{real:?}");
+    assert_eq!(find(&floor, BALANCED_ACCURACY, &reference("majority")).value, 0.5);
+    assert_eq!(find(&floor, AUC, &reference("majority")).value, 0.5);
+    let rates = find(&floor, AUC, &reference("rates"));
+    assert!(rates.value < real.value, "{rates:?}");
+    let same = score(Task::HighLatency, &graphs(600..760));
+    assert!(find(&same, GAP, CELL).value.abs() < 15.0, "{:?}", find(&same, GAP, CELL));
+    // Small graphs are slow: the opposite is learnt.
+    let turned: Vec<CallGraph> = (600..760u32)
+        .map(|index| {
+            let edges = 1 + (index * 7) % 10;
+            flat(&format!("S_{}", index % 4), edges, if edges < 3 { 110 } else { 5 })
+        })
+        .collect();
+    let turned = score(Task::HighLatency, &turned);
+    assert!(find(&turned, AUC, CELL).value < 0.5, "{:?}", find(&turned, AUC, CELL));
+    assert!(find(&turned, GAP, CELL).high < 0.0);
+}
+
+#[test]
+fn one_class_is_named_always_and_no_graph_is_not_a_number() {
+    let slow: Vec<CallGraph> =
+        (0..160).map(|index| flat(&format!("S_{}", index % 4), 3, 500)).collect();
+    let slow = score(Task::HighLatency, &slow);
+    assert_eq!(find(&slow, TRAINING, CELL).value, 1.0);
+    assert_eq!(find(&slow, BALANCED_ACCURACY, CELL).value, 0.5);
+    assert_eq!(find(&slow, AUC, CELL).value, 0.5);
+    for task in [Task::HighLatency, Task::UncommonCommunication] {
+        let none = score(task, &[]);
+        let own = none.iter().filter(|record| record.metric.starts_with("downstream-"));
+        assert!(own.clone().count() == 7 && own.clone().all(|record| record.value.is_nan()));
+    }
+    let empty = floor(&HIGH_LATENCY, &dataset(Vec::new(), Vec::new()), 3);
+    assert!(empty.len() == 13 && empty.iter().all(|record| record.value.is_nan()));
+}
+
+#[test]
+fn graphs_of_one_condition_share_a_fold() {
+    let folds: Vec<usize> =
+        (1..50).map(|edges| fold(&condition_of(&flat("S_1", edges, 3)))).collect();
+    assert!((0..FOLDS).all(|fold| folds.contains(&fold)));
+    assert_eq!(fold(&condition_of(&flat("S_1", 2, 3))), fold(&condition_of(&chain("S_1", 2, 3))));
+}
+
+/// A rare child makes the graph slow, which is seen above it.
+#[test]
+fn uncommon_communications_are_found_by_what_they_do() {
+    let graph = |index: u32| match index % 13 {
+        5 => flat(&format!("S_{}", index % 4), 3, 100),
+        _ => flat(&format!("S_{}", index % 4), 2, 10 + index % 9),
+    };
+    let dataset = dataset((0..400).map(graph).collect(), (400..560).map(graph).collect());
+    let conditions: Vec<_> = dataset.test().iter().map(|graph| condition_of(graph)).collect();
+    let answers: Vec<_> = (600..760).map(graph).map(|graph| answer(&graph)).collect();
+    let task = Evaluation::Downstream { task: Task::UncommonCommunication };
+    let records = evaluate(&task, &dataset, &conditions, &answers, 3).expect("records");
+    let cell = "task=uncommon-communication";
+    assert_eq!(find(&records, AUC, cell).value, 1.0);
+    assert_eq!(find(&records, AUC, cell).count, 160);
+    assert!((find(&records, TRAINING, cell).value - 1.0 / 13.0).abs() < 0.01);
+    let floor = floor(&UNCOMMON, &dataset, 3);
+    let rates = find(&floor, AUC, &format!("{cell}/reference=rates")).value;
+    assert!((rates - 0.5).abs() < 0.2, "{rates}");
+}
