@@ -51,7 +51,6 @@ pub fn conditions(spec: &Conditions, dataset: &Dataset, seed: u64) -> Result<Vec
             grid(max_edges, max_depth, samples, lenders, seed)
         }
         Conditions::Test { count } => test_conditions(&test, count as usize, seed),
-        Conditions::Instructions { .. } => Vec::new(),
     };
     if conditions.is_empty() {
         return Err(UserError::setting(format!("conditions {spec:?} ask for nothing")).into());
