@@ -96,7 +96,7 @@ impl Claim {
             ReportKind::Learning => false,
             ReportKind::Distribution => false,
             ReportKind::Novelty => false,
-            ReportKind::Instructions => false,
+            ReportKind::Instructions => self.metric.starts_with("instruction-"),
             ReportKind::Truth => false,
             ReportKind::Downstream => false,
         }
@@ -218,7 +218,11 @@ mod tests {
                 let file = format!("{}/baselines/{name}.toml", env!("CARGO_MANIFEST_DIR"));
                 assert!(std::path::Path::new(&file).exists(), "{claim:?}");
             }
-            let kinds = [ReportKind::Accuracy, ReportKind::Fidelity];
+            let kinds = [
+                ReportKind::Accuracy,
+                ReportKind::Fidelity,
+                ReportKind::Instructions,
+            ];
             assert_eq!(kinds.iter().filter(|kind| claim.belongs_to(**kind)).count(), 1);
         }
     }

@@ -75,7 +75,7 @@ pub const BRANCH_RECALL: &str = "branch-recall/1";
 pub const EXPECTED_RECALL: &str = "branch-recall-expected/1";
 
 /// Cells of branches by the least true probability in them, in descending order.
-const BRANCHES: [(&str, f64); 4] =
+pub const BRANCHES: [(&str, f64); 4] =
     [("10%+", 0.1), ("1-10%", 0.01), ("0.1-1%", 0.001), ("0-0.1%", 0.0)];
 
 /// All records of the distance from the truth.
