@@ -12,7 +12,7 @@ use crate::evaluate::instructions::{ACCURACY_CHANGE, FOLLOWED, GAIN, Kind};
 
 /// Reference rows: real graphs other than the one that lends the prompt.
 const REFERENCES: [Reference; 2] =
-    [("real, of the service", "service"), ("real, of the service and shape", "shape")];
+    [("real, same service", "service"), ("real, same shape", "shape")];
 
 pub fn report(input: &ReportInput) -> ReportFiles {
     let arms = arms::arms(input.runs);
@@ -70,11 +70,8 @@ fn instructions(input: &ReportInput, arms: &[Arm]) -> Table {
             (ACCURACY_CHANGE, &cell),
         ];
         for arm in arms {
-            let head = vec![
-                Cell::text(words(kind)),
-                Cell::text(name(arm, arms)),
-                prompts(arm, &with),
-            ];
+            let head =
+                vec![Cell::text(words(kind)), Cell::text(name(arm, arms)), prompts(arm, &with)];
             table.push(arm.row(head, &metrics));
         }
     }

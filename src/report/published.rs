@@ -218,11 +218,7 @@ mod tests {
                 let file = format!("{}/baselines/{name}.toml", env!("CARGO_MANIFEST_DIR"));
                 assert!(std::path::Path::new(&file).exists(), "{claim:?}");
             }
-            let kinds = [
-                ReportKind::Accuracy,
-                ReportKind::Fidelity,
-                ReportKind::Instructions,
-            ];
+            let kinds = [ReportKind::Accuracy, ReportKind::Fidelity, ReportKind::Instructions];
             assert_eq!(kinds.iter().filter(|kind| claim.belongs_to(**kind)).count(), 1);
         }
     }

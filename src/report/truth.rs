@@ -1,9 +1,7 @@
 //! Distance from the simulator's true distribution.
 
 use super::arms::{self, Arm, COST, name};
-use super::figure::{
-    Axis, BarSeries, Bars, Bounded, COLUMN, Content, Figure, PAGE, Panel, Style,
-};
+use super::figure::{Axis, BarSeries, Bars, Bounded, COLUMN, Content, Figure, PAGE, Panel, Style};
 use super::notes::figure_notes;
 use super::number::grouped;
 use super::overview::{self, Entry, Reference};
@@ -46,7 +44,7 @@ fn distances(input: &ReportInput, arms: &[Arm]) -> Table {
         Entry::new("false calls, all", "%", FALSE_CALLS, all),
     ];
     let mut table = overview::table("Distance from the truth", input, arms, &REFERENCES, &entries);
-    let about = "Against the distribution that the simulator draws from, which is known exactly, for the services that the prompts ask for: of calls by service, and of shapes (num_edges, depth) by service. A generator that keeps to num_edges and depth of the prompt has the prompts' own distance of shapes. False calls: no graph of the service can have them. Samples are away from the truth by chance, the more the smaller they are: the test graphs show by how much.";
+    let about = "Against the distribution that the simulator draws from, which is known exactly, for the services that the prompts ask for: of calls by service, and of shapes (num_edges, depth) by service. A generator that keeps to num_edges and depth of the prompt has the prompts' own distance of shapes. False calls: no graph of the service can have them. Samples are away from the truth by chance, the more the smaller they are: the test graphs show by how much, where they are about as many as the prompts.";
     table.notes.insert(0, about.into());
     table
 }
@@ -70,7 +68,8 @@ fn branches(input: &ReportInput, arms: &[Arm]) -> Table {
     let mut entries = Vec::new();
     for (bin, _) in BRANCHES {
         entries.push(Entry::new(heading(bin), "%", BRANCH_RECALL, cell(bin)));
-        entries.push(Entry::new("expected", "%", EXPECTED_RECALL, cell(bin)));
+        let expected = format!("{}, expected", heading(bin));
+        entries.push(Entry::new(expected, "%", EXPECTED_RECALL, cell(bin)));
     }
     let title = "Branches found, by their true probability";
     let mut table = overview::table(title, input, arms, &REFERENCES, &entries);
@@ -111,7 +110,7 @@ fn distances_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let y = |bars: &Bars| Axis::from_zero("total variation distance", bars.values());
     let panel = overview::panel("", y, input, arms, &REFERENCES, &entries);
     let mut notes = vec![
-        "Distance of the calls from those that the simulator's true distribution gives the services of the prompts; lower is better. Samples are away from it by chance: test graphs are about as many as a quick run's prompts."
+        "Distance of the calls from those that the simulator's true distribution gives the services of the prompts; lower is better. Samples are away from it by chance; the row of test graphs shows by how much, where they are about as many as the prompts."
             .to_owned(),
     ];
     notes.extend(figure_notes(input, arms));

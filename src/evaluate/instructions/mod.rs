@@ -122,9 +122,10 @@ pub fn records(case: &Case) -> Result<Vec<Record>> {
         for pair in of_kind {
             let Condition { service, requests, .. } = pair.condition;
             let met = |request: &Request| pair.met(request, &services);
-            let all = requests.iter().map(met).fold([true; 2], |[with, without], met| {
-                [with && met[0], without && met[1]]
-            });
+            let all = requests
+                .iter()
+                .map(met)
+                .fold([true; 2], |[with, without], met| [with && met[0], without && met[1]]);
             followed.add(service, all);
             accurate.add(service, pair.verdicts.map(|verdict| verdict.violation.is_none()));
             for (part, request) in parts.iter_mut().zip(requests) {
@@ -203,7 +204,8 @@ pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for kind in Kind::ALL {
         for (reference, peers) in REFERENCES {
-            let rates = by_service.values().map(|graphs| base_rates(kind, graphs, peers, &services));
+            let rates =
+                by_service.values().map(|graphs| base_rates(kind, graphs, peers, &services));
             let rates: Vec<(u64, f64)> = rates.filter(|(prompts, _)| *prompts > 0).collect();
             let cell = format!("kind={}/asked=no/reference={reference}", kind.id());
             records.push(mean_rate(&cell, &rates, seed));

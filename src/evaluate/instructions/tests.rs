@@ -33,9 +33,7 @@ fn score(asked: &[Condition], answers: &[Generated]) -> Vec<Record> {
 }
 
 /// Four prompts of each kind, for which `answer` gives a graph by kind, service and request.
-fn asked_and(
-    reply: impl Fn(Kind, &str, bool) -> Generated,
-) -> (Vec<Condition>, Vec<Generated>) {
+fn asked_and(reply: impl Fn(Kind, &str, bool) -> Generated) -> (Vec<Condition>, Vec<Generated>) {
     let asked = conditions(4, &example(), 1).unwrap();
     let answers = asked.chunks(2).flat_map(|pair| {
         let kind = Kind::of(&pair[0].requests).expect("a kind");
@@ -137,7 +135,8 @@ fn other_prompts_are_a_users_mistake() {
 fn the_floor_leaves_out_the_graph_that_lends_the_prompt() {
     let records = floor(&example(), 1).unwrap();
     let of = |kind: &str, reference: &str| {
-        let record = find(&records, FOLLOWED, &format!("kind={kind}/asked=no/reference={reference}"));
+        let record =
+            find(&records, FOLLOWED, &format!("kind={kind}/asked=no/reference={reference}"));
         (record.value, record.count)
     };
     // Latencies 3, 7 and 300 in each service: the prompt of the slow one sees no other, the two of

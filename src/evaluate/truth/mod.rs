@@ -116,12 +116,7 @@ pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
     Ok(records.concat())
 }
 
-fn graphs_against(
-    cloud: &Cloud,
-    graphs: &[&CallGraph],
-    reference: &str,
-    seed: u64,
-) -> Vec<Record> {
+fn graphs_against(cloud: &Cloud, graphs: &[&CallGraph], reference: &str, seed: u64) -> Vec<Record> {
     let observations = Observations::new(graphs, &[]);
     let names = graphs.iter().map(|graph| graph.service()).collect();
     measured(cloud, &observations, &observations.real, &names, reference, seed)
@@ -219,9 +214,10 @@ fn measured(
     let all = calls(&services, understood());
     let true_and_valid = calls(&services, valid());
     let mut records = Vec::new();
-    for (cell, strata, count) in
-        [("graphs=valid", &true_and_valid, valid().count()), ("graphs=all", &all, understood().count())]
-    {
+    for (cell, strata, count) in [
+        ("graphs=valid", &true_and_valid, valid().count()),
+        ("graphs=all", &all, understood().count()),
+    ] {
         let distances = with_intervals(seed, services.len(), |drawn| {
             vec![strata.total_variation(drawn), strata.divergence(drawn), strata.outside(drawn)]
         });

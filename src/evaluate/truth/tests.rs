@@ -112,7 +112,8 @@ fn draws_from_the_truth_come_near_it_and_find_what_is_expected() {
         score(&cloud, &conditions_of(&graphs), &answers)
     };
     let (few, many) = (of(100), of(4_000));
-    for (metric, cell) in [(CALLS_TV, "graphs=valid"), (CALLS_KL, "graphs=valid"), (SHAPES_TV, "")] {
+    for (metric, cell) in [(CALLS_TV, "graphs=valid"), (CALLS_KL, "graphs=valid"), (SHAPES_TV, "")]
+    {
         let [few, many] = [&few, &many].map(|records| find(records, metric, cell).value);
         assert!(many < few / 3.0 && many < 0.06, "{metric}: {few} {many}");
     }
@@ -142,8 +143,10 @@ fn an_arm_is_not_punished_for_the_services_that_it_is_asked_for() {
     let records = score(&cloud, &conditions_of(&graphs), &answers);
     assert!(find(&records, CALLS_TV, "graphs=valid").value < 0.05);
     assert!(find(&records, SHAPES_TV, "").value < 0.05);
-    let branches: u64 =
-        BRANCHES.iter().map(|(bin, _)| find(&records, BRANCH_RECALL, &format!("probability={bin}")).count).sum();
+    let branches: u64 = BRANCHES
+        .iter()
+        .map(|(bin, _)| find(&records, BRANCH_RECALL, &format!("probability={bin}")).count)
+        .sum();
     let possible = cloud.communications(5).values().filter(|truth| truth.mean > 0.0).count();
     assert_eq!(branches, possible as u64);
 }
