@@ -8,7 +8,7 @@ use super::overview::{self, Entry, Reference, reference_cell};
 use super::table::{Cell, Column, Table};
 use super::{ReportFiles, ReportInput, ReportKind, published};
 use crate::evaluate::accuracy::ACCURACY;
-use crate::evaluate::instructions::{ACCURACY_CHANGE, FOLLOWED, GAIN, Kind};
+use crate::evaluate::instructions::{ACCURACY_CHANGE, FOLLOWED, GAIN, Kind, PROMPTS};
 
 /// Reference rows: real graphs other than the one that lends the prompt.
 const REFERENCES: [Reference; 2] =
@@ -41,6 +41,7 @@ fn instructions(input: &ReportInput, arms: &[Arm]) -> Table {
         Column::text("request"),
         Column::text("generator"),
         Column::number("prompts", ""),
+        Column::number("different", ""),
         Column::share("followed without it"),
         Column::share("followed with it"),
         Column::share("gain"),
@@ -55,8 +56,8 @@ fn instructions(input: &ReportInput, arms: &[Arm]) -> Table {
         for (label, reference) in REFERENCES {
             let value = floor_value(input.floor, FOLLOWED, &reference_cell(&without, reference));
             if let Some(value) = value {
-                let mut row = vec![Cell::text(words(kind)), Cell::text(label), Cell::Missing];
-                row.push(table_cell(FOLLOWED, value));
+                let mut row = vec![Cell::text(words(kind)), Cell::text(label)];
+                row.extend([Cell::Missing, Cell::Missing, table_cell(FOLLOWED, value)]);
                 row.resize(table.columns.len(), Cell::Missing);
                 table.push(row);
             }
@@ -70,13 +71,13 @@ fn instructions(input: &ReportInput, arms: &[Arm]) -> Table {
             (ACCURACY_CHANGE, &cell),
         ];
         for arm in arms {
-            let head =
-                vec![Cell::text(words(kind)), Cell::text(name(arm, arms)), prompts(arm, &with)];
+            let (asked, different) = prompts(arm, &cell);
+            let head = vec![Cell::text(words(kind)), Cell::text(name(arm, arms)), asked, different];
             table.push(arm.row(head, &metrics));
         }
     }
     table.notes.push(
-        "Followed: a valid graph with a latency at or above the p90 of its service, with the uncommon communication, or both. Every prompt is asked with its request in words and without it, otherwise the same; gain and change are the differences in points, paired by prompt. Generators that do not read requests have a gain of about 0. Real: share of the other test graphs of the prompt's service (and of its num_edges and depth) that do what is asked, by chance."
+        "Followed: a valid graph with a latency at or above the p90 of its service, with the uncommon communication, or both. Every prompt is asked with its request in words and without it, otherwise the same; gain and change are the differences in points, paired by prompt. Generators that do not read requests have a gain of about 0. Real: share of the other test graphs of the prompt's service (and of its num_edges and depth) that do what is asked, by chance. Where few of the prompts of a seed are different, the test graphs lend no more: the intervals of the shares then promise too much."
             .into(),
     );
     table.notes.push("No training prompt asks for both.".into());
@@ -101,13 +102,15 @@ fn parts(input: &ReportInput, arms: &[Arm]) -> Table {
     overview::table(title, input, arms, &[], &entries)
 }
 
-/// Prompts of a kind over all seeds.
-fn prompts(arm: &Arm, cell: &str) -> Cell {
+/// Prompts of a kind over all seeds, and how many of one seed are different.
+fn prompts(arm: &Arm, cell: &str) -> (Cell, Cell) {
     let records = arm.runs.iter().filter_map(|run| run.outcome.as_ref().ok()).flatten();
-    let of_cell = records.filter(|record| record.metric == FOLLOWED && record.cell == cell);
-    match of_cell.map(|record| record.count).reduce(|sum, count| sum + count) {
-        Some(prompts) => Cell::Integer(prompts),
-        None => Cell::Missing,
+    let of_kind = records.filter(|record| record.metric == PROMPTS && record.cell == cell);
+    let of_kind: Vec<_> = of_kind.collect();
+    let asked = of_kind.iter().map(|record| record.count).sum();
+    match of_kind.first() {
+        Some(first) => (Cell::Integer(asked), Cell::Integer(first.value as u64)),
+        None => (Cell::Missing, Cell::Missing),
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod conditions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
 
@@ -44,6 +44,10 @@ pub const GAIN: &str = "instruction-gain/1";
 /// without it, over the same prompts and with the interval of [`GAIN`]. Below 0, following costs
 /// validity or the rest of the prompt. Cells `kind=KIND`.
 pub const ACCURACY_CHANGE: &str = "instruction-accuracy-change/1";
+
+/// Different prompts of a kind, `kind=KIND`: where the test graphs lend few, they are asked again and
+/// again, and Wilson's intervals promise too much.
+pub const PROMPTS: &str = "instruction-prompts/1";
 
 /// A question that has a yes or no for both answers to a prompt: for the one with the request and the
 /// one without.
@@ -115,7 +119,10 @@ pub fn records(case: &Case) -> Result<Vec<Record>> {
     let mut records = vec![accuracy::whole(case.verdicts)];
     for kind in Kind::ALL {
         let cell = format!("kind={}", kind.id());
-        let of_kind = pairs.iter().filter(|pair| pair.kind == kind);
+        let of_kind: Vec<&Pair> = pairs.iter().filter(|pair| pair.kind == kind).collect();
+        let different: HashSet<&Condition> = of_kind.iter().map(|pair| pair.condition).collect();
+        let (asked, different) = (of_kind.len() as u64, different.len() as f64);
+        records.push(Record::new(PROMPTS, cell.clone(), different, Interval::NONE, asked));
         let mut followed = Paired::default();
         let mut accurate = Paired::default();
         let mut parts = [Paired::default(), Paired::default()];

@@ -65,7 +65,7 @@ pub const FALSE_CALLS: &str = "false-calls/1";
 ///
 /// Range 0 to 1, to be compared with [`EXPECTED_RECALL`]; Wilson interval, which takes branches as
 /// independent, though those of one subtree come together; count is the number of branches. Above the
-/// expectation an arm makes rare calls too often, and more prompts find more branches: only arms with
+/// expectation answers vary more than the truth does. More prompts find more branches, so only arms with
 /// the same prompts can be compared.
 pub const BRANCH_RECALL: &str = "branch-recall/1";
 

@@ -5,6 +5,8 @@ fn records(skill: f64) -> Vec<Record> {
     let mut records = vec![share("accuracy/1", "", skill, 600)];
     for (kind, base) in [("high-latency", 0.1), ("uncommon", 0.2), ("both", 0.02)] {
         let cell = format!("kind={kind}");
+        let prompts = number("instruction-prompts/1", &cell, 60.0);
+        records.push(Record { low: f64::NAN, high: f64::NAN, count: 100, ..prompts });
         let cells = match kind {
             "both" => vec![
                 cell.clone(),
