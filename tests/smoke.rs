@@ -28,11 +28,11 @@ fn masked(path: &Path) -> String {
     lines.push(header.iter().collect::<Vec<_>>().join(" | "));
     for record in reader.records() {
         let record = record.expect("record");
-        let row_is_neural = neural(&record[0]);
+        let row_is_neural = record.iter().any(neural);
         let cells = header.iter().zip(&record).map(|(name, cell)| {
-            let masked = neural(name) || (row_is_neural && cell != &record[0]);
-            if masked {
-                assert!(cell == "n/a" || cell.parse::<f64>().is_ok(), "{name}: {cell}");
+            let number = cell == "n/a" || cell.parse::<f64>().is_ok();
+            if neural(name) || (row_is_neural && number) {
+                assert!(number, "{name}: {cell}");
                 "#"
             } else {
                 cell
@@ -63,6 +63,8 @@ fn smoke_tables() {
         ("fig4-fidelity", &["fidelity", "heavy-hitters", "popular-calls", "edges", "depth"]),
         ("learning-curve", &["learning"]),
         ("fig16-distributions", &["distribution", "descriptors", "degrees", "times"]),
+        ("fig6-instructions", &["instructions"]),
+        ("truth", &["truth", "branches"]),
     ] {
         for table in tables {
             let path = results.join(experiment).join("smoke").join(format!("{table}.csv"));
@@ -70,7 +72,7 @@ fn smoke_tables() {
         }
         let figures = dir.path().join("paper-figures").join(experiment).join("smoke");
         let images = std::fs::read_dir(&figures).expect("figures").count();
-        assert!(images >= 4, "{experiment}: {images} figures");
+        assert!(images >= 2, "{experiment}: {images} figures");
     }
     // Constrained decoding is right whatever has been learnt.
     let path = results.join("constrained-grid/smoke/accuracy.csv");

@@ -6,7 +6,7 @@ use anyhow::Result;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::Conditions;
+use super::{Conditions, instructions};
 use crate::data::Dataset;
 use crate::error::UserError;
 use crate::generators::Condition;
@@ -51,7 +51,7 @@ pub fn conditions(spec: &Conditions, dataset: &Dataset, seed: u64) -> Result<Vec
             grid(max_edges, max_depth, samples, lenders, seed)
         }
         Conditions::Test { count } => test_conditions(&test, count as usize, seed),
-        Conditions::Instructions { .. } => Vec::new(),
+        Conditions::Instructions { count } => instructions::conditions(count, dataset, seed)?,
     };
     if conditions.is_empty() {
         return Err(UserError::setting(format!("conditions {spec:?} ask for nothing")).into());

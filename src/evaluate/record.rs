@@ -68,7 +68,8 @@ pub enum Conditions {
     /// Conditions (service, num_edges, depth, latency) of `count` test graphs, drawn with
     /// replacement where the test set is smaller (paper, figure 4).
     Test { count: u32 },
-    /// Requests in words about `count` test graphs, each asked with and without them (paper, figure 6).
+    /// Requests in words, `count` for each kind of them, about test graphs of which they can be met;
+    /// each is asked with and without its request (paper, figure 6).
     Instructions { count: u32 },
 }
 

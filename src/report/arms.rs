@@ -79,13 +79,29 @@ fn snapshot_index(runs: &[RunRecords], run: &RunRecords) -> Option<usize> {
 }
 
 /// Metrics that are counts of graphs among independent graphs.
-const PROPORTIONS: [&str; 5] =
-    ["accuracy/1", "failure/1", "valid/1", "edges-share/1", "depth-share/1"];
+const PROPORTIONS: &[&str] = &[
+    "accuracy/1",
+    "failure/1",
+    "valid/1",
+    "edges-share/1",
+    "depth-share/1",
+    "instruction-followed/1",
+];
 
-/// Metrics that are shown in per cent.
+/// Other metrics that are shown in per cent.
+const SHARES: &[&str] = &[
+    "heavy-hitters/1",
+    "popular-call/1",
+    "instruction-gain/1",
+    "instruction-accuracy-change/1",
+    "branch-recall/1",
+    "branch-recall-expected/1",
+    "false-calls/1",
+];
+
 fn is_share(metric: &str) -> bool {
     PROPORTIONS.contains(&metric)
-        || ["heavy-hitters/1", "popular-call/1"].contains(&metric)
+        || SHARES.contains(&metric)
         || super::downstream::SHARES.contains(&metric)
 }
 

@@ -108,7 +108,7 @@ impl Claim {
             ReportKind::Learning => false,
             ReportKind::Distribution => self.metric.starts_with("emd-"),
             ReportKind::Novelty => false,
-            ReportKind::Instructions => false,
+            ReportKind::Instructions => self.metric.starts_with("instruction-"),
             ReportKind::Truth => false,
             ReportKind::Downstream => self.metric.starts_with("downstream-"),
         }
@@ -236,6 +236,7 @@ mod tests {
                 ReportKind::Fidelity,
                 ReportKind::Distribution,
                 ReportKind::Downstream,
+                ReportKind::Instructions,
             ];
             assert_eq!(kinds.iter().filter(|kind| claim.belongs_to(**kind)).count(), 1);
         }

@@ -1,6 +1,9 @@
 //! Whole reports from synthetic records: snapshots of every table in every format, and figures that
 //! say what they should. `TRACEGYM_FIGURES=DIR cargo test report::` keeps the figures.
 
+mod instructions;
+mod truth;
+
 use super::*;
 use crate::data::SplitCard;
 use crate::evaluate::Interval;

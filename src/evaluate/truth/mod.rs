@@ -1,22 +1,282 @@
-//! Distance from the simulator's true distribution.
+//! Distance from the true distribution, which only the simulator knows.
+//!
+//! Prompts name the service, so an arm has no say in how often each one is called: everything is compared
+//! service by service, each with the weight that the prompts give it. Prompts also name num_edges and
+//! depth, but these were drawn from the truth together with the service: over many prompts, graphs that
+//! keep to them and are true otherwise have the distribution that the truth gives to the service alone.
+//! What few prompts leave of chance, the row of the test graphs shows, from which the prompts are taken.
+
+mod cloud;
+mod strata;
+
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Result;
+use rayon::prelude::*;
 
-use super::{Case, Record};
+use self::cloud::cloud_of;
+use self::strata::{Strata, Stratum};
+use super::fidelity::VALID;
+use super::observed::{Answer, Observations, Observed, with_intervals};
+use super::{Case, Interval, Record, accuracy};
 use crate::data::Dataset;
+use crate::data::simulator::{Cloud, Frequency};
+use crate::graph::{CallGraph, Name};
 
-/// All records of this evaluation.
+/// Total variation distance ½ Σ |p − q| of calls from the truth, over pairs of service and communication
+/// (source, destination, type): p is what a call has in the graphs that a perfect generator gives to the
+/// same prompts on average, q what it has in valid graphs (`graphs=valid`) or in all calls that were
+/// understood (`graphs=all`).
+///
+/// That is the mean over the services of the distance within each one, weighted by its calls, as long as
+/// all have their share of the calls; a service whose answers fail is missed. Range 0 to 1, lower is
+/// better; bootstrap interval over services. NaN without calls.
+///
+/// Pitfall: finite samples of the truth are away from it as well, by about 1/√n: compare samples of one
+/// size, arms with `reference=test` if there are about as many prompts as test graphs.
+pub const CALLS_TV: &str = "truth-calls-tv/1";
+
+/// Kullback-Leibler divergence KL(truth ‖ graphs), in nats, of the distributions of [`CALLS_TV`]. The
+/// truth is exact and the counts of the graphs are smoothed by half a call for everything that the truth
+/// gives a service that was asked for. Range 0 to infinity, lower is better.
+///
+/// Pitfalls: as there; what rare calls contribute is mostly the smoothing; calls that the truth does not
+/// know only dilute the others (see [`FALSE_CALLS`]).
+pub const CALLS_KL: &str = "truth-calls-kl/1";
+
+/// Total variation distance from the truth of valid graphs' (service, num_edges, depth). Range 0 to 1,
+/// lower is better; bootstrap interval over services.
+///
+/// Pitfall: it is about generators that do not look at num_edges and depth, and about those that fail
+/// for some of them. Given the prompt, the true shape is the prompt's own: one that always keeps to it
+/// has the distance of the prompts themselves, about that of `reference=test`, whatever it has learnt;
+/// how often it does is what accuracy says.
+pub const SHAPES_TV: &str = "truth-shapes-tv/1";
+
+/// Share of calls, in valid graphs or all that were understood, whose communication no graph of the
+/// service can have: the truth gives it probability 0. Range 0 to 1, lower is better, 0 for real graphs;
+/// bootstrap interval over services, as calls of one graph are not independent.
+pub const FALSE_CALLS: &str = "false-calls/1";
+
+/// Share of branches that occur in at least one valid answer. A branch is a communication that a service
+/// can have; cells by its true probability, that a graph of the service has it at least once:
+/// `probability=10%+`, `1-10%`, `0.1-1%` and `0-0.1%` (without the upper end). Only services that are
+/// asked for count.
+///
+/// Range 0 to 1, to be compared with [`EXPECTED_RECALL`]; Wilson interval, which takes branches as
+/// independent, though those of one subtree come together; count is the number of branches. Above the
+/// expectation answers vary more than the truth does. More prompts find more branches, so only arms with
+/// the same prompts can be compared.
+pub const BRANCH_RECALL: &str = "branch-recall/1";
+
+/// Recall that as many draws from the truth as there are prompts have on average: mean of 1 − (1 − p)ⁿ
+/// over the branches of a cell of [`BRANCH_RECALL`], with the probability p of the branch and the n
+/// prompts for its service. Exact, so it has no interval.
+pub const EXPECTED_RECALL: &str = "branch-recall-expected/1";
+
+/// Cells of branches by the least true probability in them, in descending order.
+pub const BRANCHES: [(&str, f64); 4] =
+    [("10%+", 0.1), ("1-10%", 0.01), ("0.1-1%", 0.001), ("0-0.1%", 0.0)];
+
+/// All records of the distance from the truth.
 ///
 /// # Errors
-/// None so far.
-pub fn records(_case: &Case) -> Result<Vec<Record>> {
-    Ok(Vec::new())
+/// A dataset whose truth is not known.
+pub fn records(case: &Case) -> Result<Vec<Record>> {
+    let valid = case.valid().count() as u64;
+    let mut records = vec![
+        Record::share(VALID, "", valid, case.verdicts.len() as u64),
+        accuracy::whole(case.verdicts),
+    ];
+    records.extend(answers_against(&cloud_of(case.dataset)?, case));
+    Ok(records)
 }
 
-/// The reference rows of real graphs.
+fn answers_against(cloud: &Cloud, case: &Case) -> Vec<Record> {
+    let judged = case.conditions.iter().zip(case.answers).zip(case.verdicts);
+    let answers: Vec<Answer> = judged
+        .map(|((condition, answer), verdict)| {
+            (&condition.service, answer.rows.as_slice(), verdict.graph.as_ref())
+        })
+        .collect();
+    let observations = Observations::new(&[], &answers);
+    let names = answers.iter().map(|(service, ..)| *service).collect();
+    measured(cloud, &observations, &observations.synthetic, &names, "", case.seed)
+}
+
+/// The reference rows: training and test graphs as if they were answers (`reference=train`,
+/// `reference=test`). All are valid, so `graphs=valid` and `graphs=all` are the same.
 ///
 /// # Errors
-/// None so far.
-pub fn floor(_dataset: &Dataset, _seed: u64) -> Result<Vec<Record>> {
-    Ok(Vec::new())
+/// A dataset whose truth is not known.
+pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
+    let cloud = cloud_of(dataset)?;
+    let sides = [("train", dataset.train()), ("test", dataset.test())];
+    let records = sides.map(|(reference, graphs)| graphs_against(&cloud, &graphs, reference, seed));
+    Ok(records.concat())
 }
+
+fn graphs_against(cloud: &Cloud, graphs: &[&CallGraph], reference: &str, seed: u64) -> Vec<Record> {
+    let observations = Observations::new(graphs, &[]);
+    let names = graphs.iter().map(|graph| graph.service()).collect();
+    measured(cloud, &observations, &observations.real, &names, reference, seed)
+}
+
+/// One service that was asked for, and the truth about it.
+#[derive(Default)]
+struct Service {
+    prompts: u64,
+    /// Of all communications that its graphs can have.
+    frequencies: Vec<Frequency>,
+    /// Place of a communication there, by the id that the observations give the call.
+    places: HashMap<u32, usize>,
+    /// (num_edges, depth), ascending, with their probabilities.
+    shapes: Vec<((u32, u32), f64)>,
+}
+
+impl Service {
+    fn new(cloud: &Cloud, observations: &Observations, name: &Name) -> Self {
+        let mut service = Self::default();
+        let Some(number) = cloud.service(name) else { return service };
+        for (communication, frequency) in cloud.communications(number) {
+            // A call that no variant makes has a mean of exactly 0.
+            if frequency.mean > 0.0 {
+                let key = (&*communication.source, &*communication.destination, communication.kind);
+                if let Ok(id) = observations.calls.binary_search(&key) {
+                    service.places.insert(id as u32, service.frequencies.len());
+                }
+                service.frequencies.push(frequency);
+            }
+        }
+        service.shapes = cloud.shapes(number).into_iter().collect();
+        service
+    }
+
+    fn expected(&self, per_graph: impl Iterator<Item = f64>) -> Stratum {
+        Stratum::new(per_graph.map(|mean| self.prompts as f64 * mean).collect())
+    }
+}
+
+/// The services that `graphs`, one for each prompt, were asked for: `names` in order.
+fn services(
+    cloud: &Cloud,
+    observations: &Observations,
+    graphs: &[Observed],
+    names: &BTreeSet<&Name>,
+) -> Vec<Service> {
+    let names: Vec<&&Name> = names.iter().collect();
+    let mut services: Vec<Service> =
+        names.into_par_iter().map(|name| Service::new(cloud, observations, name)).collect();
+    graphs.iter().for_each(|graph| services[graph.service as usize].prompts += 1);
+    services
+}
+
+fn calls<'a>(services: &[Service], graphs: impl Iterator<Item = &'a Observed>) -> Strata {
+    let expected = |service: &Service| {
+        service.expected(service.frequencies.iter().map(|frequency| frequency.mean))
+    };
+    let mut strata: Vec<Stratum> = services.iter().map(expected).collect();
+    for graph in graphs {
+        let index = graph.service as usize;
+        for call in &graph.calls {
+            strata[index].add(services[index].places.get(call).copied());
+        }
+    }
+    Strata(strata)
+}
+
+fn shapes(services: &[Service], graphs: &[Observed]) -> Strata {
+    let expected = |service: &Service| service.expected(service.shapes.iter().map(|shape| shape.1));
+    let mut strata: Vec<Stratum> = services.iter().map(expected).collect();
+    for graph in graphs {
+        if let Some(shape) = graph.shape {
+            let (index, shape) = (graph.service as usize, (shape.num_edges, shape.depth));
+            let known = &services[index].shapes;
+            strata[index].add(known.binary_search_by_key(&shape, |known| known.0).ok());
+        }
+    }
+    Strata(strata)
+}
+
+/// The records of `graphs`, one for each prompt. `names` are those of the services, which the
+/// observations number in this order.
+fn measured(
+    cloud: &Cloud,
+    observations: &Observations,
+    graphs: &[Observed],
+    names: &BTreeSet<&Name>,
+    reference: &str,
+    seed: u64,
+) -> Vec<Record> {
+    let services = services(cloud, observations, graphs, names);
+    let understood = || graphs.iter().filter(|graph| !graph.calls.is_empty());
+    let valid = || graphs.iter().filter(|graph| graph.shape.is_some());
+    let all = calls(&services, understood());
+    let true_and_valid = calls(&services, valid());
+    let mut records = Vec::new();
+    for (cell, strata, count) in [
+        ("graphs=valid", &true_and_valid, valid().count()),
+        ("graphs=all", &all, understood().count()),
+    ] {
+        let distances = with_intervals(seed, services.len(), |drawn| {
+            vec![strata.total_variation(drawn), strata.divergence(drawn), strata.outside(drawn)]
+        });
+        let metrics = [CALLS_TV, CALLS_KL, FALSE_CALLS].into_iter().zip(distances);
+        records.extend(metrics.map(|(metric, (value, interval))| {
+            Record::new(metric, referred(cell, reference), value, interval, count as u64)
+        }));
+    }
+    let shapes = shapes(&services, graphs);
+    let distance =
+        with_intervals(seed, services.len(), |drawn| vec![shapes.total_variation(drawn)]);
+    let (value, interval) = distance[0];
+    let count = valid().count() as u64;
+    records.push(Record::new(SHAPES_TV, referred("", reference), value, interval, count));
+    records.extend(branches(&services, &true_and_valid, reference));
+    records
+}
+
+/// Recall of branches by their true probability, and what is expected of true draws.
+fn branches(services: &[Service], valid: &Strata, reference: &str) -> Vec<Record> {
+    let mut tallies = [(0u64, 0u64, 0.0f64); BRANCHES.len()];
+    for (service, stratum) in services.iter().zip(&valid.0) {
+        for (frequency, found) in service.frequencies.iter().zip(&stratum.found) {
+            let probability = frequency.probability.clamp(0.0, 1.0);
+            let bin = BRANCHES.iter().position(|(_, least)| probability >= *least);
+            let (hits, count, expected) = &mut tallies[bin.unwrap_or(BRANCHES.len() - 1)];
+            *hits += u64::from(*found > 0);
+            *count += 1;
+            *expected += seen_once(probability, service.prompts);
+        }
+    }
+    let records = BRANCHES.iter().zip(tallies).flat_map(|((bin, _), (hits, count, expected))| {
+        let cell = referred(&format!("probability={bin}"), reference);
+        let expected = expected / count as f64;
+        [
+            Record::share(BRANCH_RECALL, cell.clone(), hits, count),
+            Record::new(EXPECTED_RECALL, cell, expected, Interval::NONE, count),
+        ]
+    });
+    records.collect()
+}
+
+/// 1 − (1 − p)ⁿ, exact for small p too.
+fn seen_once(probability: f64, draws: u64) -> f64 {
+    match draws {
+        0 => 0.0,
+        _ => -(draws as f64 * (-probability).ln_1p()).exp_m1(),
+    }
+}
+
+/// The cell of a reference's record; of the arm's own, where `reference` is empty.
+fn referred(cell: &str, reference: &str) -> String {
+    let parts = [cell.to_owned(), format!("reference={reference}")];
+    match (cell.is_empty(), reference.is_empty()) {
+        (_, true) => cell.to_owned(),
+        (true, false) => parts[1].clone(),
+        (false, false) => parts.join("/"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

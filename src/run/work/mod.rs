@@ -30,6 +30,7 @@ use super::cache::{Cache, Key, write_atomically};
 use super::facts;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
+use crate::evaluate::Conditions;
 use crate::generators;
 use crate::progress::Progress;
 
@@ -152,16 +153,18 @@ impl Work {
                 let own = ["run/work/teach.rs", "evaluate/conditions", "evaluate/verdict"];
                 generator_code(&work.generator, &own, &[])
             }
-            Self::Generate(work) => generator_code(
-                &work.generator,
-                &[
+            Self::Generate(work) => {
+                let mut own = vec![
                     "run/work/generate.rs",
                     "run/work/answers.rs",
                     "evaluate/conditions",
                     "evaluate/verdict",
-                ],
-                &[],
-            ),
+                ];
+                if let Conditions::Instructions { .. } = work.conditions {
+                    own.push("evaluate/instructions/conditions");
+                }
+                generator_code(&work.generator, &own, &[])
+            }
             Self::Evaluate(_) => facts::code_version(
                 &["evaluate/", "run/work/evaluate.rs", "run/work/answers.rs"],
                 &["evaluate/conditions"],

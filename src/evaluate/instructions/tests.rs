@@ -1,0 +1,156 @@
+use super::*;
+use crate::evaluate::tests::{answer, dataset, failed, find};
+use crate::evaluate::{Evaluation, evaluate};
+use crate::generators::Generated;
+use crate::graph::CallGraph;
+use crate::testing::row;
+
+/// A root with one child.
+fn graph(service: &str, child: &str, latency: u32) -> CallGraph {
+    let rows = [
+        row("0", "USER", "MS_1", "http", 0, latency),
+        row("0.1", "MS_1", child, "rpc", 0, latency),
+    ];
+    CallGraph::from_rows(service.into(), &rows).expect("valid")
+}
+
+/// Two services with p90 = 100, each with MS_rare in one of 20 training graphs.
+fn example() -> Dataset {
+    let services = ["S_1", "S_2"];
+    let train = services.iter().flat_map(|service| {
+        let usual = (1..=17).map(|latency| graph(service, "MS_2", latency));
+        let slow = vec![graph(service, "MS_2", 100); 2];
+        usual.chain(slow).chain([graph(service, "MS_rare", 100)])
+    });
+    let test = services.iter().flat_map(|service| {
+        [graph(service, "MS_2", 3), graph(service, "MS_rare", 7), graph(service, "MS_2", 300)]
+    });
+    dataset(train.collect(), test.collect())
+}
+
+fn score(asked: &[Condition], answers: &[Generated]) -> Vec<Record> {
+    evaluate(&Evaluation::Instructions, &example(), asked, answers, 3).unwrap()
+}
+
+/// Four prompts of each kind, for which `answer` gives a graph by kind, service and request.
+fn asked_and(reply: impl Fn(Kind, &str, bool) -> Generated) -> (Vec<Condition>, Vec<Generated>) {
+    let asked = conditions(4, &example(), 1).unwrap();
+    let answers = asked.chunks(2).flat_map(|pair| {
+        let kind = Kind::of(&pair[0].requests).expect("a kind");
+        [true, false].map(|with| reply(kind, &pair[0].service, with))
+    });
+    let answers = answers.collect();
+    (asked, answers)
+}
+
+#[test]
+fn shares_and_gains_by_hand() {
+    // Follows whatever is asked of S_1, half of it of S_2, and is slow without being asked.
+    let (asked, answers) = asked_and(|kind, service, with| {
+        answer(&match (kind, service, with) {
+            (Kind::HighLatency, ..) => graph(service, "MS_2", 200),
+            (_, "S_1", true) => graph(service, "MS_rare", 200),
+            (_, "S_2", true) => graph(service, "MS_rare", 2),
+            _ => graph(service, "MS_2", 200),
+        })
+    });
+    let of_first = |kind: Kind| {
+        let prompts = asked.iter().filter(|asked| Kind::of(&asked.requests) == Some(kind));
+        let services: Vec<bool> = prompts.map(|prompt| &*prompt.service == "S_1").collect();
+        assert_eq!(services.len(), 4);
+        services.iter().filter(|first| **first).count() as f64 / 4.0
+    };
+    let records = score(&asked, &answers);
+    let followed = |cell: &str| find(&records, FOLLOWED, cell).value;
+    let gain = |cell: &str| find(&records, GAIN, cell);
+    assert_eq!(followed("kind=high-latency/asked=yes"), 1.0);
+    assert_eq!(followed("kind=high-latency/asked=no"), 1.0);
+    assert_eq!(gain("kind=high-latency").value, 0.0);
+    assert_eq!(followed("kind=uncommon/asked=yes"), 1.0);
+    assert_eq!(followed("kind=uncommon/asked=no"), 0.0);
+    assert_eq!((gain("kind=uncommon").value, gain("kind=uncommon").count), (1.0, 4));
+    assert_eq!(followed("kind=both/asked=yes"), of_first(Kind::Both));
+    assert_eq!(followed("kind=both/part=uncommon/asked=yes"), 1.0);
+    assert_eq!(followed("kind=both/part=high-latency/asked=yes"), of_first(Kind::Both));
+    assert_eq!(gain("kind=both/part=high-latency").value, of_first(Kind::Both) - 1.0);
+    // All graphs have the size and depth that every prompt asks for.
+    assert_eq!(find(&records, accuracy::ACCURACY, "kind=both/asked=yes").value, 1.0);
+    assert_eq!(find(&records, ACCURACY_CHANGE, "kind=both").value, 0.0);
+    assert_eq!(find(&records, accuracy::ACCURACY, "").count, 24);
+    let different =
+        |kind| (find(&records, PROMPTS, kind).value, find(&records, PROMPTS, kind).count);
+    assert_eq!(different("kind=high-latency"), (4.0, 4));
+    // MS_rare is in two test graphs, so four prompts for it are not all different.
+    assert!(different("kind=uncommon").0 <= 2.0);
+    let wilson = Interval::wilson(4, 4);
+    assert_eq!(find(&records, FOLLOWED, "kind=uncommon/asked=yes").low, wilson.low);
+}
+
+#[test]
+fn following_that_costs_validity_is_seen() {
+    let (asked, answers) = asked_and(|_, service, with| match with {
+        true => failed(),
+        false => answer(&graph(service, "MS_2", 1)),
+    });
+    let records = score(&asked, &answers);
+    for kind in Kind::ALL {
+        let cell = format!("kind={}", kind.id());
+        assert_eq!(find(&records, ACCURACY_CHANGE, &cell).value, -1.0);
+        assert_eq!(find(&records, GAIN, &cell).value, 0.0);
+        assert_eq!(find(&records, FOLLOWED, &format!("{cell}/asked=yes")).value, 0.0);
+    }
+}
+
+#[test]
+fn a_gain_is_drawn_by_service_with_pairs_together() {
+    // S_1 always gains and S_2 never: the mean lies anywhere between.
+    let mut paired = Paired::default();
+    let names: [Name; 2] = ["S_1".into(), "S_2".into()];
+    for _ in 0..50 {
+        paired.add(&names[0], [true, false]);
+        paired.add(&names[1], [true, true]);
+    }
+    let record = paired.difference(GAIN, "", 1);
+    assert_eq!((record.value, record.low, record.high), (0.5, 0.0, 1.0));
+    // The same gain in both services is certain, however noisy the answers are.
+    let mut even = Paired::default();
+    for outcome in [[true, false], [true, true], [false, false], [true, false]] {
+        names.iter().for_each(|name| even.add(name, outcome));
+    }
+    let record = even.difference(GAIN, "", 1);
+    assert_eq!((record.value, record.low, record.high), (0.5, 0.5, 0.5));
+}
+
+#[test]
+fn other_prompts_are_a_users_mistake() {
+    let graph = graph("S_1", "MS_2", 3);
+    let asked = [crate::evaluate::condition_of(&graph)];
+    let error =
+        evaluate(&Evaluation::Instructions, &example(), &asked, &[answer(&graph)], 1).unwrap_err();
+    assert!(error.downcast_ref::<UserError>().is_some());
+    assert!(error.to_string().contains("kind = \"instructions\""), "{error}");
+    // Nothing asked is no mistake, and gives no numbers.
+    let records = score(&[], &[]);
+    let none = find(&records, FOLLOWED, "kind=both/asked=yes");
+    assert!(none.value.is_nan() && none.count == 0);
+    assert!(find(&records, GAIN, "kind=uncommon").value.is_nan());
+}
+
+#[test]
+fn the_floor_leaves_out_the_graph_that_lends_the_prompt() {
+    let records = floor(&example(), 1).unwrap();
+    let of = |kind: &str, reference: &str| {
+        let record =
+            find(&records, FOLLOWED, &format!("kind={kind}/asked=no/reference={reference}"));
+        (record.value, record.count)
+    };
+    // Latencies 3, 7 and 300 in each service: the prompt of the slow one sees no other, the two of
+    // the usual ones see one in two. All graphs have one shape.
+    assert_eq!(of("high-latency", "service"), (1.0 / 3.0, 6));
+    assert_eq!(of("high-latency", "shape"), (1.0 / 3.0, 6));
+    // MS_rare is in one graph of each service only.
+    assert_eq!(of("uncommon", "service"), (0.0, 2));
+    assert_eq!(of("both", "service"), (0.0, 2));
+    let nothing = floor(&dataset(Vec::new(), Vec::new()), 1).unwrap();
+    assert!(find(&nothing, FOLLOWED, "kind=both/asked=no/reference=shape").value.is_nan());
+}
