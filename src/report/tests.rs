@@ -115,6 +115,22 @@ fn floor() -> Vec<Record> {
     records
 }
 
+/// 400 prompts about eight services, answered as well as the records say, best about the first.
+fn units(records: &[Record], seed: u64) -> Units {
+    let services = (0..400).map(|prompt| format!("S_{}", prompt / 50).as_str().into()).collect();
+    let mut units = Units::of((0..400).map(|prompt| prompt * 7 + seed).collect(), services);
+    for metric in ["valid/1", "accuracy/1"] {
+        let whole = records.iter().find(|r| r.metric == metric && r.cell.is_empty());
+        let Some(whole) = whole else { continue };
+        let hit = |prompt: u64| {
+            let bar = whole.value + 0.1 - (prompt / 50) as f64 / 40.0;
+            f64::from(u8::from((prompt * 37 % 50) as f64 / 50.0 < bar))
+        };
+        units.add(metric, (0..400).map(hit).collect());
+    }
+    units
+}
+
 fn run(generator: &str, seed: u64, outcome: Result<Vec<Record>, String>) -> RunRecords {
     RunRecords {
         generator: generator.into(),
@@ -123,6 +139,7 @@ fn run(generator: &str, seed: u64, outcome: Result<Vec<Record>, String>) -> RunR
         temperature: 0.0,
         snapshot_tokens: None,
         graphs: if outcome.is_ok() { 400 } else { 0 },
+        units: outcome.as_ref().ok().map(|records| units(records, seed)),
         outcome,
         parameters: Some(123_456),
         notes: vec![("tokens per call".into(), "46.2".into())],
@@ -212,6 +229,7 @@ fn accuracy() {
             "accuracy-by-edges",
             "accuracy-by-depth",
             "accuracy-by-training-graphs",
+            "comparisons",
         ],
     );
 }
@@ -231,7 +249,7 @@ fn accuracy_at_two_temperatures() {
     let files = at_temperatures(&[0.0, 0.8]);
     let names: Vec<&str> = files.figures.iter().map(|(name, _)| name.as_str()).collect();
     assert!(names.contains(&"accuracy-heat-map-t0") && names.contains(&"accuracy-heat-map-t0.8"));
-    assert_eq!(names.len(), 4 * 2 + 1);
+    assert_eq!(names.len(), 4 * 2 + 2);
 }
 
 /// A sweep has one figure, and everything in its tables.
@@ -239,7 +257,7 @@ fn accuracy_at_two_temperatures() {
 fn accuracy_at_several_temperatures() {
     let files = at_temperatures(&[0.0, 0.4, 0.8]);
     let names: Vec<&str> = files.figures.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["accuracy-by-temperature"]);
+    assert_eq!(names, ["accuracy-by-temperature", "comparisons"]);
     assert_eq!(files.tables[0].1.rows.len(), 6);
     assert_eq!(files.tables[1].1.columns[2].name, "recursive-LLM, T = 0");
 }
@@ -250,7 +268,7 @@ fn fidelity() {
     insta::assert_snapshot!("fidelity-md", text(&files, Table::to_markdown));
     insta::assert_snapshot!("fidelity-csv", text(&files, Table::to_csv));
     insta::assert_snapshot!("fidelity-tex", text(&files, Table::to_latex));
-    check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes"]);
+    check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes", "comparisons"]);
 }
 
 /// Snapshots at slightly different token counts per seed belong together.
