@@ -6,7 +6,7 @@ use super::figure::{
 };
 use super::notes::{background, figure_notes, one_seed};
 use super::statistics::{
-    Comparison, Resampling, Sample, Seeds, Services, compare, deviation, holm,
+    Comparison, Resampling, Sample, Seeds, Services, compare, holm,
 };
 use super::table::{Cell, Column, Table};
 use super::{ReportFiles, ReportInput};
@@ -97,7 +97,6 @@ impl<'a> Field<'a> {
             columns.push(Column::estimate(*heading, unit));
             columns.push(Column::number(format!("{heading}, lowest seed"), unit));
             columns.push(Column::number(format!("{heading}, highest seed"), unit));
-            columns.push(Column::number(format!("{heading}, deviation of seeds"), unit));
         }
         let mut table = Table::new(format!("Seeds and services: {}", input.title), columns);
         for (arm, seeds) in self.arms.iter().zip(&self.seeds) {
@@ -121,14 +120,14 @@ impl<'a> Field<'a> {
             table.push(row);
         }
         table.notes.push(
-            "Prompts: over all seeds. Intervals of shares are never narrower than Wilson's. Deviation of seeds: standard deviation of their means; n/a for one seed.".into(),
+            "Prompts: over all seeds. Intervals of shares are never narrower than Wilson's.".into(),
         );
         table.notes.extend(self.intervals(input));
         table
     }
 
-    fn seeds_cells(&self, metric: &str, sample: Option<&Sample>) -> [Cell; 4] {
-        let Some(sample) = sample else { return [const { Cell::Missing }; 4] };
+    fn seeds_cells(&self, metric: &str, sample: Option<&Sample>) -> [Cell; 3] {
+        let Some(sample) = sample else { return [const { Cell::Missing }; 3] };
         let means = sample.means();
         let ends = [f64::min, f64::max].map(|end| means.iter().copied().reduce(end));
         let plain = |value: f64| table_cell(metric, Bounded { value, ..Bounded::NONE });
@@ -136,7 +135,6 @@ impl<'a> Field<'a> {
             table_cell(metric, sample.estimate(&self.resampling)),
             plain(ends[0].unwrap_or(f64::NAN)),
             plain(ends[1].unwrap_or(f64::NAN)),
-            plain(deviation(&means)),
         ]
     }
 
@@ -212,7 +210,8 @@ impl<'a> Field<'a> {
     fn figure(&self, input: &ReportInput, compared: &[Compared], pairs: &[Pair]) -> Figure {
         let with_first = self.arms.len() > MOST_PAIRED;
         let panels = compared.iter().map(|metric| {
-            let pairs: Vec<&Pair> = pairs.iter().filter(|pair| pair.metric == *metric).collect();
+            let shown = pairs.iter().filter(|pair| pair.metric == *metric && pair.found.is_some());
+            let pairs: Vec<&Pair> = shown.collect();
             let names = pairs.iter().map(|pair| match with_first {
                 true => self.name(pair.one),
                 false => format!("{} > {}", self.name(pair.one), self.name(pair.other)),

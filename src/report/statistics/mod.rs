@@ -143,12 +143,12 @@ impl Sample {
 }
 
 /// Mean of some numbers; NaN for none.
-pub fn average(values: &[f64]) -> f64 {
+fn average(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// Standard deviation of a sample; NaN for fewer than two values.
-pub fn deviation(values: &[f64]) -> f64 {
+fn deviation(values: &[f64]) -> f64 {
     let mean = average(values);
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     (squares / (values.len() as f64 - 1.0)).sqrt()
