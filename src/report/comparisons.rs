@@ -1,13 +1,9 @@
 //! Arms compared with each other, over seeds and services.
 
 use super::arms::{Arm, is_share, name, table_cell};
-use super::figure::{
-    Axis, Bounded, Content, Figure, Level, Line, Lines, PAGE, Panel, Style,
-};
+use super::figure::{Axis, Bounded, Content, Figure, Level, Line, Lines, PAGE, Panel, Style};
 use super::notes::{background, figure_notes, one_seed};
-use super::statistics::{
-    Comparison, Resampling, Sample, Seeds, Services, compare, holm,
-};
+use super::statistics::{Comparison, Resampling, Sample, Seeds, Services, compare, holm};
 use super::table::{Cell, Column, Table};
 use super::{ReportFiles, ReportInput};
 use crate::evaluate::accuracy::ACCURACY;
@@ -21,6 +17,9 @@ pub const SHARES: [Compared; 2] = [("valid", VALID), ("accuracy", ACCURACY)];
 
 /// Up to so many arms, all pairs are compared; of more, the first with all others.
 const MOST_PAIRED: usize = 5;
+
+const INTERVALS: &str =
+    "95 % intervals in brackets: bootstrap over seeds and over services, which all seeds share.";
 
 /// Arms with what is known of their answers, ready to be compared.
 struct Field<'a> {
@@ -67,7 +66,8 @@ impl<'a> Field<'a> {
     fn pairs(&self, compared: &[Compared]) -> Vec<Pair> {
         let count = self.arms.len();
         let references = if count <= MOST_PAIRED { count } else { 1 };
-        let places = (0..references).flat_map(|other| (other + 1..count).map(move |one| (one, other)));
+        let places =
+            (0..references).flat_map(|other| (other + 1..count).map(move |one| (one, other)));
         let places: Vec<(usize, usize)> = places.collect();
         let pair = |metric: Compared, (one, other): (usize, usize)| {
             let found = self.seeds[one].as_ref().zip(self.seeds[other].as_ref());
@@ -77,6 +77,13 @@ impl<'a> Field<'a> {
             Pair { one, other, metric, found }
         };
         compared.iter().flat_map(|metric| places.iter().map(|at| pair(*metric, *at))).collect()
+    }
+
+    /// How to read the intervals of these tables, and what stands behind the numbers.
+    fn intervals(&self, input: &ReportInput) -> impl Iterator<Item = String> {
+        let meaning = [Some(INTERVALS), one_seed(self.arms)].into_iter().flatten();
+        let meaning = meaning.collect::<Vec<_>>().join(" ");
+        std::iter::once(meaning).chain(background(input, self.arms))
     }
 
     fn name(&self, place: usize) -> String {
@@ -156,8 +163,10 @@ impl<'a> Field<'a> {
                 Column::number("services", ""),
             ],
         );
-        let p: Vec<f64> =
-            pairs.iter().map(|pair| pair.found.as_ref().map_or(f64::NAN, |found| found.p)).collect();
+        let p: Vec<f64> = pairs
+            .iter()
+            .map(|pair| pair.found.as_ref().map_or(f64::NAN, |found| found.p))
+            .collect();
         for (pair, corrected) in pairs.iter().zip(holm(&p)) {
             let mut row = vec![
                 Cell::text(pair.metric.0),
@@ -217,8 +226,9 @@ impl<'a> Field<'a> {
                 false => format!("{} > {}", self.name(pair.one), self.name(pair.other)),
             });
             let values = pairs.iter().map(|pair| pair.found.as_ref());
-            let values: Vec<Bounded> =
-                values.map(|found| found.map_or(Bounded::NONE, |found| found.improvement)).collect();
+            let values: Vec<Bounded> = values
+                .map(|found| found.map_or(Bounded::NONE, |found| found.improvement))
+                .collect();
             // Nothing in between: they are points, not a curve.
             let points = values.into_iter().enumerate().flat_map(|(place, value)| {
                 [(place as f64, value), (place as f64 + 0.5, Bounded::NONE)]
@@ -230,7 +240,8 @@ impl<'a> Field<'a> {
                 markers: true,
             };
             let none = Bounded { value: 0.5, ..Bounded::NONE };
-            let level = Level { label: "no difference".to_owned(), style: Style::Real, value: none };
+            let level =
+                Level { label: "no difference".to_owned(), style: Style::Real, value: none };
             let title = match with_first {
                 true => format!("{}, above {}", metric.0, self.name(0)),
                 false => metric.0.to_owned(),
@@ -254,18 +265,6 @@ impl<'a> Field<'a> {
             row_height: 320.0,
             notes,
         }
-    }
-}
-
-const INTERVALS: &str =
-    "95 % intervals in brackets: bootstrap over seeds and over services, which all seeds share.";
-
-impl Field<'_> {
-    /// How to read the intervals of these tables, and what stands behind the numbers.
-    fn intervals(&self, input: &ReportInput) -> impl Iterator<Item = String> {
-        let meaning = [Some(INTERVALS), one_seed(self.arms)].into_iter().flatten();
-        let meaning = meaning.collect::<Vec<_>>().join(" ");
-        std::iter::once(meaning).chain(background(input, self.arms))
     }
 }
 

@@ -112,11 +112,7 @@ impl Sample {
         }
         let all = self.pooled();
         let wilson = Interval::wilson(all.total as u64, all.count as u64);
-        Bounded {
-            value,
-            low: interval.low.min(wilson.low),
-            high: interval.high.max(wilson.high),
-        }
+        Bounded { value, low: interval.low.min(wilson.low), high: interval.high.max(wilson.high) }
     }
 
     /// Sums over all seeds and services.

@@ -49,7 +49,8 @@ pub fn compare(
         a.mean(&draw.seeds[0], draw.services) - b.mean(&draw.seeds[1], draw.services)
     });
     let above = Above::new(&a, &b);
-    let all = Draw { seeds: sides.map(|seeds| vec![1; seeds]), services: &vec![1; services.count()] };
+    let all =
+        Draw { seeds: sides.map(|seeds| vec![1; seeds]), services: &vec![1; services.count()] };
     let mut improvement = bounded(above.probability(&all), &|draw: &Draw| above.probability(draw));
     if !improvement.low.is_nan() {
         let wilson = Interval::wilson_share(improvement.value, above.asked() as f64);
@@ -126,7 +127,8 @@ impl Above {
     fn new(a: &Sample, b: &Sample) -> Self {
         let services = 0..a.seeds.first().map_or(0, Vec::len);
         let of = |service: usize| {
-            let pairs = a.seeds.iter().flat_map(|one| b.seeds.iter().map(move |other| (one, other)));
+            let pairs =
+                a.seeds.iter().flat_map(|one| b.seeds.iter().map(move |other| (one, other)));
             pairs.map(|(one, other)| above(one[service], other[service])).collect()
         };
         Self { seeds: [a.seeds.len(), b.seeds.len()], services: services.map(of).collect() }

@@ -158,9 +158,10 @@ fn prompts_without_a_value_do_not_count() {
 fn intervals_know_services_and_seeds() {
     let seed = |hit: fn(u32) -> bool| {
         let names: Vec<String> = (0..400).map(|index| format!("S_{index:03}")).collect();
-        let values = names.iter().zip(0..).map(|(name, index)| {
-            (name.as_str(), f64::from(u8::from(hit(index))))
-        });
+        let values = names
+            .iter()
+            .zip(0..)
+            .map(|(name, index)| (name.as_str(), f64::from(u8::from(hit(index)))));
         units(&values.collect::<Vec<_>>())
     };
     let half = estimated(&[seed(|index| index % 2 == 0)]);
