@@ -18,7 +18,7 @@ pub struct Comparison {
     /// variance of the two) of other numbers. NaN where values do not vary at all.
     pub effect: f64,
     /// Probability that the first arm has the higher mean on a service and a seed drawn at random.
-    /// The interval is never narrower than Wilson's for as many trials as there are services.
+    /// Where that is so on all services or on none, the interval is Wilson's for as many trials.
     pub improvement: Bounded,
     /// Of no difference, before correction; NaN for arms that are not paired.
     pub p: f64,
@@ -52,10 +52,10 @@ pub fn compare(
     let all =
         Draw { seeds: sides.map(|seeds| vec![1; seeds]), services: &vec![1; services.count()] };
     let mut improvement = bounded(above.probability(&all), &|draw: &Draw| above.probability(draw));
-    if !improvement.low.is_nan() {
+    if !improvement.low.is_nan() && [0.0, 1.0].contains(&improvement.value) {
+        // Resamples of services that all agree all agree too.
         let wilson = Interval::wilson_share(improvement.value, above.asked() as f64);
-        improvement.low = improvement.low.min(wilson.low);
-        improvement.high = improvement.high.max(wilson.high);
+        (improvement.low, improvement.high) = (wilson.low, wilson.high);
     }
     let p = if paired { p_value(&a, &b) } else { f64::NAN };
     Some(Comparison {

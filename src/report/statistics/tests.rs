@@ -106,7 +106,7 @@ fn identical_arms_do_not_differ() {
     let found = compared(&arm, &arm);
     let none = Bounded { value: 0.0, low: 0.0, high: 0.0 };
     assert_eq!((found.difference, found.effect, found.p, found.paired), (none, 0.0, 1.0, true));
-    assert_eq!(found.improvement.value, 0.5);
+    assert_eq!(found.improvement, Bounded { value: 0.5, low: 0.5, high: 0.5 });
     assert_eq!((found.prompts, found.services), (24, 3));
 }
 
@@ -115,7 +115,9 @@ fn a_difference_must_stand_up_to_other_trainings() {
     let high = |_| shares(&[1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
     let low = shares(&[0.25, 0.5, 0.25, 0.5, 0.25, 0.5]);
     // One seed: all six services agree, two of 64 signs are as far.
-    close(compared(&[high(0)], std::slice::from_ref(&low)).p, 2.0 / 64.0);
+    let one = compared(&[high(0)], std::slice::from_ref(&low));
+    close(one.p, 2.0 / 64.0);
+    assert_eq!((one.improvement.value, one.improvement.low), (1.0, Interval::wilson(6, 6).low));
     // Two seeds that disagree: no matter how many services say so.
     let both = compared(&[high(0), low.clone()], &[low.clone(), low.clone()]);
     assert!(both.p > 0.4, "{both:?}");
