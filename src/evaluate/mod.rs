@@ -19,11 +19,13 @@ pub mod popular_calls;
 mod record;
 pub mod shape;
 pub mod truth;
+mod units;
 mod verdict;
 
 pub use conditions::{condition_of, conditions, grid, grid_cells};
 pub use interval::Interval;
 pub use record::{Conditions, Evaluation, Record, Task, reference_cell};
+pub use units::Units;
 pub use verdict::{Verdict, judge, judge_all};
 
 use anyhow::Result;
@@ -52,19 +54,28 @@ impl<'a> Case<'a> {
     }
 }
 
+/// What an evaluation gives: numbers, and what is known of each answer.
+#[derive(Clone, Debug)]
+pub struct Scores {
+    pub records: Vec<Record>,
+    pub units: Units,
+}
+
 /// Scores `answers` to `conditions`. `seed` addresses the resampling behind intervals.
 ///
 /// # Errors
 /// If there is not exactly one answer per condition.
-pub fn evaluate(
+pub fn score(
     spec: &Evaluation,
     dataset: &Dataset,
     conditions: &[Condition],
     answers: &[Generated],
     seed: u64,
-) -> Result<Vec<Record>> {
+) -> Result<Scores> {
     let verdicts = judge_all(conditions, answers)?;
     let case = Case { dataset, conditions, answers, verdicts: &verdicts, seed };
+    // An evaluation that has more to say of each prompt takes `&mut units` and adds its columns.
+    let units = Units::new(conditions, &verdicts);
     let mut records = match spec {
         Evaluation::Accuracy => accuracy::records(dataset, conditions, &verdicts),
         Evaluation::Fidelity => fidelity::records(dataset, conditions, answers, &verdicts, seed),
@@ -75,7 +86,21 @@ pub fn evaluate(
         Evaluation::Downstream { task } => downstream::records(*task, &case)?,
     };
     records.extend(effort::records(conditions, answers, &verdicts, seed));
-    Ok(records)
+    Ok(Scores { records, units })
+}
+
+/// The records of [`score`] alone.
+///
+/// # Errors
+/// If there is not exactly one answer per condition.
+pub fn evaluate(
+    spec: &Evaluation,
+    dataset: &Dataset,
+    conditions: &[Condition],
+    answers: &[Generated],
+    seed: u64,
+) -> Result<Vec<Record>> {
+    Ok(score(spec, dataset, conditions, answers, seed)?.records)
 }
 
 /// The reference row of real against real graphs; empty for an evaluation that has none.

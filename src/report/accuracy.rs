@@ -6,9 +6,9 @@ use super::arms::{self, Arm, COST, name, table_cell, values_of};
 use super::figure::{
     Axis, BarSeries, Bars, Bounded, COLUMN, Content, Figure, HeatMap, Line, Lines, PAGE, Panel,
 };
-use super::notes::{figure_notes, notes};
+use super::notes::{background, figure_notes, notes};
 use super::table::{Cell, Column, Table};
-use super::{ReportFiles, ReportInput, ReportKind, published};
+use super::{ReportFiles, ReportInput, ReportKind, comparisons, published};
 use crate::evaluate::Interval;
 use crate::evaluate::accuracy::{ACCURACY, FAILURE, TRAIN_GRAPHS};
 
@@ -47,6 +47,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     if temperatures.len() > 1 {
         files.figure("accuracy-by-temperature", by_temperature(input, &arms, &temperatures));
     }
+    comparisons::add(&mut files, input, &arms, &comparisons::SHARES);
     files
 }
 
@@ -201,7 +202,7 @@ fn heat_maps(input: &ReportInput, arms: &[Arm]) -> Figure {
     let count =
         "Single cells are uncertain (±31 points at 10 prompts, ±14 at 50): read rows and columns.";
     lines.push(count.to_owned());
-    lines.extend(notes(input, arms).into_iter().filter(|note| !note.starts_with("95 %")));
+    lines.extend(background(input, arms));
     Figure {
         title: format!("Accuracy by number of edges and depth: {}", input.title),
         panels,

@@ -1,8 +1,9 @@
 //! Runs put together: what is compared, and one number with an interval for several seeds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::figure::{Bounded, Style};
+use super::statistics::Seeds;
 use super::table::{Cell, Column, Table};
 use super::{ReportInput, RunRecords};
 use crate::evaluate::{Interval, Record, accuracy, effort};
@@ -99,7 +100,8 @@ const SHARES: &[&str] = &[
     "false-calls/1",
 ];
 
-fn is_share(metric: &str) -> bool {
+/// Whether a metric is shown in per cent.
+pub fn is_share(metric: &str) -> bool {
     PROPORTIONS.contains(&metric)
         || SHARES.contains(&metric)
         || super::downstream::SHARES.contains(&metric)
@@ -199,6 +201,19 @@ impl Arm<'_> {
     /// Answers over all seeds.
     pub fn graphs(&self) -> u64 {
         self.runs.iter().map(|run| run.graphs).sum()
+    }
+
+    /// What is known of each answer, by seed; `None` where a seed failed, or nothing was kept.
+    pub fn units(&self) -> Option<Seeds<'_>> {
+        let units = self.runs.iter().map(|run| Some((run.seed, run.units.as_ref()?)));
+        units.collect::<Option<Seeds>>().filter(|_| self.failure().is_none())
+    }
+
+    /// Services that the prompts of all seeds ask for: the clusters behind intervals.
+    pub fn services(&self) -> Option<u64> {
+        let units = self.units()?;
+        let names = units.iter().flat_map(|(_, units)| &units.services);
+        Some(names.collect::<BTreeSet<_>>().len() as u64)
     }
 
     /// All cells of `metric`, in the order of the first run that has them.
@@ -322,6 +337,7 @@ pub fn cost_table(input: &ReportInput, arms: &[Arm]) -> Table {
         "Means over seeds. Wall times depend on what shares the machine, processor (CPU) times of all threads hardly do. Memory: the most that the process held at once, with the graphs that it works on."
             .to_owned(),
     );
+    table.notes.push(super::notes::sample(arms));
     table.notes.extend(trainings(arms));
     table.notes.extend(input.dataset.labels.iter().cloned());
     table

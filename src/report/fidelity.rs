@@ -6,7 +6,7 @@ use super::figure::{
 };
 use super::notes::{figure_notes, notes};
 use super::table::{Cell, Column, Table};
-use super::{ReportFiles, ReportInput, ReportKind, published};
+use super::{ReportFiles, ReportInput, ReportKind, comparisons, published};
 use crate::evaluate::Record;
 
 /// Rows of the floor: label, what its cells end in, and whether it has heavy hitters.
@@ -45,6 +45,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
         files.figure("heavy-hitters", heavy_hitters_figure(input, &drawn));
         files.figure("sizes", sizes_figure(input, &drawn));
     }
+    comparisons::add(&mut files, input, &arms, &comparisons::SHARES);
     files
 }
 

@@ -3,7 +3,7 @@
 use super::arms::{self, Arm, COST, name};
 use super::fidelity::floor_value;
 use super::figure::{Axis, Bounded, Content, Figure, Level, Line, Lines, PAGE, Panel, Style};
-use super::notes::{figure_notes, notes};
+use super::notes::{background, figure_notes, notes};
 use super::table::{Cell, Column, Table};
 use super::training_log::{self, Entry};
 use super::{ReportFiles, ReportInput};
@@ -110,7 +110,7 @@ fn training_table(input: &ReportInput, arms: &[Arm], courses: &[Course]) -> Tabl
     }
     table.notes.push("Training loss: mean over the last twentieth of the steps.".into());
     table.notes.extend(several_texts(courses));
-    table.notes.extend(notes(input, arms).into_iter().filter(|note| !note.starts_with("95 %")));
+    table.notes.extend(background(input, arms));
     table
 }
 

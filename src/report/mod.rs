@@ -6,6 +6,7 @@
 
 mod accuracy;
 mod arms;
+mod comparisons;
 mod distribution;
 mod downstream;
 mod fidelity;
@@ -17,6 +18,7 @@ mod novelty;
 pub mod number;
 mod overview;
 mod published;
+mod statistics;
 pub mod table;
 mod training_log;
 mod truth;
@@ -33,7 +35,7 @@ pub use table::Table;
 
 use crate::data::DatasetCard;
 use crate::error::UserError;
-use crate::evaluate::Record;
+use crate::evaluate::{Record, Units};
 
 /// Results of one generator, seed, temperature and snapshot.
 #[derive(Clone, Debug)]
@@ -48,6 +50,8 @@ pub struct RunRecords {
     pub snapshot_tokens: Option<u64>,
     /// Why the run failed, or what it gave.
     pub outcome: Result<Vec<Record>, String>,
+    /// What is known of each answer; `None` where the evaluation has not kept it.
+    pub units: Option<Units>,
     pub parameters: Option<u64>,
     /// What the training had to say: name and value.
     pub notes: Vec<(String, String)>,

@@ -8,16 +8,25 @@ use super::number::grouped;
 const SEVERAL_SEEDS: &str = "Means over seeds. Intervals of shares of prompts or graphs are Wilson's, widened where seeds disagree more than chance explains; other intervals reach from the lowest to the highest end of the seeds'.";
 const ONE_SEED: &str = "One seed: intervals show the uncertainty of the sample of prompts and graphs, not that of training.";
 
-/// Seeds and answers behind the numbers; the dataset with its labels; failures.
+/// Seeds and answers behind the numbers; how to read intervals; the dataset with its labels; failures.
 pub fn notes(input: &ReportInput, arms: &[Arm]) -> Vec<String> {
+    let mut notes = background(input, arms);
+    let several = arms.iter().any(|arm| arm.runs.len() > 1).then_some(SEVERAL_SEEDS);
+    let meaning = several.into_iter().chain(one_seed(arms)).collect::<Vec<_>>().join(" ");
+    notes.insert(1, format!("95 % intervals in brackets. {meaning}"));
+    notes
+}
+
+/// As [`notes`], for tables without intervals, and those that say themselves what theirs are.
+pub fn background(input: &ReportInput, arms: &[Arm]) -> Vec<String> {
     let mut notes = vec![sample(arms)];
-    let several = arms.iter().any(|arm| arm.runs.len() > 1);
-    notes.push(format!(
-        "95 % intervals in brackets. {}",
-        if several { SEVERAL_SEEDS } else { ONE_SEED }
-    ));
     notes.extend(common(input, arms));
     notes
+}
+
+/// What the intervals of arms with one seed do not know.
+pub fn one_seed(arms: &[Arm]) -> Option<&'static str> {
+    (arms.is_empty() || arms.iter().any(|arm| arm.runs.len() == 1)).then_some(ONE_SEED)
 }
 
 /// As [`notes`], for figures.
@@ -61,8 +70,8 @@ fn common(input: &ReportInput, arms: &[Arm]) -> Vec<String> {
     notes
 }
 
-/// "3 seeds (0, 1, 2), 6,800 answers each", once if all arms agree.
-fn sample(arms: &[Arm]) -> String {
+/// "3 seeds (0, 1, 2), 6,800 answers each, 300 services", once if all arms agree.
+pub fn sample(arms: &[Arm]) -> String {
     let mut samples: Vec<(String, Vec<String>)> = Vec::new();
     for arm in arms.iter().filter(|arm| arm.failure().is_none()) {
         let sample = sample_of(arm);
@@ -89,8 +98,12 @@ fn sample_of(arm: &Arm) -> String {
     let word = if seeds.len() == 1 { "seed" } else { "seeds" };
     let per_seed = arm.graphs() / arm.runs.len().max(1) as u64;
     let each = if seeds.len() == 1 { "" } else { " each" };
+    let services = arm.services().map_or(String::new(), |services| {
+        let word = if services == 1 { "service" } else { "services" };
+        format!(", {} {word}", grouped(services, ","))
+    });
     format!(
-        "{} {word} ({}), {} answers{each}",
+        "{} {word} ({}), {} answers{each}{services}",
         seeds.len(),
         seeds.join(", "),
         grouped(per_seed, ",")

@@ -118,6 +118,23 @@ fn floor() -> Vec<Record> {
     records
 }
 
+/// 400 prompts about 20 services, answered as well as the records say, best about the first.
+fn units(records: &[Record], seed: u64) -> Units {
+    let services = (0..400).map(|prompt| format!("S_{:02}", prompt / 20).as_str().into()).collect();
+    let mut units = Units::of((0..400).map(|prompt| prompt * 7 + seed).collect(), services);
+    for metric in ["valid/1", "accuracy/1"] {
+        let whole = records.iter().find(|r| r.metric == metric && r.cell.is_empty());
+        let Some(whole) = whole else { continue };
+        let hit = |prompt: u64| {
+            let bar = whole.value + 0.1 - (prompt / 20) as f64 / 100.0;
+            let chance = (prompt * 37 + (whole.value * 1e3) as u64) % 50;
+            f64::from(u8::from(chance as f64 / 50.0 < bar))
+        };
+        units.add(metric, (0..400).map(hit).collect());
+    }
+    units
+}
+
 fn run(generator: &str, seed: u64, outcome: Result<Vec<Record>, String>) -> RunRecords {
     RunRecords {
         generator: generator.into(),
@@ -126,6 +143,7 @@ fn run(generator: &str, seed: u64, outcome: Result<Vec<Record>, String>) -> RunR
         temperature: 0.0,
         snapshot_tokens: None,
         graphs: if outcome.is_ok() { 400 } else { 0 },
+        units: outcome.as_ref().ok().map(|records| units(records, seed)),
         outcome,
         parameters: Some(123_456),
         notes: vec![("tokens per call".into(), "46.2".into())],
@@ -224,6 +242,7 @@ fn accuracy() {
             "accuracy-by-edges",
             "accuracy-by-depth",
             "accuracy-by-training-graphs",
+            "comparisons",
         ],
     );
 }
@@ -243,7 +262,7 @@ fn accuracy_at_two_temperatures() {
     let files = at_temperatures(&[0.0, 0.8]);
     let names: Vec<&str> = files.figures.iter().map(|(name, _)| name.as_str()).collect();
     assert!(names.contains(&"accuracy-heat-map-t0") && names.contains(&"accuracy-heat-map-t0.8"));
-    assert_eq!(names.len(), 4 * 2 + 1);
+    assert_eq!(names.len(), 4 * 2 + 2);
 }
 
 /// A sweep has one figure, and everything in its tables.
@@ -251,7 +270,7 @@ fn accuracy_at_two_temperatures() {
 fn accuracy_at_several_temperatures() {
     let files = at_temperatures(&[0.0, 0.4, 0.8]);
     let names: Vec<&str> = files.figures.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["accuracy-by-temperature"]);
+    assert_eq!(names, ["accuracy-by-temperature", "comparisons"]);
     assert_eq!(files.tables[0].1.rows.len(), 6);
     assert_eq!(files.tables[1].1.columns[2].name, "recursive-LLM, T = 0");
 }
@@ -262,7 +281,32 @@ fn fidelity() {
     insta::assert_snapshot!("fidelity-md", text(&files, Table::to_markdown));
     insta::assert_snapshot!("fidelity-csv", text(&files, Table::to_csv));
     insta::assert_snapshot!("fidelity-tex", text(&files, Table::to_latex));
-    check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes"]);
+    check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes", "comparisons"]);
+}
+
+/// Three seeds of more generators than are compared in all pairs, one of which failed.
+#[test]
+fn comparisons() {
+    let names = ["recursive-llm", "tabular-llm", "graph-rnn", "markov", "tvae", "resample"];
+    let skills = [0.9, 0.86, 0.9, 0.55, 0.2, 0.9];
+    let mut all = Vec::new();
+    for (name, skill) in names.into_iter().zip(skills) {
+        for seed in 0..3u8 {
+            let records = fidelity_records(1.0 - skill + f64::from(seed) / 50.0);
+            let failed = name == "resample" && seed == 2;
+            let outcome = if failed { Err("no graphs".into()) } else { Ok(records) };
+            all.push(run(name, seed.into(), outcome));
+        }
+    }
+    let files = draw(ReportKind::Fidelity, &all, &[]);
+    let tables = files.tables.iter().filter(|(name, _)| name == "seeds" || name == "comparisons");
+    let text: String = tables.map(|(_, table)| table.to_markdown() + "\n").collect();
+    insta::assert_snapshot!("comparisons-md", text);
+    check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes", "comparisons"]);
+    // Old results have no units: no table, and nothing else is missing.
+    all.iter_mut().for_each(|run| run.units = None);
+    let without = draw(ReportKind::Fidelity, &all, &[]);
+    assert_eq!(without.tables.len(), files.tables.len() - 2);
 }
 
 /// Numbers of the distribution report, at `distance` from the real graphs; `cell_of` gives the cell

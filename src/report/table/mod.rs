@@ -100,7 +100,9 @@ impl Cell {
         };
         let [text, from, to] = texts;
         let interval = !value.is_nan() && !low.is_nan() && !high.is_nan();
-        Some(if interval { format!("{text} ({from}–{to})") } else { text })
+        // A dash before a minus could not be read.
+        let dash = if low < 0.0 || high < 0.0 { " to " } else { "–" };
+        Some(if interval { format!("{text} ({from}{dash}{to})") } else { text })
     }
 }
 
@@ -194,6 +196,12 @@ mod tests {
         table.notes.push("2 seeds, 1,000 graphs each".into());
         table.notes.push("times drawn from `other`, not measured".into());
         table
+    }
+
+    #[test]
+    fn negative_ends_are_told_apart() {
+        let cell = Cell::Number { value: -1.5, low: -2.0, high: 1.25 };
+        assert_eq!(cell.printed().unwrap(), "-1.50 (-2.00 to 1.25)");
     }
 
     #[test]

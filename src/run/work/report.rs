@@ -111,6 +111,10 @@ impl Arm {
             Some(reason) => Err(reason.clone()),
             None => Ok(records(bench, "evaluate", &self.evaluate)?),
         };
+        let units = match &outcome {
+            Ok(_) => super::evaluate::load_units(&bench.input("evaluate", &self.evaluate))?,
+            Err(_) => None,
+        };
         let train = timing(bench.cache, "train", &self.train);
         let generate = timing(bench.cache, "generate", &self.generate);
         let seconds = |timing: &Option<Timing>| timing.as_ref().map(|timing| timing.wall_seconds);
@@ -126,6 +130,7 @@ impl Arm {
                 .as_ref()
                 .map_or(0, |_| super::answers::count(&bench.input("generate", &self.generate))),
             outcome,
+            units,
             parameters: fit.as_ref().map(|fit| fit.parameters),
             notes: self.notes(bench, fit),
             train_seconds: seconds(&train),

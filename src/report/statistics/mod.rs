@@ -1,0 +1,228 @@
+//! What several seeds and many services say of arms: means and differences with intervals that know
+//! of both, and tests that are corrected for their number. docs/metrics/statistics.md defines them.
+//!
+//! Seeds and services are *crossed*: every training is asked about the same services. A resample
+//! therefore draws services once for all of its seeds. Drawing them anew within each seed, as if
+//! they belonged to it, would average over services that nobody has, and promise too much.
+
+mod pair;
+mod significance;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::RngExt;
+use rayon::prelude::*;
+
+pub use pair::{Comparison, compare};
+pub use significance::holm;
+
+use super::figure::Bounded;
+use crate::evaluate::{Interval, Units};
+use crate::random;
+
+/// Resamples behind an interval.
+pub const RESAMPLES: u64 = 1_000;
+
+/// The answers of one arm: its seeds in order, with what is known of each answer.
+pub type Seeds<'a> = Vec<(u64, &'a Units)>;
+
+/// Sums over the prompts of one seed and service.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Sums {
+    total: f64,
+    squares: f64,
+    count: f64,
+}
+
+/// Values of one metric, summed by seed and service.
+pub struct Sample {
+    seeds: Vec<Vec<Sums>>,
+    /// All values are 0 or 1.
+    binary: bool,
+}
+
+impl Sample {
+    /// The values of `metric` that exist; `None` if a seed has no such column.
+    fn new(
+        seeds: &Seeds,
+        metric: &str,
+        services: &Services,
+        keep: impl Fn(usize, usize) -> bool,
+    ) -> Option<Self> {
+        let mut sample = Self { seeds: Vec::new(), binary: true };
+        for (place, (_, units)) in seeds.iter().enumerate() {
+            let mut sums = vec![Sums::default(); services.count()];
+            let values = units.column(metric)?.iter().enumerate();
+            for (index, &value) in values.filter(|(index, _)| keep(place, *index)) {
+                if value.is_nan() {
+                    continue;
+                }
+                let sums = &mut sums[services.place(&units.services[index])];
+                sums.total += value;
+                sums.squares += value * value;
+                sums.count += 1.0;
+                sample.binary &= value == 0.0 || value == 1.0;
+            }
+            sample.seeds.push(sums);
+        }
+        Some(sample)
+    }
+
+    /// All values of `metric` that an arm has.
+    pub fn of(seeds: &Seeds, metric: &str, services: &Services) -> Option<Self> {
+        Self::new(seeds, metric, services, |_, _| true)
+    }
+
+    /// The mean of each seed.
+    pub fn means(&self) -> Vec<f64> {
+        (0..self.seeds.len()).map(|seed| self.seed_mean(seed, None)).collect()
+    }
+
+    /// Mean over the prompts of a seed, each service taken as often as it was drawn.
+    fn seed_mean(&self, seed: usize, drawn: Option<&[u32]>) -> f64 {
+        let (mut total, mut count) = (0.0, 0.0);
+        for (service, sums) in self.seeds[seed].iter().enumerate() {
+            let times = drawn.map_or(1.0, |drawn| f64::from(drawn[service]));
+            total += times * sums.total;
+            count += times * sums.count;
+        }
+        total / count
+    }
+
+    /// Mean over the drawn seeds of their means.
+    fn mean(&self, seeds: &[u32], services: &[u32]) -> f64 {
+        let drawn = seeds.iter().enumerate().filter(|(_, times)| **times > 0);
+        let means = drawn.map(|(seed, times)| {
+            (f64::from(*times) * self.seed_mean(seed, Some(services)), f64::from(*times))
+        });
+        let (sum, count) = means.fold((0.0, 0.0), |sums, more| (sums.0 + more.0, sums.1 + more.1));
+        sum / count
+    }
+
+    /// Mean over the seeds, with its interval. That of shares is never narrower than Wilson's for
+    /// all prompts together: resamples of answers that are all right are all right too, which would
+    /// claim certainty.
+    pub fn estimate(&self, resampling: &Resampling) -> Bounded {
+        let value = average(&self.means());
+        let statistic = |draw: &Draw| self.mean(&draw.seeds[0], draw.services);
+        let sides = [self.seeds.len(), 0];
+        let interval = resampling.interval(value, sides, true, statistic);
+        if interval.low.is_nan() || !self.binary {
+            return Bounded { value, low: interval.low, high: interval.high };
+        }
+        let all = self.pooled();
+        let wilson = Interval::wilson(all.total as u64, all.count as u64);
+        Bounded { value, low: interval.low.min(wilson.low), high: interval.high.max(wilson.high) }
+    }
+
+    /// Sums over all seeds and services.
+    fn pooled(&self) -> Sums {
+        let all = self.seeds.iter().flatten();
+        all.fold(Sums::default(), |sums, more| Sums {
+            total: sums.total + more.total,
+            squares: sums.squares + more.squares,
+            count: sums.count + more.count,
+        })
+    }
+
+    /// Prompts with a value, over all seeds.
+    pub fn prompts(&self) -> u64 {
+        self.pooled().count as u64
+    }
+
+    /// Services with a value in any seed.
+    pub fn services(&self) -> u64 {
+        let services = 0..self.seeds.first().map_or(0, Vec::len);
+        let asked = services.filter(|place| self.seeds.iter().any(|sums| sums[*place].count > 0.0));
+        asked.count() as u64
+    }
+}
+
+/// Mean of some numbers; NaN for none.
+fn average(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Standard deviation of a sample; NaN for fewer than two values.
+fn deviation(values: &[f64]) -> f64 {
+    let mean = average(values);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (squares / (values.len() as f64 - 1.0)).sqrt()
+}
+
+/// All services that any arm was asked about, in the order of names.
+pub struct Services<'a>(BTreeMap<&'a str, usize>);
+
+impl<'a> Services<'a> {
+    pub fn new(units: impl Iterator<Item = &'a Units>) -> Self {
+        let names = units.flat_map(|units| units.services.iter().map(|service| service.as_str()));
+        let names: BTreeSet<&str> = names.collect();
+        Self(names.into_iter().zip(0..).collect())
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn place(&self, service: &str) -> usize {
+        self.0[service]
+    }
+}
+
+/// How often a resample drew each seed, of one arm and of another, and each service.
+struct Draw<'a> {
+    seeds: [Vec<u32>; 2],
+    services: &'a [u32],
+}
+
+/// The draws of services behind all intervals of a report: the same for every arm and pair.
+pub struct Resampling(Vec<Vec<u32>>);
+
+impl Resampling {
+    pub fn new(services: &Services) -> Self {
+        let of = |resample| drawn("services", &[resample], services.count());
+        Self((0..RESAMPLES).map(of).collect())
+    }
+
+    /// From the 2.5 % to the 97.5 % point of `statistic` over the resamples, widened where it does
+    /// not hold the `value` of the whole. `sides` are the numbers of seeds of one or two arms; seeds
+    /// of the same `paired` training conditions are drawn together. One seed is always drawn: its
+    /// interval knows of services only. None for fewer than two services, or if a resample gives no
+    /// number.
+    fn interval(
+        &self,
+        value: f64,
+        sides: [usize; 2],
+        paired: bool,
+        statistic: impl Fn(&Draw) -> f64 + Sync,
+    ) -> Interval {
+        if value.is_nan() || self.0.first().is_none_or(|services| services.len() < 2) {
+            return Interval::NONE;
+        }
+        let resamples = self.0.par_iter().enumerate().map(|(resample, services)| {
+            let of = |side: usize| drawn("seeds", &[resample as u64, side as u64], sides[side]);
+            let first = of(0);
+            let second = if paired { first.clone() } else { of(1) };
+            statistic(&Draw { seeds: [first, second], services })
+        });
+        let Interval { low, high } = Interval::percentiles(&resamples.collect::<Vec<f64>>());
+        if low.is_nan() {
+            return Interval::NONE;
+        }
+        Interval { low: low.min(value), high: high.max(value) }
+    }
+}
+
+/// How often each of `count` things is drawn. One less is drawn than there are: with as many, the
+/// variance of a mean of three seeds would come out a third too small (Rao and Wu, 1988).
+fn drawn(of: &str, path: &[u64], count: usize) -> Vec<u32> {
+    let mut rng = random::stream(0, &format!("statistics/{of}"), path);
+    let mut drawn = vec![0; count];
+    for _ in 0..(count.max(2) - 1).min(count) {
+        drawn[rng.random_range(0..count)] += 1;
+    }
+    drawn
+}
+
+#[cfg(test)]
+mod tests;
