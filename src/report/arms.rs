@@ -79,8 +79,14 @@ fn snapshot_index(runs: &[RunRecords], run: &RunRecords) -> Option<usize> {
 }
 
 /// Metrics that are counts of graphs among independent graphs.
-const PROPORTIONS: [&str; 5] =
-    ["accuracy/1", "failure/1", "valid/1", "edges-share/1", "depth-share/1"];
+const PROPORTIONS: [&str; 6] = [
+    "accuracy/1",
+    "failure/1",
+    "valid/1",
+    "edges-share/1",
+    "depth-share/1",
+    crate::probes::ACCURACY,
+];
 
 /// Metrics that are shown in per cent.
 fn is_share(metric: &str) -> bool {

@@ -16,6 +16,7 @@ mod notes;
 mod novelty;
 pub mod number;
 mod overview;
+mod probes;
 mod published;
 pub mod table;
 mod training_log;
@@ -129,6 +130,8 @@ pub enum ReportKind {
     Truth,
     /// Downstream tasks (figure 5, table 2).
     Downstream,
+    /// Trained networks tuned for other tasks (figure 7).
+    Probes,
 }
 
 /// Draws the report of an experiment. Failed runs are shown as such.
@@ -142,6 +145,7 @@ pub fn report(kind: ReportKind, input: &ReportInput) -> ReportFiles {
         ReportKind::Instructions => instructions::report(input),
         ReportKind::Truth => truth::report(input),
         ReportKind::Downstream => downstream::report(input),
+        ReportKind::Probes => probes::report(input),
     }
 }
 

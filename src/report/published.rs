@@ -8,6 +8,7 @@ use super::notes::notes;
 use super::number;
 use super::table::{Cell, Column, Table};
 use super::{ReportInput, ReportKind};
+use crate::probes;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,7 +64,12 @@ pub fn compare(input: &ReportInput, arms: &[Arm], kind: ReportKind) -> Table {
             Column::text("reason"),
         ],
     );
-    for claim in claims().into_iter().filter(|claim| claim.belongs_to(kind)) {
+    // Probes share a metric and differ in the task.
+    let asked = |claim: &Claim| {
+        let of_task = |arm: &Arm| arm.cells_of(&claim.metric).contains(&claim.cell.as_str());
+        kind != ReportKind::Probes || arms.iter().any(of_task)
+    };
+    for claim in claims().into_iter().filter(|claim| claim.belongs_to(kind) && asked(claim)) {
         let (ours, verdict) = claim.judge(arms);
         table.push(vec![
             Cell::text(&claim.source),
@@ -99,6 +105,7 @@ impl Claim {
             ReportKind::Instructions => false,
             ReportKind::Truth => false,
             ReportKind::Downstream => false,
+            ReportKind::Probes => self.metric == probes::ACCURACY,
         }
     }
 
@@ -215,10 +222,12 @@ mod tests {
             assert_eq!(numbers + usize::from(claim.above.is_some()), 1, "{claim:?}");
             // A name that no baseline has would never be compared.
             for name in std::iter::once(&claim.generator).chain(&claim.above) {
+                // A probe's arms are baselines with what was done to them.
+                let name = name.split('+').next().unwrap_or(name);
                 let file = format!("{}/baselines/{name}.toml", env!("CARGO_MANIFEST_DIR"));
                 assert!(std::path::Path::new(&file).exists(), "{claim:?}");
             }
-            let kinds = [ReportKind::Accuracy, ReportKind::Fidelity];
+            let kinds = [ReportKind::Accuracy, ReportKind::Fidelity, ReportKind::Probes];
             assert_eq!(kinds.iter().filter(|kind| claim.belongs_to(**kind)).count(), 1);
         }
     }

@@ -253,6 +253,25 @@ fn fidelity() {
     check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes"]);
 }
 
+fn probe_records(skill: f64) -> Vec<Record> {
+    let cell = |attribute: &str| format!("task=attribute/attribute={attribute}");
+    vec![
+        share("probe-accuracy/1", "task=attribute", skill, 200),
+        share("probe-accuracy/1", cell("destination"), skill - 0.1, 100),
+        share("probe-accuracy/1", cell("type"), skill + 0.1, 100),
+    ]
+}
+
+#[test]
+fn probes() {
+    let mut runs = runs(probe_records);
+    runs[2] = run("recursive-llm+untrained", 0, Ok(probe_records(0.3)));
+    let files = draw(ReportKind::Probes, &runs, &[]);
+    insta::assert_snapshot!("probes-md", text(&files, Table::to_markdown));
+    insta::assert_snapshot!("probes-csv", text(&files, Table::to_csv));
+    check_files(&files, &["probes"]);
+}
+
 /// Snapshots at slightly different token counts per seed belong together.
 fn learning_runs() -> Vec<RunRecords> {
     let mut all = Vec::new();
@@ -308,7 +327,13 @@ fn a_damaged_log_is_a_failed_cell() {
 #[test]
 fn nothing_but_failures_is_still_a_report() {
     let failed = [run("recursive-llm", 0, Err("no graphs".into()))];
-    for kind in [ReportKind::Accuracy, ReportKind::Fidelity, ReportKind::Learning] {
+    let kinds = [
+        ReportKind::Accuracy,
+        ReportKind::Fidelity,
+        ReportKind::Learning,
+        ReportKind::Probes,
+    ];
+    for kind in kinds {
         let files = draw(kind, &failed, &[]);
         assert!(files.tables[0].1.to_markdown().contains("**failed**: seed 0: no graphs"));
         files.figures.iter().for_each(|(_, figure)| assert!(figure.to_svg().is_ok()));
