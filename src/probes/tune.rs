@@ -92,7 +92,7 @@ impl Tuning {
             warmup_steps: self.warmup_steps,
             weight_decay: self.weight_decay,
             clip: self.clip,
-            evaluate_every: (steps / 20).max(1),
+            evaluate_every: (steps / 5).max(1),
             checkpoint_every: 200,
             snapshots: SNAPSHOTS.map(|share| (share * tokens as f64) as u64).to_vec(),
             seed,
@@ -104,8 +104,9 @@ impl Tuning {
 const HELD_OUT: (f64, usize) = (0.1, 300);
 /// Shares of the tuning after which a snapshot competes with the final model.
 const SNAPSHOTS: [f64; 3] = [0.25, 0.5, 0.75];
-/// Longest answer, tokens: a microservice that the vocabulary lacks is written byte by byte.
-const LONGEST_ANSWER: usize = 128;
+/// An answer may take so many tokens more than the right one is written in: the same text has several
+/// spellings in tokens, but an answer much longer than that is wrong.
+const SLACK: usize = 16;
 /// Folder of the tuned network in the scratch folder.
 const TUNED: &str = "tuned";
 
@@ -310,7 +311,7 @@ impl Questions<'_> {
     /// single tokens.
     fn longest(&self) -> usize {
         let lengths = (0..self.len()).map(|index| self.document(0, index).tokens.len());
-        lengths.max().unwrap_or(0) * 5 / 4 + LONGEST_ANSWER
+        lengths.max().unwrap_or(0) * 5 / 4 + SLACK
     }
 
     /// Tokens of so many epochs.
@@ -361,15 +362,18 @@ impl Asker<'_> {
             None => None,
         };
         let mut prompts = Vec::with_capacity(samples.len());
-        for (index, sample) in samples.iter().enumerate() {
-            let mut rng = random::stream(self.seed, "probe: test text", &[index as u64]);
-            prompts.push((prompt(self.tokenizer, sample, &mut rng)?, rng));
+        for (index, sample) in (0u64..).zip(samples) {
+            let mut rng = random::stream(self.seed, "probe: test text", &[index]);
+            let tokens = prompt(self.tokenizer, sample, &mut rng)?;
+            let max_new_tokens = self.tokenizer.encode(&sample.answer())?.len() + SLACK;
+            let constraint = choices.as_ref().map(|choices| {
+                Box::new(Choice { choices: choices.clone(), taken: 0 }) as Box<dyn Constraint>
+            });
+            model.extend(tokens.len() + max_new_tokens);
+            prompts.push(Prompt { id: index, tokens, rng, max_new_tokens, constraint });
         }
-        let longest = prompts.iter().map(|(tokens, _)| tokens.len()).max().unwrap_or(0);
-        model.extend(longest + LONGEST_ANSWER);
         let answers = vec![None; samples.len()];
-        let mut asked =
-            Asked { tokenizer: self.tokenizer, choices, prompts: prompts.into_iter(), next: 0, answers };
+        let mut asked = Asked { tokenizer: self.tokenizer, prompts: prompts.into_iter(), answers };
         let greedy = Sampling { temperature: 0.0, top_k: None };
         let batch = self.batch.max(1);
         model::decode::decode(&mut model, &mut asked, Tokenizer::END, greedy, batch)?;
@@ -380,21 +384,13 @@ impl Asker<'_> {
 /// Questions under way.
 struct Asked<'a> {
     tokenizer: &'a Tokenizer,
-    choices: Option<Vec<Vec<u32>>>,
-    prompts: std::vec::IntoIter<(Vec<u32>, ChaCha8Rng)>,
-    next: u64,
+    prompts: std::vec::IntoIter<Prompt>,
     answers: Vec<Option<String>>,
 }
 
 impl PromptSource for Asked<'_> {
     fn next(&mut self) -> Option<Prompt> {
-        let (tokens, rng) = self.prompts.next()?;
-        let id = self.next;
-        self.next += 1;
-        let constraint = self.choices.as_ref().map(|choices| {
-            Box::new(Choice { choices: choices.clone(), taken: 0 }) as Box<dyn Constraint>
-        });
-        Some(Prompt { id, tokens, rng, max_new_tokens: LONGEST_ANSWER, constraint })
+        self.prompts.next()
     }
 
     fn complete(&mut self, completion: Completion) {
