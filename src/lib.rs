@@ -1,9 +1,10 @@
 //! TraceGym: a benchmark harness for generators of microservice call graphs.
 //!
 //! Data flows one way: a source is preprocessed into a dataset, generators are trained on it, they
-//! generate graphs for conditions, the graphs are evaluated, and reports draw tables and figures.
+//! generate graphs for conditions, the graphs are evaluated, and reports draw tables and figures;
+//! probes tune trained networks for other tasks.
 //! Module dependencies point the same way: `graph` ← `data`, `text` ← `model` ← `generators` ←
-//! `evaluate` ← `report` ← `run` ← `cli`.
+//! `evaluate` ← `probes`, `report` ← `run` ← `cli`.
 
 pub mod cli;
 pub mod data;
@@ -13,6 +14,7 @@ pub mod evaluate;
 pub mod generators;
 pub mod graph;
 pub mod model;
+pub mod probes;
 pub mod progress;
 pub mod random;
 pub mod report;

@@ -55,7 +55,7 @@ pub fn list(arguments: &ListArgs) -> Result<Ending> {
             }
         }
     }
-    for kind in ["dataset", "train", "generate", "evaluate", "floor", "report"] {
+    for kind in ["dataset", "train", "generate", "evaluate", "floor", "probe", "report"] {
         let (stages, bytes) = cache.usage(kind);
         println!("  {kind:24} {stages:>4} stages {:>10.1} MB", bytes as f64 / 1e6);
     }

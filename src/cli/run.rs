@@ -12,7 +12,7 @@ use crate::error::UserError;
 use crate::model::{self, Chosen};
 use crate::progress::Progress;
 use crate::report;
-use crate::run::manifest::{Experiment, Profile};
+use crate::run::manifest::{Experiment, Measure, Profile};
 use crate::run::{self, Cache, Plan, PlanOptions, RunOptions};
 
 /// Flags of the verbs that run experiments.
@@ -97,7 +97,11 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
         experiments.iter_mut().for_each(|experiment| experiment.seeds.clone_from(seeds));
     }
     for name in &flags.with {
-        for experiment in &mut experiments {
+        // A probe tunes the networks that it names.
+        let answered = |experiment: &&mut Experiment| {
+            matches!(experiment.measure, Measure::Answers(_))
+        };
+        for experiment in experiments.iter_mut().filter(answered) {
             if !experiment.generators.contains(name) {
                 experiment.generators.push(name.clone());
                 // Where there is room for one more series.

@@ -160,7 +160,6 @@ impl Linear {
     }
 
     /// Probability of true, where the loss is [`Loss::Logistic`].
-    #[cfg(test)]
     pub fn probability(&self, row: &[(u32, f64)]) -> f64 {
         sigmoid(self.score(row))
     }

@@ -30,7 +30,7 @@ fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
 }
 
 impl Record {
-    pub(super) fn new(
+    pub(crate) fn new(
         metric: &str,
         cell: impl Into<String>,
         value: f64,
@@ -42,7 +42,7 @@ impl Record {
     }
 
     /// `hits` of `count`, with a Wilson interval.
-    pub(super) fn share(metric: &str, cell: impl Into<String>, hits: u64, count: u64) -> Self {
+    pub(crate) fn share(metric: &str, cell: impl Into<String>, hits: u64, count: u64) -> Self {
         let value = hits as f64 / count as f64;
         Self::new(metric, cell, value, Interval::wilson(hits, count), count)
     }

@@ -87,6 +87,7 @@ const PROPORTIONS: &[&str] = &[
     "edges-share/1",
     "depth-share/1",
     "instruction-followed/1",
+    crate::probes::ACCURACY,
 ];
 
 /// Other metrics that are shown in per cent.

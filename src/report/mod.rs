@@ -17,6 +17,7 @@ mod notes;
 mod novelty;
 pub mod number;
 mod overview;
+mod probes;
 mod published;
 mod statistics;
 pub mod table;
@@ -133,6 +134,8 @@ pub enum ReportKind {
     Truth,
     /// Downstream tasks (figure 5, table 2).
     Downstream,
+    /// Trained networks tuned for other tasks (figure 7).
+    Probes,
 }
 
 /// Draws the report of an experiment. Failed runs are shown as such.
@@ -146,6 +149,7 @@ pub fn report(kind: ReportKind, input: &ReportInput) -> ReportFiles {
         ReportKind::Instructions => instructions::report(input),
         ReportKind::Truth => truth::report(input),
         ReportKind::Downstream => downstream::report(input),
+        ReportKind::Probes => probes::report(input),
     }
 }
 

@@ -8,6 +8,7 @@ use super::notes::notes;
 use super::number;
 use super::table::{Cell, Column, Table};
 use super::{ReportInput, ReportKind};
+use crate::probes;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,7 +76,12 @@ fn compare_claims(input: &ReportInput, arms: &[Arm], belongs: impl Fn(&Claim) ->
             Column::text("reason"),
         ],
     );
-    for claim in claims().into_iter().filter(belongs) {
+    // Probes share a metric and differ in the task.
+    let asked = |claim: &Claim| {
+        let of_task = |arm: &Arm| arm.cells_of(&claim.metric).contains(&claim.cell.as_str());
+        claim.metric != probes::ACCURACY || arms.iter().any(of_task)
+    };
+    for claim in claims().into_iter().filter(|claim| belongs(claim) && asked(claim)) {
         let (ours, verdict) = claim.judge(arms);
         table.push(vec![
             Cell::text(&claim.source),
@@ -111,6 +117,7 @@ impl Claim {
             ReportKind::Instructions => self.metric.starts_with("instruction-"),
             ReportKind::Truth => false,
             ReportKind::Downstream => self.metric.starts_with("downstream-"),
+            ReportKind::Probes => self.metric == probes::ACCURACY,
         }
     }
 
@@ -228,6 +235,8 @@ mod tests {
             assert_eq!(numbers + usize::from(claim.above.is_some()), 1, "{claim:?}");
             // A name that no baseline has would never be compared.
             for name in std::iter::once(&claim.generator).chain(&claim.above) {
+                // A probe's arms are baselines with what was done to them.
+                let name = name.split('+').next().unwrap_or(name);
                 let file = format!("{}/baselines/{name}.toml", env!("CARGO_MANIFEST_DIR"));
                 assert!(std::path::Path::new(&file).exists(), "{claim:?}");
             }
@@ -237,6 +246,7 @@ mod tests {
                 ReportKind::Distribution,
                 ReportKind::Downstream,
                 ReportKind::Instructions,
+                ReportKind::Probes,
             ];
             assert_eq!(kinds.iter().filter(|kind| claim.belongs_to(**kind)).count(), 1);
         }

@@ -416,6 +416,25 @@ fn downstream() {
     check_files(&files, &["critical-components", "high-latency"]);
 }
 
+fn probe_records(skill: f64) -> Vec<Record> {
+    let cell = |attribute: &str| format!("task=attribute/attribute={attribute}");
+    vec![
+        share("probe-accuracy/1", "task=attribute", skill, 200),
+        share("probe-accuracy/1", cell("destination"), skill - 0.1, 100),
+        share("probe-accuracy/1", cell("type"), skill + 0.1, 100),
+    ]
+}
+
+#[test]
+fn probes() {
+    let mut runs = runs(probe_records);
+    runs[2] = run("recursive-llm+untrained", 0, Ok(probe_records(0.3)));
+    let files = draw(ReportKind::Probes, &runs, &[]);
+    insta::assert_snapshot!("probes-md", text(&files, Table::to_markdown));
+    insta::assert_snapshot!("probes-csv", text(&files, Table::to_csv));
+    check_files(&files, &["probes"]);
+}
+
 /// Snapshots at slightly different token counts per seed belong together.
 fn learning_runs() -> Vec<RunRecords> {
     let mut all = Vec::new();
@@ -477,6 +496,7 @@ fn nothing_but_failures_is_still_a_report() {
         ReportKind::Learning,
         ReportKind::Distribution,
         ReportKind::Downstream,
+        ReportKind::Probes,
     ] {
         let files = draw(kind, &failed, &[]);
         assert!(files.tables[0].1.to_markdown().contains("**failed**: seed 0: no graphs"));

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::facts;
 use crate::error::{UserError, did_you_mean};
 use crate::evaluate::{Conditions, Evaluation};
+use crate::probes::Probe;
 use crate::report::ReportKind;
 use crate::toml_file;
 
@@ -66,9 +67,10 @@ struct ExperimentFile {
     drawn: Vec<String>,
     #[serde(default)]
     snapshots: bool,
-    conditions: toml::Table,
-    evaluation: toml::Table,
-    sampling: toml::Table,
+    conditions: Option<toml::Table>,
+    evaluation: Option<toml::Table>,
+    sampling: Option<toml::Table>,
+    probe: Option<toml::Table>,
     profiles: IndexMap<Profile, ProfileFile>,
 }
 
@@ -85,6 +87,8 @@ struct ProfileFile {
     evaluation: toml::Table,
     #[serde(default)]
     sampling: toml::Table,
+    #[serde(default)]
+    probe: toml::Table,
 }
 
 /// An experiment with one profile applied.
@@ -105,12 +109,27 @@ pub struct Experiment {
     pub drawn: Vec<String>,
     /// Whether snapshots saved during training are arms of their own.
     pub snapshots: bool,
-    pub conditions: Conditions,
-    pub evaluation: Evaluation,
-    pub sampling: SamplingGrid,
+    #[serde(flatten)]
+    pub measure: Measure,
     pub seeds: Vec<u64>,
     /// Graphs of the dataset, where the dataset is drawn or simulated.
     pub graphs: Option<u64>,
+}
+
+/// What is done with the trained generators.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Measure {
+    Answers(Answers),
+    Probe { probe: Probe },
+}
+
+/// Generators answer conditions, and the answers are evaluated.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Answers {
+    pub conditions: Conditions,
+    pub evaluation: Evaluation,
+    pub sampling: SamplingGrid,
 }
 
 /// Where a manifest came from.
@@ -157,10 +176,6 @@ impl Experiment {
         let ExperimentFile { id, title, paper, dataset, report, generators, .. } = file.clone();
         let overrides = &file.profiles[&profile];
         let generators = overrides.generators.clone().unwrap_or(generators);
-        let conditions = merged(&file.conditions, &overrides.conditions);
-        let evaluation = merged(&file.evaluation, &overrides.evaluation);
-        let sampling = merged(&file.sampling, &overrides.sampling);
-        let sampling: SamplingGrid = toml_file::from_table(path, text, &sampling)?;
         let empty = |what: &str| {
             let place = format!("profile {}", profile.as_str());
             UserError::input(path, place, format!("`{what}` is empty: name at least one"))
@@ -176,7 +191,10 @@ impl Experiment {
         if overrides.seeds.is_empty() {
             return Err(empty("seeds").into());
         }
-        if sampling.temperatures.is_empty() {
+        let measure = Measure::resolve(path, text, file, overrides)?;
+        if let Measure::Answers(answers) = &measure
+            && answers.sampling.temperatures.is_empty()
+        {
             return Err(empty("temperatures").into());
         }
         Ok(Self {
@@ -189,12 +207,50 @@ impl Experiment {
             generators,
             drawn: file.drawn.clone(),
             snapshots: file.snapshots,
-            conditions: toml_file::from_table(path, text, &conditions)?,
-            evaluation: toml_file::from_table(path, text, &evaluation)?,
-            sampling,
+            measure,
             seeds: overrides.seeds.clone(),
             graphs: overrides.graphs,
         })
+    }
+}
+
+impl Measure {
+    fn resolve(
+        path: &Path,
+        text: &str,
+        file: &ExperimentFile,
+        overrides: &ProfileFile,
+    ) -> Result<Self> {
+        let wrong = |key: &str, message: &str| UserError::input(path, key, message.to_owned());
+        let tables = [
+            ("conditions", &file.conditions, &overrides.conditions),
+            ("evaluation", &file.evaluation, &overrides.evaluation),
+            ("sampling", &file.sampling, &overrides.sampling),
+        ];
+        let Some(base) = &file.probe else {
+            let mut resolved = Vec::new();
+            for (key, base, over) in tables {
+                let message = "missing: an experiment has `conditions`, `evaluation` and `sampling`, or a `probe`";
+                let base = base.as_ref().ok_or_else(|| wrong(key, message))?;
+                resolved.push(merged(base, over));
+            }
+            if !overrides.probe.is_empty() {
+                return Err(wrong("probe", "a profile cannot add one: write `[probe]`").into());
+            }
+            return Ok(Self::Answers(Answers {
+                conditions: toml_file::from_table(path, text, &resolved[0])?,
+                evaluation: toml_file::from_table(path, text, &resolved[1])?,
+                sampling: toml_file::from_table(path, text, &resolved[2])?,
+            }));
+        };
+        for (key, base, over) in tables {
+            if base.is_some() || !over.is_empty() {
+                return Err(wrong(key, "nothing is generated for a `probe`: leave it out").into());
+            }
+        }
+        let probe: Probe = toml_file::from_table(path, text, &merged(base, &overrides.probe))?;
+        probe.check().map_err(|error| wrong("probe", &error.to_string()))?;
+        Ok(Self::Probe { probe })
     }
 }
 
@@ -304,13 +360,55 @@ sampling = { temperatures = [0.0, 0.8], top_k = 50 }
 
     #[test]
     fn a_profile_is_put_over_the_base() {
-        let smoke = read(EXAMPLE, Profile::Smoke).unwrap();
+        let answers = |profile| match read(EXAMPLE, profile).unwrap().measure {
+            Measure::Answers(answers) => answers,
+            Measure::Probe { .. } => panic!("no probe"),
+        };
+        let smoke = answers(Profile::Smoke);
         assert_eq!(smoke.conditions, Conditions::Grid { max_edges: 30, max_depth: 6, samples: 1 });
         assert_eq!(smoke.sampling.temperatures, [0.0]);
-        let full = read(EXAMPLE, Profile::Full).unwrap();
+        let full = answers(Profile::Full);
         assert_eq!(full.conditions, Conditions::Grid { max_edges: 30, max_depth: 6, samples: 50 });
         assert_eq!(full.sampling.top_k, Some(50));
-        assert_eq!(full.seeds, [0, 1]);
+        assert_eq!(read(EXAMPLE, Profile::Full).unwrap().seeds, [0, 1]);
+    }
+
+    const PROBE: &str = r#"
+id = "y"
+title = "Y"
+paper = "Figure 7"
+dataset = "simulator"
+report = "probes"
+generators = ["recursive-llm"]
+[probe]
+task = "later"
+train = 100
+test = 50
+arms = ["pretrained", "majority"]
+[profiles.smoke]
+seeds = [0]
+probe = { train = 20, tuning = { epochs = 1 } }
+"#;
+
+    #[test]
+    fn a_probe_stands_in_place_of_conditions() {
+        let Measure::Probe { probe } = read(PROBE, Profile::Smoke).unwrap().measure else {
+            panic!("a probe")
+        };
+        assert_eq!((probe.train, probe.test, probe.tuning.epochs), (20, 50, 1.0));
+        let slip =
+            |from: &str, to: &str| read(&PROBE.replace(from, to), Profile::Smoke).unwrap_err();
+        assert!(slip("later", "latter").contains("did you mean `later`"));
+        assert!(slip("\"majority\"", "\"majorty\"").contains("did you mean `majority`"));
+        assert!(slip("test = 50", "test = 0").contains("train 20 and test 0"));
+        assert!(slip("epochs = 1", "epochs = 0").contains("epochs 0 is not above 0"));
+        let both = slip("[probe]", "sampling = { temperatures = [0] }\n[probe]");
+        assert!(both.contains("sampling: nothing is generated for a `probe`"), "{both}");
+        let neither = read(&EXAMPLE.replace("[sampling]", "[profiles.quick]"), Profile::Smoke);
+        assert!(neither.is_err());
+        let logistic = PROBE.replace("later", "call").replace("majority", "logistic");
+        let logistic = read(&logistic, Profile::Smoke).unwrap_err();
+        assert!(logistic.contains("arm `logistic` answers yes or no"), "{logistic}");
     }
 
     #[test]

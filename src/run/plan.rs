@@ -7,13 +7,15 @@ use indexmap::IndexMap;
 
 use super::baseline::{Baseline, Lesson};
 use super::cache::Key;
-use super::manifest::Experiment;
+use super::manifest::{Answers, Experiment, Measure};
 use super::work::{
-    Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, Means, ReportWork, SelectWork,
-    TeachWork, TrainWork, Work,
+    Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, Means, NetworkWork, ProbeArm,
+    ProbeWork, ReportWork, SelectWork, TeachWork, TrainWork, Work,
 };
 use crate::data::DatasetManifest;
+use crate::error::UserError;
 use crate::generators::Sampling;
+use crate::probes::{self, Probe};
 use crate::report::ReportKind;
 
 /// The device that networks run on.
@@ -58,6 +60,8 @@ pub struct ExperimentPlan {
     /// Arms without knowledge of failures.
     pub arms: Vec<Arm>,
     pub floor: Option<Key>,
+    /// Arms of a probe without knowledge of failures.
+    pub probes: Vec<ProbeArm>,
 }
 
 /// Stages of the datasets planned so far, by name and number of graphs.
@@ -123,25 +127,33 @@ impl Plan {
         let dataset = options.dataset.clone().unwrap_or_else(|| experiment.dataset.clone());
         let mut sources = Sources { experiment: &experiment, options, datasets };
         let dataset_key = self.dataset(&dataset, &mut sources)?;
-        let mut arms = Vec::new();
-        for baseline in &baselines {
-            for &seed in &experiment.seeds {
-                let training = self.train(baseline, seed, &dataset_key, &mut sources)?;
-                self.arms(&experiment, baseline, seed, &dataset_key, &training, &mut arms)?;
+        let (mut arms, mut probes, mut floor) = (Vec::new(), Vec::new(), None);
+        match &experiment.measure {
+            Measure::Answers(answers) => {
+                for baseline in &baselines {
+                    for &seed in &experiment.seeds {
+                        let training = self.train(baseline, seed, &dataset_key, &mut sources)?;
+                        let place = (&experiment, answers, &dataset_key);
+                        self.arms(place, baseline, seed, &training, &mut arms)?;
+                    }
+                }
+                if experiment.report != ReportKind::Accuracy {
+                    let work = Work::Floor(FloorWork {
+                        evaluation: answers.evaluation.clone(),
+                        seed: experiment.seeds[0],
+                        dataset: dataset_key.clone(),
+                    });
+                    floor = Some(self.stage(format!("floor {dataset}"), work, false)?);
+                }
+            }
+            Measure::Probe { probe } => {
+                for arm in &probe.arms {
+                    self.probe(probe, *arm, &baselines, &dataset_key, &mut sources, &mut probes)?;
+                }
             }
         }
-        let floor = match experiment.report {
-            ReportKind::Accuracy => None,
-            _ => {
-                let work = Work::Floor(FloorWork {
-                    evaluation: experiment.evaluation.clone(),
-                    seed: experiment.seeds[0],
-                    dataset: dataset_key.clone(),
-                });
-                Some(self.stage(format!("floor {dataset}"), work, false)?)
-            }
-        };
-        let plan = ExperimentPlan { experiment, baselines, dataset, dataset_key, arms, floor };
+        let plan =
+            ExperimentPlan { experiment, baselines, dataset, dataset_key, arms, floor, probes };
         self.experiments.push(plan);
         Ok(())
     }
@@ -187,7 +199,7 @@ impl Plan {
             }
             None => None,
         };
-        let device = self.means.device.split(':').next().unwrap_or_default();
+        let device = self.device_kind();
         let work = Work::Train(TrainWork {
             generator: baseline.generator.clone(),
             settings: baseline.settings.clone(),
@@ -245,16 +257,15 @@ impl Plan {
     /// The arms of one trained baseline: temperatures times snapshots.
     fn arms(
         &mut self,
-        experiment: &Experiment,
+        (experiment, answers, dataset): (&Experiment, &Answers, &Key),
         baseline: &Baseline,
         seed: u64,
-        dataset: &Key,
         training: &Training,
         arms: &mut Vec<Arm>,
     ) -> Result<()> {
         let name = format!("{} seed {seed}", baseline.name);
         let selected = self.select(baseline, seed, training)?;
-        let grid = &experiment.sampling;
+        let grid = &answers.sampling;
         // Temperature and top-k mean nothing to a generator that is not a network: one arm, which
         // experiments with different temperatures share.
         let temperatures =
@@ -275,7 +286,7 @@ impl Plan {
                     settings: baseline.settings.clone(),
                     seed,
                     sampling,
-                    conditions: experiment.conditions.clone(),
+                    conditions: answers.conditions.clone(),
                     // The last snapshot is the final model: shares its stage with experiments
                     // that know no snapshots.
                     snapshot: snapshot.filter(|_| !last),
@@ -293,7 +304,7 @@ impl Plan {
                 let work = Work::Generate(generate);
                 let generate = self.stage(format!("generate {name}"), work, baseline.network)?;
                 let work = Work::Evaluate(EvaluateWork {
-                    evaluation: experiment.evaluation.clone(),
+                    evaluation: answers.evaluation.clone(),
                     seed,
                     dataset: dataset.clone(),
                     generate: generate.clone(),
@@ -316,6 +327,62 @@ impl Plan {
         Ok(())
     }
 
+    /// One arm of a probe, for each seed: of every baseline if it tunes a network, else once.
+    fn probe(
+        &mut self,
+        probe: &Probe,
+        arm: probes::Arm,
+        baselines: &[Baseline],
+        dataset: &Key,
+        sources: &mut Sources,
+        arms: &mut Vec<ProbeArm>,
+    ) -> Result<()> {
+        let experiment = sources.experiment;
+        let networks: Vec<Option<&Baseline>> = match arm.is_network() {
+            true => baselines.iter().map(Some).collect(),
+            false => vec![None],
+        };
+        for baseline in networks {
+            for &seed in &experiment.seeds {
+                let network = match baseline {
+                    Some(baseline) => {
+                        check_probed(baseline)?;
+                        Some(NetworkWork {
+                            train: self.train(baseline, seed, dataset, sources)?.key,
+                            tuning: probe.tuning.clone(),
+                            device: self.device_kind().to_owned(),
+                        })
+                    }
+                    None => None,
+                };
+                let name = match baseline {
+                    Some(baseline) if arm == probes::Arm::Pretrained => baseline.name.clone(),
+                    Some(baseline) => format!("{}+{}", baseline.name, arm.id()),
+                    None => arm.id().to_owned(),
+                };
+                let work = Work::Probe(ProbeWork {
+                    task: probe.task,
+                    train_questions: probe.train,
+                    test_questions: probe.test,
+                    arm,
+                    seed,
+                    dataset: dataset.clone(),
+                    network,
+                });
+                let label = format!("probe {name} seed {seed} for {}", experiment.id);
+                let stage = self.stage(label, work, arm.is_network())?;
+                let label = arm.label(baseline.map_or("", |baseline| &baseline.label));
+                arms.push(ProbeArm { name, label, seed, probe: stage, failure: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// `cpu` or `cuda`.
+    fn device_kind(&self) -> &str {
+        self.means.device.split(':').next().unwrap_or_default()
+    }
+
     fn stage(&mut self, label: String, work: Work, parallel: bool) -> Result<Key> {
         let key = work.key()?;
         let stage = || Stage { key: key.clone(), label, work, parallel };
@@ -324,11 +391,25 @@ impl Plan {
     }
 }
 
+/// Questions are written in the recursive format: only networks that read it can be asked.
+fn check_probed(baseline: &Baseline) -> Result<(), UserError> {
+    const PROBED: [&str; 2] = ["recursive-llm", "recursive-instruction-llm"];
+    if PROBED.contains(&baseline.generator.as_str()) {
+        return Ok(());
+    }
+    let Baseline { name, generator, .. } = baseline;
+    Err(UserError::setting(format!(
+        "baseline `{name}` cannot be probed: generator `{generator}` is none of {}",
+        PROBED.join(", ")
+    )))
+}
+
 impl ExperimentPlan {
     /// The stages whose outcome the report needs.
     pub fn awaited(&self) -> Vec<Key> {
         let arms = self.arms.iter().map(|arm| arm.evaluate.clone());
-        arms.chain(self.floor.clone()).chain([self.dataset_key.clone()]).collect()
+        let probes = self.probes.iter().map(|arm| arm.probe.clone());
+        arms.chain(probes).chain(self.floor.clone()).chain([self.dataset_key.clone()]).collect()
     }
 
     /// The report's stage, once the outcome of all others is known. `failure` says why a stage
@@ -337,6 +418,10 @@ impl ExperimentPlan {
         let mut arms = self.arms.clone();
         for arm in &mut arms {
             arm.failure = failure(&arm.evaluate);
+        }
+        let mut probes = self.probes.clone();
+        for arm in &mut probes {
+            arm.failure = failure(&arm.probe);
         }
         let work = Work::Report(ReportWork {
             experiment: self.experiment.id.clone(),
@@ -347,6 +432,7 @@ impl ExperimentPlan {
             arms,
             drawn: self.experiment.drawn.clone(),
             floor: self.floor.clone().filter(|key| failure(key).is_none()),
+            probes,
         });
         let label = format!("report {}", self.experiment.id);
         Ok(Stage { key: work.key()?, label, work, parallel: false })
@@ -398,6 +484,29 @@ mod tests {
             assert_eq!(keys(&alone, kind), keys(&all, kind));
         }
         assert!(keys(&all, "generate").len() > keys(&alone, "generate").len());
+    }
+
+    #[test]
+    fn probes_go_on_from_the_trainings_of_other_experiments() {
+        let other = plan(&["fig4-fidelity"], &options());
+        let probes = plan(&["fig7-later", "fig7-attribute", "fig7-call"], &options());
+        let trainings = keys(&probes, "train");
+        assert_eq!(trainings.len(), 1);
+        assert!(keys(&other, "train").contains(&trainings[0]));
+        let asked = probes.stages.values().filter_map(|stage| match &stage.work {
+            Work::Probe(work) => Some((work.arm.is_network(), stage.work.inputs())),
+            _ => None,
+        });
+        for (is_network, inputs) in asked {
+            assert_eq!(inputs.contains(&trainings[0]), is_network);
+        }
+        let experiment = &probes.experiments[0];
+        let (floor, answers) = (&experiment.floor, &experiment.arms);
+        assert!(floor.is_none() && answers.is_empty() && experiment.probes.len() > 3);
+        let failed = experiment.probes[0].probe.clone();
+        let report = experiment.report(|key| (*key == failed).then(String::new)).unwrap();
+        assert!(!report.work.inputs().contains(&failed));
+        assert!(report.work.inputs().contains(&experiment.probes[1].probe));
     }
 
     #[test]

@@ -112,6 +112,7 @@ fn seed(work: &Work) -> Option<u64> {
         Work::Generate(work) => Some(work.seed),
         Work::Evaluate(work) => Some(work.seed),
         Work::Floor(work) => Some(work.seed),
+        Work::Probe(work) => Some(work.seed),
         Work::Dataset(_) | Work::Report(_) => None,
     }
 }

@@ -271,7 +271,7 @@ impl Scheduler<'_> {
         ready.sort_by_key(|stage| match stage.work {
             _ if stage.parallel => 0,
             Work::Report(_) => 1,
-            Work::Evaluate(_) | Work::Floor(_) => 2,
+            Work::Evaluate(_) | Work::Floor(_) | Work::Probe(_) => 2,
             _ => 3,
         });
         ready.into_iter().map(|stage| stage.key.clone()).collect()

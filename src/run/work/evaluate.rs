@@ -49,7 +49,7 @@ impl FloorWork {
     }
 }
 
-fn save(dir: &Path, records: &[Record]) -> Result<()> {
+pub(super) fn save(dir: &Path, records: &[Record]) -> Result<()> {
     // CSV, since JSON has no NaN; numbers are written so that they read back to the same bits.
     let mut writer = csv::Writer::from_path(dir.join(RECORDS))?;
     for record in records {

@@ -7,6 +7,7 @@ mod answers;
 mod dataset;
 mod evaluate;
 mod generate;
+mod probe;
 mod report;
 mod select;
 mod teach;
@@ -21,7 +22,8 @@ use serde::{Deserialize, Serialize};
 pub use dataset::DatasetWork;
 pub use evaluate::{EvaluateWork, FloorWork};
 pub use generate::GenerateWork;
-pub use report::{Arm, FIGURES, ReportWork, TABLES};
+pub use probe::{NetworkWork, ProbeWork};
+pub use report::{Arm, FIGURES, ProbeArm, ReportWork, TABLES};
 pub use select::SelectWork;
 pub use teach::TeachWork;
 pub use train::TrainWork;
@@ -45,6 +47,7 @@ pub enum Work {
     Generate(GenerateWork),
     Evaluate(EvaluateWork),
     Floor(FloorWork),
+    Probe(ProbeWork),
     Report(ReportWork),
 }
 
@@ -119,6 +122,7 @@ impl Work {
             Self::Generate(_) => "generate",
             Self::Evaluate(_) => "evaluate",
             Self::Floor(_) => "floor",
+            Self::Probe(_) => "probe",
             Self::Report(_) => "report",
         }
     }
@@ -173,6 +177,20 @@ impl Work {
                 &["evaluate/", "run/work/evaluate.rs"],
                 &["evaluate/conditions"],
             ),
+            Self::Probe(_) => facts::code_version(
+                &[
+                    "probes/",
+                    "run/work/probe.rs",
+                    "data/services.rs",
+                    "evaluate/classifier",
+                    "evaluate/interval.rs",
+                    "graph/",
+                    "model/",
+                    "random.rs",
+                    "text/",
+                ],
+                &["model/pretrained/", "text/constrained/"],
+            ),
             Self::Report(_) => facts::code_version(&["report/", "run/work/report.rs"], &[]),
         }
     }
@@ -189,6 +207,10 @@ impl Work {
             }
             Self::Evaluate(work) => vec![work.dataset.clone(), work.generate.clone()],
             Self::Floor(work) => vec![work.dataset.clone()],
+            Self::Probe(work) => {
+                let train = work.network.iter().map(|network| network.train.clone());
+                train.chain([work.dataset.clone()]).collect()
+            }
             Self::Report(work) => work.inputs(),
         }
     }
@@ -202,6 +224,7 @@ impl Work {
             Self::Generate(work) => work.run(bench),
             Self::Evaluate(work) => work.run(bench),
             Self::Floor(work) => work.run(bench),
+            Self::Probe(work) => work.run(bench),
             Self::Report(work) => work.run(bench),
         }
     }

@@ -22,6 +22,8 @@ pub struct ReportWork {
     #[serde(default)]
     pub drawn: Vec<String>,
     pub floor: Option<Key>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeArm>,
 }
 
 /// One generator, seed, temperature and snapshot, with the stages that made its records.
@@ -44,6 +46,18 @@ pub struct Arm {
     pub failure: Option<String>,
 }
 
+/// One arm of a probe and seed, with the stage that made its records.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProbeArm {
+    /// Name of the network's baseline with what was done to it, or of the reference.
+    pub name: String,
+    pub label: String,
+    pub seed: u64,
+    pub probe: Key,
+    /// Why there are no records.
+    pub failure: Option<String>,
+}
+
 /// Folders of the stage's outputs.
 pub const TABLES: &str = "tables";
 pub const FIGURES: &str = "figures";
@@ -56,13 +70,16 @@ impl ReportWork {
             inputs.extend(arm.selected.clone());
         }
         inputs.extend(self.floor.clone());
+        let probes = self.probes.iter().filter(|arm| arm.failure.is_none());
+        inputs.extend(probes.map(|arm| arm.probe.clone()));
         inputs
     }
 
     pub fn run(&self, bench: &Bench) -> Result<()> {
         let card = read_json(&bench.input("dataset", &self.dataset).join("card.json"))?;
-        let runs: Vec<RunRecords> =
-            self.arms.iter().map(|arm| arm.records(bench)).collect::<Result<_>>()?;
+        let arms = self.arms.iter().map(|arm| arm.records(bench));
+        let probes = self.probes.iter().map(|arm| arm.records(bench));
+        let runs: Vec<RunRecords> = arms.chain(probes).collect::<Result<_>>()?;
         let floor = self.floor.as_ref().map(|key| records(bench, "floor", key)).transpose()?;
         let files = report::report(
             self.report,
@@ -161,6 +178,37 @@ impl Arm {
             notes.push(("taken after".to_owned(), value));
         }
         notes
+    }
+}
+
+impl ProbeArm {
+    fn records(&self, bench: &Bench) -> Result<RunRecords> {
+        let fit: Option<FitReport> = read_json(&bench.input("probe", &self.probe).join(FIT)).ok();
+        let outcome = match &self.failure {
+            Some(reason) => Err(reason.clone()),
+            None => Ok(records(bench, "probe", &self.probe)?),
+        };
+        // The whole comes first.
+        let questions = |records: &Vec<Record>| records.first().map_or(0, |whole| whole.count);
+        let timing = timing(bench.cache, "probe", &self.probe);
+        Ok(RunRecords {
+            generator: self.name.clone(),
+            label: self.label.clone(),
+            seed: self.seed,
+            temperature: 0.0,
+            snapshot_tokens: None,
+            graphs: outcome.as_ref().map_or(0, questions),
+            outcome,
+            units: None,
+            parameters: fit.as_ref().map(|fit| fit.parameters),
+            notes: fit.map_or_else(Vec::new, |fit| fit.notes),
+            train_seconds: timing.as_ref().map(|timing| timing.wall_seconds),
+            generate_seconds: None,
+            train_cpu_seconds: timing.as_ref().and_then(|timing| timing.cpu_seconds),
+            generate_cpu_seconds: None,
+            train_bytes: timing.as_ref().and_then(|timing| timing.peak_bytes),
+            generate_bytes: None,
+        })
     }
 }
 

@@ -1,0 +1,236 @@
+//! Probes (paper, figure 7): what a transformer that was trained on traces is worth for other tasks.
+//!
+//! A task asks questions about real graphs, in the recursive format, each with a short answer. The
+//! trained network is tuned on questions about training graphs and asked about test graphs, beside
+//! the same network without its training on traces, and beside simple models on the same
+//! information. Nothing is generated, and nothing of the generator is changed: probes read its files.
+
+mod references;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod tune;
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+pub use self::references::Reference;
+pub use self::tasks::{Sample, Samples, Task, draw};
+pub use self::tune::{Start, Tuning};
+use crate::data::Dataset;
+use crate::device::DeviceChoice;
+use crate::error::UserError;
+use crate::evaluate::Record;
+use crate::generators::FitReport;
+use crate::progress::Progress;
+
+/// Share of questions about test graphs that are answered exactly.
+///
+/// Range 0 to 1, higher is better; Wilson interval. Cells: `task=T`, and parts of it: by the true
+/// answer (`later`), by the attribute that is missing (`attribute`). Source: paper, figure 7.
+/// Pitfalls: chance is ½ for `later`, whose classes are balanced, and whatever the most frequent
+/// answer reaches for the others, so read it beside the references; several questions may be about
+/// one graph, and graphs of one service resemble each other, so intervals are narrower than those of
+/// as many independent questions would be.
+pub const ACCURACY: &str = "probe-accuracy/1";
+
+/// A probe as experiments describe it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    pub task: Task,
+    /// Questions about training graphs, at most.
+    pub train: usize,
+    /// Questions about test graphs, at most.
+    pub test: usize,
+    pub arms: Vec<Arm>,
+    #[serde(default)]
+    pub tuning: Tuning,
+}
+
+/// Who answers the questions of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arm {
+    /// The network that was trained on traces, all of whose weights are tuned.
+    Pretrained,
+    /// The same, tuned by low-rank adapters.
+    PretrainedLora,
+    /// The same network from random weights: same vocabulary, same questions, same budget.
+    Untrained,
+    /// The most frequent answer to questions of the kind.
+    Majority,
+    /// The most frequent answer in the most specific situation that was seen, from the same
+    /// questions.
+    Counts,
+    /// The same from all questions that training graphs give: what the trained network has seen.
+    CountsAll,
+    /// The most frequent answer among the nearest questions.
+    Nearest,
+    /// Logistic regression on the bag of calls; for yes and no.
+    Logistic,
+}
+
+/// What an arm works with.
+enum Player {
+    Network(Start),
+    Reference(Reference),
+}
+
+impl Arm {
+    /// Name in manifests, and of rows.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Pretrained => "pretrained",
+            Self::PretrainedLora => "pretrained-lora",
+            Self::Untrained => "untrained",
+            Self::Majority => "majority",
+            Self::Counts => "counts",
+            Self::CountsAll => "counts-all",
+            Self::Nearest => "nearest",
+            Self::Logistic => "logistic",
+        }
+    }
+
+    /// What tables call it; `network` is the label of the network's baseline.
+    pub fn label(self, network: &str) -> String {
+        match self {
+            Self::Pretrained => format!("{network}, tuned"),
+            Self::PretrainedLora => format!("{network}, tuned by LoRA"),
+            Self::Untrained => format!("{network}, untrained on traces"),
+            Self::Majority => "Most frequent answer".to_owned(),
+            Self::Counts => "Counts with back-off".to_owned(),
+            Self::CountsAll => "Counts, all training graphs".to_owned(),
+            Self::Nearest => format!("{} nearest neighbours", references::NEIGHBOURS),
+            Self::Logistic => "Logistic regression".to_owned(),
+        }
+    }
+
+    /// Whether it needs the files of a trained network: weights, or at least shape and vocabulary.
+    pub fn is_network(self) -> bool {
+        matches!(self.player(), Player::Network(_))
+    }
+
+    fn player(self) -> Player {
+        match self {
+            Self::Pretrained => Player::Network(Start::Pretrained),
+            Self::PretrainedLora => Player::Network(Start::PretrainedLora),
+            Self::Untrained => Player::Network(Start::Random),
+            Self::Majority => Player::Reference(Reference::Majority),
+            Self::Counts => Player::Reference(Reference::Counts),
+            Self::CountsAll => Player::Reference(Reference::CountsAll),
+            Self::Nearest => Player::Reference(Reference::Nearest),
+            Self::Logistic => Player::Reference(Reference::Logistic),
+        }
+    }
+}
+
+impl Probe {
+    /// Checks what the types do not.
+    ///
+    /// # Errors
+    /// A setting that cannot be, with its value and the remedy.
+    pub fn check(&self) -> Result<(), UserError> {
+        let wrong = |message: String| Err(UserError::setting(message));
+        if self.arms.is_empty() {
+            return wrong("probe: `arms` is empty: name at least one".to_owned());
+        }
+        if self.train < 2 || self.test == 0 {
+            let (train, test) = (self.train, self.test);
+            return wrong(format!("probe: train {train} and test {test}: use at least 2 and 1"));
+        }
+        if self.arms.contains(&Arm::Logistic) && self.task != Task::Later {
+            let task = self.task.id();
+            return wrong(format!("probe: arm `logistic` answers yes or no, task `{task}` does not"));
+        }
+        self.tuning.check()
+    }
+}
+
+/// What answering may use.
+pub struct Context<'a> {
+    pub dataset: &'a Dataset,
+    /// Folder of the trained network, for the arms that need one.
+    pub model: Option<&'a Path>,
+    pub seed: u64,
+    pub device: DeviceChoice,
+    /// Survives an interruption: checkpoints, and the tuned network.
+    pub scratch: &'a Path,
+    /// Where the training log goes.
+    pub out: &'a Path,
+    /// Questions worked on at once; does not change the answers.
+    pub batch: usize,
+    pub progress: Progress,
+}
+
+/// One question about a test graph and what was answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answered {
+    pub cell: String,
+    pub right: String,
+    /// Empty where nothing was understood.
+    pub answered: String,
+}
+
+/// What came of an arm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    pub records: Vec<Record>,
+    pub answers: Vec<Answered>,
+    pub fit: FitReport,
+}
+
+/// Lets one arm learn from questions about training graphs and answer those about test graphs.
+///
+/// # Errors
+/// A dataset that gives no questions, files of the network that are missing or damaged, a training
+/// that fails.
+pub fn run(
+    task: Task,
+    (train, test): (usize, usize),
+    arm: Arm,
+    tuning: &Tuning,
+    context: &Context,
+) -> Result<Outcome> {
+    let samples = draw(task, context.dataset, (train, test), context.seed)?;
+    let (answers, mut fit) = match arm.player() {
+        Player::Network(start) => tune::answers(start, &samples, tuning, context)?,
+        Player::Reference(reference) => {
+            let all = match reference {
+                Reference::CountsAll => Some(tasks::all(task, context.dataset, context.seed)?),
+                _ => None,
+            };
+            references::answers(reference, all.as_ref().unwrap_or(&samples.train), &samples.test)
+        }
+    };
+    fit.notes.insert(0, ("training questions".to_owned(), samples.train.len().to_string()));
+    let answers: Vec<Answered> = samples
+        .test
+        .iter()
+        .zip(answers)
+        .map(|(sample, answered)| Answered {
+            cell: sample.cell(),
+            right: sample.answer(),
+            answered: answered.unwrap_or_default(),
+        })
+        .collect();
+    Ok(Outcome { records: records(task, &answers), answers, fit })
+}
+
+/// Accuracy of the whole, then of each cell in alphabetical order.
+fn records(task: Task, answers: &[Answered]) -> Vec<Record> {
+    let whole = format!("task={}", task.id());
+    let mut cells: Vec<&str> = answers.iter().map(|answer| answer.cell.as_str()).collect();
+    cells.sort_unstable();
+    cells.dedup();
+    cells.retain(|cell| *cell != whole);
+    cells.insert(0, &whole);
+    let record = |cell: &str| {
+        let of_cell = || answers.iter().filter(|answer| cell == whole || answer.cell == cell);
+        let hits = of_cell().filter(|answer| answer.right == answer.answered).count();
+        Record::share(ACCURACY, cell, hits as u64, of_cell().count() as u64)
+    };
+    cells.into_iter().map(record).collect()
+}

@@ -1,0 +1,389 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::data::{DatasetCard, Side};
+use crate::generators::{self, FitContext};
+use crate::graph::{CallGraph, CallRow};
+use crate::random;
+use crate::testing::{any_graph, paper_example, row};
+
+fn dataset(train: Vec<CallGraph>, test: Vec<CallGraph>) -> Dataset {
+    let mut sides = vec![Side::Train; train.len()];
+    sides.resize(train.len() + test.len(), Side::Test);
+    let card = DatasetCard { name: "example".into(), ..DatasetCard::default() };
+    Dataset::new(card, train.into_iter().chain(test).collect(), sides)
+}
+
+fn questions(task: Task, graph: &CallGraph) -> Vec<Sample> {
+    let data = dataset(vec![graph.clone()], vec![graph.clone()]);
+    tasks::all(task, &data, 0).unwrap_or_default()
+}
+
+fn text(sample: &Sample) -> String {
+    sample.prompt(&mut random::stream(1, "test", &[]))
+}
+
+/// Twelve calls of one service, one per millisecond; `marker` is the second and `last` the twelfth.
+fn dozen(marker: &str, last: &str) -> CallGraph {
+    let mut rows = vec![row("0", "USER", "MS_1", "http", 0, 50)];
+    for number in 1..12 {
+        let destination = match number {
+            1 => marker,
+            11 => last,
+            _ => "MS_2",
+        };
+        rows.push(row(&format!("0.{number}"), "MS_1", destination, "rpc", number, number + 1));
+    }
+    CallGraph::from_rows("S_1".into(), &rows).expect("valid")
+}
+
+#[test]
+fn a_later_communication_by_hand() {
+    // One of twenty graphs ends in a call to MS_9: 5 % are uncommon.
+    let mut train: Vec<CallGraph> = (0..19).map(|_| dozen("MS_3", "MS_2")).collect();
+    train.push(dozen("MS_4", "MS_9"));
+    let test = vec![dozen("MS_3", "MS_9"), dozen("MS_3", "MS_2"), dozen("MS_3", "MS_2")];
+    let samples = draw(Task::Later, &dataset(train, test), (100, 100), 0).unwrap();
+    let answers = |samples: &[Sample]| samples.iter().map(Sample::answer).collect::<Vec<_>>();
+    // As many of one answer as of the other.
+    assert_eq!(answers(&samples.train), ["yes", "no"]);
+    assert_eq!(answers(&samples.test), ["yes", "no"]);
+    let (yes, no) = (&samples.test[0], &samples.test[1]);
+    assert_eq!(text(yes), text(no));
+    assert!(text(yes).ends_with("</layer>\nuncommon: "), "{}", text(yes));
+    assert!(text(yes).contains("num_edges:10/") && !text(yes).contains("MS_9"));
+    assert_eq!(yes.bag().len(), 11);
+    assert_eq!(yes.cell(), "task=later/answer=yes");
+}
+
+#[test]
+fn of_calls_that_start_together_the_graphs_order_decides() {
+    let mut rows = vec![row("0", "USER", "MS_1", "http", 5, 50)];
+    rows.push(row("0.1", "MS_1", "MS_2", "rpc", 5, 50));
+    // The eleventh call by start, though second in the graph's order.
+    rows.push(row("0.1.1", "MS_2", "MS_9", "rpc", 7, 8));
+    rows.extend((2..11).map(|n| row(&format!("0.{n}"), "MS_1", "MS_3", "rpc", 6, 7)));
+    let graph = CallGraph::from_rows("S_1".into(), &rows).unwrap();
+    let plain = dozen("MS_3", "MS_2");
+    let mut train = vec![plain.clone(); 20];
+    train.extend([graph.clone(), dozen("MS_3", "MS_9")]);
+    let test = vec![graph, plain];
+    let samples = draw(Task::Later, &dataset(train, test), (2, 2), 0).unwrap();
+    assert_eq!(samples.test[0].answer(), "yes");
+    // The last of the nine that start together is the eleventh: it and MS_9 are not shown.
+    let shown = text(&samples.test[0]);
+    assert!(!shown.contains("MS_9") && !shown.contains("edge_id is 10"), "{shown}");
+    assert!(shown.contains("edge_id is 9"), "{shown}");
+}
+
+#[test]
+fn missing_attributes_by_hand() {
+    let (a, b) = ("MS_1", "MS_2");
+    let rows = [
+        row("0", "USER", a, "http", 0, 9),
+        row("0.1", a, b, "rpc", 1, 5),
+        row("0.1.1", b, "MS_3", "db", 2, 3),
+        row("0.2", a, "MS_4", "mc", 6, 7),
+    ];
+    let graph = CallGraph::from_rows("S_1".into(), &rows).unwrap();
+    let samples = questions(Task::Attribute, &graph);
+    // Two attributes of each of the two calls that share a layer.
+    assert_eq!(samples.len(), 4);
+    let find = |answer: &str| samples.iter().find(|sample| sample.answer() == answer).unwrap();
+    let destination = find(",destination is MS_2");
+    let shown = text(destination);
+    assert!(shown.contains("destination is ?") && shown.ends_with("\n(edge_id is 1"), "{shown}");
+    // Not even in the condition of the layer below the call.
+    assert!(!shown.contains(b) && shown.contains("MS_4"), "{shown}");
+    assert_eq!(destination.situations(), [
+        "destination|S_1|MS_1|rpc||MS_4:mc",
+        "destination|MS_1|rpc|",
+        "destination|MS_1|rpc",
+        "destination|MS_1",
+        "destination",
+    ]);
+    let kind = find(",type is mc");
+    let shown = text(kind);
+    assert!(shown.contains("type is ?") && shown.ends_with("\n(edge_id is 2"), "{shown}");
+    assert!(!shown.contains("mc") && shown.contains("type is rpc"), "{shown}");
+    assert_eq!(kind.cell(), "task=attribute/attribute=type");
+    assert_eq!(kind.bag(), ["MS_2:rpc", "caller USER", "known MS_4", "service S_1", "source MS_1"]);
+}
+
+#[test]
+fn missing_calls_by_hand() {
+    let samples = questions(Task::Call, &paper_example());
+    // The root's call connects layers too, but nothing is left of its own layer.
+    assert_eq!(samples.len(), 1);
+    let sample = &samples[0];
+    assert_eq!(sample.answer(), ",type is rpc,destination is MS_63670");
+    assert_eq!(
+        sample.situations(),
+        ["MS_63670|MS_37691:mc", "MS_37691:mc", "from MS_63670", ""]
+    );
+    let shown = text(sample);
+    let layers: Vec<&str> = shown.split("[GENERATE GRAPH]").collect();
+    assert_eq!(layers.len(), 3);
+    assert!(layers[1].contains("start_node:MS_63670") && !layers[1].contains("<subgraph"));
+    assert!(!layers[1].contains("edge_id is 1,") && !layers[1].contains("edge_id is 1)"));
+    assert!(!layers[2].contains("start_node"), "{shown}");
+    assert!(shown.ends_with("\n(edge_id is 1"), "{shown}");
+}
+
+/// The graph with another destination or type for one call.
+fn altered(graph: &CallGraph, index: usize, kind: bool) -> CallGraph {
+    let mut rows: Vec<CallRow> = graph.rows();
+    let path = rows[index].edge_id.clone();
+    match kind {
+        true => {
+            let all = crate::graph::CallType::ALL;
+            rows[index].kind = if rows[index].kind == all[0] { all[1] } else { all[0] };
+        }
+        false => {
+            rows[index].destination = "MS_altered".into();
+            for row in rows.iter_mut().filter(|row| row.edge_id.parent().as_ref() == Some(&path)) {
+                row.source = "MS_altered".into();
+            }
+        }
+    }
+    CallGraph::from_rows(graph.service().clone(), &rows).expect("valid")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// A graph that differs in the answer alone gives the same question, words and situations.
+    #[test]
+    fn questions_do_not_tell_their_answers(graph in any_graph(40)) {
+        for task in [Task::Attribute, Task::Call] {
+            let samples = questions(task, &graph);
+            let mut changed = 0;
+            for index in 1..graph.calls().len() {
+                for kind in [false, true] {
+                    let others = questions(task, &altered(&graph, index, kind));
+                    prop_assert_eq!(samples.len(), others.len());
+                    for (sample, other) in samples.iter().zip(&others) {
+                        if sample.answer() != other.answer() {
+                            changed += 1;
+                            prop_assert_eq!(text(sample), text(other));
+                            prop_assert_eq!(sample.bag(), other.bag());
+                            prop_assert_eq!(sample.situations(), other.situations());
+                        }
+                    }
+                }
+            }
+            // Each answer was altered, those of calls twice: by type and by destination.
+            let each = if task == Task::Call { 2 } else { 1 };
+            prop_assert_eq!(changed, samples.len() * each);
+        }
+    }
+}
+
+/// A cloud that can be learnt: the destination says the type and the other way round.
+fn cloud(graphs: u64) -> Vec<CallGraph> {
+    use rand::RngExt;
+    let leaves = [("MS_10", "db"), ("MS_20", "mc"), ("MS_30", "mq"), ("MS_40", "rpc")];
+    let graph = |index| {
+        let mut rng = random::stream(7, "cloud", &[index]);
+        let mut rows = vec![row("0", "USER", "MS_1", "http", 0, 9)];
+        for number in 1..4 {
+            let (destination, kind) = leaves[rng.random_range(0..4)];
+            rows.push(row(&format!("0.{number}"), "MS_1", destination, kind, number, 9));
+        }
+        CallGraph::from_rows("S_1".into(), &rows).expect("valid")
+    };
+    (0..graphs).map(graph).collect()
+}
+
+fn context<'a>(
+    dataset: &'a Dataset,
+    model: Option<&'a Path>,
+    dirs: &'a [tempfile::TempDir; 2],
+    batch: usize,
+) -> Context<'a> {
+    Context {
+        dataset,
+        model,
+        seed: 3,
+        device: DeviceChoice::Cpu,
+        scratch: dirs[0].path(),
+        out: dirs[1].path(),
+        batch,
+        progress: Progress::Quiet,
+    }
+}
+
+fn dirs() -> [tempfile::TempDir; 2] {
+    [0, 1].map(|_| tempfile::tempdir().expect("a folder"))
+}
+
+fn answered(arm: Arm, task: Task, data: &Dataset, model: Option<&Path>, tuning: &Tuning) -> Outcome {
+    let dirs = dirs();
+    run(task, (120, 60), arm, tuning, &context(data, model, &dirs, 8)).expect("answers")
+}
+
+#[test]
+fn references_by_hand() {
+    let graphs = cloud(100);
+    let data = dataset(graphs[..60].to_vec(), graphs[60..].to_vec());
+    let of = |arm| answered(arm, Task::Attribute, &data, None, &Tuning::default());
+    let accuracy = |outcome: &Outcome| outcome.records[0].value;
+    // Types and destinations decide each other, so the third situation says it all.
+    assert_eq!(accuracy(&of(Arm::Counts)), 1.0);
+    assert_eq!(accuracy(&of(Arm::CountsAll)), 1.0);
+    let nearest = of(Arm::Nearest);
+    assert!(accuracy(&nearest) > 0.5, "{:?}", nearest.records);
+    let majority = of(Arm::Majority);
+    // Always one type and one destination.
+    let mut given: Vec<&str> = majority.answers.iter().map(|a| a.answered.as_str()).collect();
+    given.sort_unstable();
+    given.dedup();
+    assert_eq!(given.len(), 2);
+    assert!((0.1..0.5).contains(&accuracy(&majority)), "{:?}", majority.records);
+    let cells: Vec<&str> = majority.records.iter().map(|record| record.cell.as_str()).collect();
+    assert_eq!(cells, [
+        "task=attribute",
+        "task=attribute/attribute=destination",
+        "task=attribute/attribute=type"
+    ]);
+    assert_eq!(majority.records[0].count, 60);
+    assert_eq!(majority.records[1].count + majority.records[2].count, 60);
+    assert_eq!(majority, of(Arm::Majority));
+}
+
+#[test]
+fn a_regression_finds_the_call_that_announces_another() {
+    // MS_4 announces MS_9, but for one graph.
+    let mut train: Vec<CallGraph> = (0..200).map(|_| dozen("MS_3", "MS_2")).collect();
+    train.extend((0..10).map(|_| dozen("MS_4", "MS_9")));
+    train.push(dozen("MS_3", "MS_9"));
+    let mut test: Vec<CallGraph> = (0..5).map(|_| dozen("MS_3", "MS_2")).collect();
+    test.extend((0..4).map(|_| dozen("MS_4", "MS_9")));
+    test.push(dozen("MS_3", "MS_9"));
+    let data = dataset(train, test);
+    for arm in [Arm::Logistic, Arm::Nearest, Arm::Counts] {
+        let outcome = answered(arm, Task::Later, &data, None, &Tuning::default());
+        let values: Vec<(f64, u64)> = outcome.records.iter().map(|r| (r.value, r.count)).collect();
+        // All five negatives, and four of five positives.
+        assert_eq!(values, [(0.9, 10), (1.0, 5), (0.8, 5)], "{arm:?}");
+    }
+    let majority = answered(Arm::Majority, Task::Later, &data, None, &Tuning::default());
+    assert_eq!(majority.records[0].value, 0.5);
+}
+
+/// A small network trained on graphs, in a folder.
+fn trained(data: &Dataset, tokens: u32) -> tempfile::TempDir {
+    let out = tempfile::tempdir().expect("a folder");
+    let scratch = tempfile::tempdir().expect("a folder");
+    let settings = format!(
+        "size = \"xs\"\ntokens = {tokens}\nbatch_tokens = 512\nlearning_rate = 5e-3\n\
+         warmup_steps = 10"
+    );
+    let recipe = generators::recipe("recursive-llm", &settings.parse().expect("TOML"));
+    let context = FitContext {
+        dataset: data,
+        seed: 5,
+        device: DeviceChoice::Cpu,
+        base: None,
+        out: out.path(),
+        scratch: scratch.path(),
+        progress: Progress::Quiet,
+    };
+    recipe.expect("settings").fit(&context).expect("fits");
+    out
+}
+
+/// Three services, of which each calls two microservices of its own, always the same way: who reads the
+/// service and what is missing knows the answer.
+fn plain_cloud(graphs: u64) -> Vec<CallGraph> {
+    let graph = |index: u64| {
+        let (service, leaf, kind) = [
+            ("S_1", "MS_10", "db"),
+            ("S_2", "MS_20", "mc"),
+            ("S_3", "MS_30", "mq"),
+        ][(index % 3) as usize];
+        let rows = [
+            row("0", "USER", "MS_1", "http", 0, 9),
+            row("0.1", "MS_1", leaf, kind, 1, 2),
+            row("0.2", "MS_1", leaf, kind, 3, 4),
+        ];
+        CallGraph::from_rows(service.into(), &rows).expect("valid")
+    };
+    (0..graphs).map(graph).collect()
+}
+
+#[test]
+fn networks_learn_the_task() {
+    let graphs = plain_cloud(180);
+    let data = dataset(graphs[..120].to_vec(), graphs[120..].to_vec());
+    let e = |name: &str, d: f64| std::env::var(name).ok().map_or(d, |v| v.parse().unwrap());
+    let model = trained(&data, e("PRE", 4_000.0) as u32);
+    let tuning = Tuning {
+        epochs: e("EPOCHS", 2.0),
+        batch_tokens: e("BATCH", 256.0) as usize,
+        learning_rate: e("LR", 5e-3),
+        lora_learning_rate: e("LLR", 2e-2),
+        warmup_steps: 5,
+        ..Tuning::default()
+    };
+    let of = |arm| {
+        let model = Some(model.path());
+        let started = std::time::Instant::now();
+        let o = answered(arm, Task::Attribute, &data, model, &tuning);
+        eprintln!("{arm:?} {:?} {:?} {:?}", started.elapsed(), o.fit, &o.answers[..3]);
+        o.records[0].value
+    };
+    let majority = of(Arm::Majority);
+    let (pretrained, adapted, untrained) = (of(Arm::Pretrained), of(Arm::PretrainedLora), of(Arm::Untrained));
+    eprintln!("{pretrained} {adapted} {untrained} {majority}");
+    assert!(pretrained > majority + 0.2, "{pretrained} {adapted} {majority}");
+    assert!(adapted > majority, "{pretrained} {adapted} {majority}");
+}
+
+#[test]
+fn answers_do_not_depend_on_the_batch() {
+    let mut train: Vec<CallGraph> = (0..200).map(|_| dozen("MS_3", "MS_2")).collect();
+    train.extend((0..10).map(|_| dozen("MS_4", "MS_9")));
+    let test = vec![dozen("MS_3", "MS_2"), dozen("MS_4", "MS_9")];
+    let data = dataset(train, test);
+    let model = trained(&data, 2_000);
+    let tuning = Tuning { epochs: 1.0, warmup_steps: 1, ..Tuning::default() };
+    let of = |batch| {
+        let dirs = dirs();
+        let context = context(&data, Some(model.path()), &dirs, batch);
+        let outcome = run(Task::Later, (8, 2), Arm::Untrained, &tuning, &context).expect("answers");
+        assert!(dirs[1].path().join("log.csv").exists());
+        outcome
+    };
+    let outcome = of(1);
+    assert_eq!(outcome, of(7));
+    // Whatever it has learnt, it says yes or no.
+    assert!(outcome.answers.iter().all(|a| ["yes", "no"].contains(&a.answered.as_str())));
+}
+
+#[test]
+fn a_dataset_that_gives_no_question_is_told_with_the_reason() {
+    let plain = dataset(vec![dozen("MS_3", "MS_2"); 20], vec![dozen("MS_3", "MS_2")]);
+    let error = draw(Task::Later, &plain, (10, 10), 0).unwrap_err();
+    assert!(error.is::<UserError>());
+    let message = error.to_string();
+    assert!(message.contains("dataset `example`: its training graphs give no question"), "{message}");
+    assert!(message.contains("an uncommon communication"), "{message}");
+    let single = || CallGraph::from_rows("S".into(), &[row("0", "USER", "A", "http", 0, 1)]).unwrap();
+    let single = dataset(vec![single()], vec![single()]);
+    for task in [Task::Attribute, Task::Call] {
+        assert!(draw(task, &single, (10, 10), 0).is_err());
+    }
+}
+
+#[test]
+fn each_graph_is_asked_about_once_before_any_is_twice() {
+    let graphs = cloud(30);
+    let data = dataset(graphs[..20].to_vec(), graphs[20..].to_vec());
+    let samples = draw(Task::Attribute, &data, (20, 100), 1).unwrap();
+    assert_eq!((samples.train.len(), samples.test.len()), (20, 60));
+    assert_eq!(samples, draw(Task::Attribute, &data, (20, 100), 1).unwrap());
+    assert_ne!(samples, draw(Task::Attribute, &data, (20, 100), 2).unwrap());
+    let more = draw(Task::Attribute, &data, (50, 100), 1).unwrap();
+    assert_eq!(more.train[..20], samples.train);
+}

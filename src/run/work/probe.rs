@@ -1,0 +1,68 @@
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::train::{FIT, MODEL};
+use super::{Bench, evaluate, write_json};
+use crate::error::UserError;
+use crate::probes::{self, Arm, Context, Task, Tuning};
+use crate::run::cache::Key;
+
+/// Lets one arm of a probe learn from questions about training graphs and answer those about test
+/// graphs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProbeWork {
+    pub task: Task,
+    /// Questions about training graphs, at most.
+    pub train_questions: usize,
+    /// Questions about test graphs, at most.
+    pub test_questions: usize,
+    pub arm: Arm,
+    pub seed: u64,
+    pub dataset: Key,
+    /// Absent where no network is tuned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkWork>,
+}
+
+/// What an arm that tunes a network depends on besides.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NetworkWork {
+    /// The training whose network, or at least its shape and vocabulary, is tuned.
+    pub train: Key,
+    pub tuning: Tuning,
+    /// `cpu` or `cuda`: their sums round differently.
+    pub device: String,
+}
+
+/// What was answered, beside the records.
+const ANSWERS: &str = "answers.csv";
+
+impl ProbeWork {
+    pub fn run(&self, bench: &Bench) -> Result<()> {
+        let dataset = bench.dataset(&self.dataset)?;
+        let network = self.network.as_ref();
+        let model = network.map(|network| bench.input("train", &network.train).join(MODEL));
+        let context = Context {
+            dataset: &dataset,
+            model: model.as_deref(),
+            seed: self.seed,
+            device: bench.device,
+            scratch: bench.scratch,
+            out: bench.out,
+            batch: bench.means.batch,
+            progress: bench.progress,
+        };
+        let tuning = network.map_or_else(Tuning::default, |network| network.tuning.clone());
+        let questions = (self.train_questions, self.test_questions);
+        let outcome = probes::run(self.task, questions, self.arm, &tuning, &context)?;
+        evaluate::save(bench.out, &outcome.records)?;
+        write_json(&bench.out.join(FIT), &outcome.fit)?;
+        let path = bench.out.join(ANSWERS);
+        let failed = |error: csv::Error| UserError::input(&path, "answers", error.to_string());
+        let mut writer = csv::Writer::from_path(&path).map_err(failed)?;
+        for answer in &outcome.answers {
+            writer.serialize(answer).map_err(failed)?;
+        }
+        Ok(writer.flush()?)
+    }
+}
