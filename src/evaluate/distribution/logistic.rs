@@ -7,9 +7,6 @@
 
 use super::descriptors::Sparse;
 
-/// Weight of ½ |w|², as `C = 1` of scikit-learn.
-const PENALTY: f64 = 1.0;
-
 /// Columns that fewer vectors have are left out: standardised, one of them alone could be told
 /// from all others by the classifier, which would learn the vector by heart.
 const FEWEST: usize = 5;
@@ -125,9 +122,10 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 impl Logistic {
-    /// The minimum of −Σ ln P(label) + ½ |w|², by Newton's method: each step solves for the
-    /// curvature by conjugate gradients, and is halved until it leads down.
-    pub fn fit(design: &Design, labels: &[bool]) -> Self {
+    /// The minimum of −Σ ln P(label) + ½ `penalty` |w|² (one over scikit-learn's `C`), by Newton's
+    /// method: each step solves for the curvature by conjugate gradients, and is halved until it
+    /// leads down.
+    pub fn fit(design: &Design, labels: &[bool], penalty: f64) -> Self {
         let targets: Vec<f64> = labels.iter().map(|label| f64::from(u8::from(*label))).collect();
         // Weights, then the intercept.
         let mut at = vec![0.0; design.zero.len() + 1];
@@ -136,17 +134,17 @@ impl Logistic {
             let p: Vec<f64> = logits.iter().map(|logit| sigmoid(*logit)).collect();
             let residuals: Vec<f64> =
                 p.iter().zip(&targets).map(|(p, target)| p - target).collect();
-            let gradient = pulled_back(design, &residuals, &at);
+            let gradient = pulled_back(design, &residuals, &at, penalty);
             if gradient.iter().all(|g| g.abs() < 1e-9 * targets.len().max(1) as f64) {
                 break;
             }
             let curvature: Vec<f64> = p.iter().map(|p| p * (1.0 - p)).collect();
-            let direction = newton_direction(design, &curvature, &gradient);
+            let direction = newton_direction(design, &curvature, &gradient, penalty);
             let slope = dot(&direction, &gradient);
-            let now = loss(&logits, &targets, &at);
+            let now = loss(&logits, &targets, &at, penalty);
             let steps = (0..40).map(|halvings| 0.5f64.powi(halvings));
             let found = steps.map(|step| moved(&at, &direction, step)).zip(0..).find(|(to, n)| {
-                let there = loss(&self::logits(design, to), &targets, to);
+                let there = loss(&self::logits(design, to), &targets, to, penalty);
                 there <= now + 1e-4 * 0.5f64.powi(*n) * slope
             });
             // No step leads down any more: rounding is all that is left.
@@ -168,16 +166,16 @@ fn logits(design: &Design, at: &[f64]) -> Vec<f64> {
 }
 
 /// Penalised negative log-likelihood.
-fn loss(logits: &[f64], targets: &[f64], at: &[f64]) -> f64 {
+fn loss(logits: &[f64], targets: &[f64], at: &[f64], penalty: f64) -> f64 {
     let weights = &at[..at.len() - 1];
     let terms = logits.iter().zip(targets).map(|(logit, target)| softplus(*logit) - target * logit);
-    terms.sum::<f64>() + PENALTY / 2.0 * dot(weights, weights)
+    terms.sum::<f64>() + penalty / 2.0 * dot(weights, weights)
 }
 
 /// Σ factor · vector + penalty · `at`: gradients and products with the curvature have this form.
-fn pulled_back(design: &Design, factors: &[f64], at: &[f64]) -> Vec<f64> {
+fn pulled_back(design: &Design, factors: &[f64], at: &[f64], penalty: f64) -> Vec<f64> {
     let (mut columns, sum) = design.combined(factors);
-    columns.iter_mut().zip(at).for_each(|(column, at)| *column += PENALTY * at);
+    columns.iter_mut().zip(at).for_each(|(column, at)| *column += penalty * at);
     columns.push(sum);
     columns
 }
@@ -187,7 +185,12 @@ fn moved(at: &[f64], direction: &[f64], step: f64) -> Vec<f64> {
 }
 
 /// Solves curvature · direction = −gradient by conjugate gradients, nearly enough.
-fn newton_direction(design: &Design, curvature: &[f64], gradient: &[f64]) -> Vec<f64> {
+fn newton_direction(
+    design: &Design,
+    curvature: &[f64],
+    gradient: &[f64],
+    penalty: f64,
+) -> Vec<f64> {
     let mut direction = vec![0.0; gradient.len()];
     let mut residual: Vec<f64> = gradient.iter().map(|g| -g).collect();
     let mut towards = residual.clone();
@@ -196,7 +199,7 @@ fn newton_direction(design: &Design, curvature: &[f64], gradient: &[f64]) -> Vec
     for _ in 0..gradient.len() {
         let through: Vec<f64> =
             logits(design, &towards).iter().zip(curvature).map(|(logit, c)| logit * c).collect();
-        let curved = pulled_back(design, &through, &towards);
+        let curved = pulled_back(design, &through, &towards, penalty);
         let step = squared / dot(&towards, &curved);
         direction = moved(&direction, &towards, step);
         residual = moved(&residual, &curved, -step);
@@ -232,7 +235,7 @@ mod tests {
         let (vectors, labels) = example();
         let standard = Standard::new(4, &vectors);
         let design = standard.design(&vectors);
-        let model = Logistic::fit(&design, &labels);
+        let model = Logistic::fit(&design, &labels, 1.0);
         // The last column is too rare to count.
         assert_eq!(model.weights[3], 0.0);
         let found = model.weights[..3].iter().chain([&model.intercept]);
@@ -259,14 +262,16 @@ mod tests {
             .collect();
         let labels: Vec<bool> = (0..20).map(|index| index < 10).collect();
         let design = Standard::new(2, &vectors).design(&vectors);
-        let logits = Logistic::fit(&design, &labels).logits(&design);
+        let logits = Logistic::fit(&design, &labels, 1.0).logits(&design);
         assert!(logits[0] > 2.0 && logits[0] < 10.0 && (logits[0] + logits[19]).abs() < 1e-6);
         // Nothing to learn from: chance.
         let nothing = vec![Vec::new(); 20];
         let design = Standard::new(2, &nothing).design(&nothing);
-        assert!(Logistic::fit(&design, &labels).logits(&design).iter().all(|l| l.abs() < 1e-9));
+        assert!(
+            Logistic::fit(&design, &labels, 1.0).logits(&design).iter().all(|l| l.abs() < 1e-9)
+        );
         let none = Standard::new(2, &[]).design(&[]);
-        assert!(Logistic::fit(&none, &[]).logits(&none).is_empty());
+        assert!(Logistic::fit(&none, &[], 1.0).logits(&none).is_empty());
     }
 
     #[test]
