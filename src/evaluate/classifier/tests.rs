@@ -1,0 +1,124 @@
+//! Numbers of scikit-learn 1.9.1 come from tests/reference/classifier.py.
+
+use super::*;
+
+const COLUMNS: u32 = 4;
+
+/// Dense, of very different scales, and correlated.
+fn value(row: u32, column: u32) -> f64 {
+    let whole = (row * (column + 3) * 7 + column * column) % 23;
+    (f64::from(whole) - 11.0) / 4.0 * 10f64.powi(column as i32 - 1)
+}
+
+fn label(row: u32) -> bool {
+    (row * 5 + u32::from(value(row, 1) > 0.5) * 9) % 13 > 6
+}
+
+/// The rows, without their zeros, and their labels.
+fn data(order: impl Iterator<Item = u32>) -> (Rows, Vec<bool>) {
+    let mut rows = Rows::new(COLUMNS as usize);
+    let mut labels = Vec::new();
+    for row in order {
+        let features = (0..COLUMNS).map(|column| (column, value(row, column)));
+        rows.push(features.filter(|(_, value)| *value != 0.0));
+        labels.push(label(row));
+    }
+    (rows, labels)
+}
+
+fn areas(rows: &Rows, labels: &[bool], model: &Logistic) -> f64 {
+    let scores: Vec<f64> = rows.iter().map(|row| model.log_odds(row)).collect();
+    Ranking::new(&scores).auc(labels, |_| 1.0)
+}
+
+#[test]
+#[expect(clippy::excessive_precision, reason = "as scikit-learn prints them")]
+fn weights_are_those_of_scikit_learn() {
+    let expected = [
+        (
+            0.01,
+            [-1.5099174347895168, 0.11578137387178586, -5.103759696037607e-05, 0.0015001537743365558],
+            -0.11484043039306642,
+            0.6065848214285714,
+        ),
+        (
+            1.0,
+            [-0.42981093208831517, 0.0870944337657426, -0.0003774426122439284, 0.00159658386676502],
+            -0.11553786097863326,
+            0.59765625,
+        ),
+        (
+            100.0,
+            [-0.0054652233418408585, 0.021902702086475562, -0.000315718502085519, 0.001500671412830182],
+            -0.11932713904320855,
+            0.5831473214285714,
+        ),
+    ];
+    let (rows, labels) = data(0..60);
+    for (l2, weights, intercept, area) in expected {
+        let model = Logistic::fit(&rows, &labels, l2).expect("both classes");
+        let both = model.weights.iter().zip(weights).chain([(&model.intercept, intercept)]);
+        for (ours, theirs) in both {
+            assert!((ours - theirs).abs() < 1e-6 * theirs.abs().max(1e-3), "{l2}: {model:?}");
+        }
+        assert!((areas(&rows, &labels, &model) - area).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn the_order_of_rows_does_not_matter() {
+    let (rows, labels) = data(0..60);
+    let (turned, turned_labels) = data((0..60).rev());
+    let one = Logistic::fit(&rows, &labels, 0.5).expect("both classes");
+    let other = Logistic::fit(&turned, &turned_labels, 0.5).expect("both classes");
+    for (one, other) in one.weights.iter().zip(&other.weights) {
+        assert!((one - other).abs() < 1e-7);
+    }
+    assert_eq!(Some(one), Logistic::fit(&rows, &labels, 0.5));
+}
+
+#[test]
+fn one_column_by_hand() {
+    // x = 1 for half of the true rows and for none of the false ones; the gradient is 0 there.
+    let mut rows = Rows::new(1);
+    for row in [1.0, 0.0, 0.0, 0.0] {
+        rows.push([(0, row)].into_iter().filter(|(_, value)| *value != 0.0));
+    }
+    let labels = [true, true, false, false];
+    let model = Logistic::fit(&rows, &labels, 1.0).expect("both classes");
+    let (one, zero) = (model.probability(&[(0, 1.0)]), model.probability(&[]));
+    // The intercept's slope: probabilities sum to the number of true rows.
+    assert!((one + 3.0 * zero - 2.0).abs() < 1e-7);
+    // The weight's slope: p(1) − 1 + w = 0.
+    assert!((one - 1.0 + model.weights[0]).abs() < 1e-7);
+}
+
+#[test]
+fn separable_and_degenerate_rows() {
+    let mut rows = Rows::new(2);
+    (0..50).for_each(|row| rows.push_dense(&[f64::from(row) - 24.5, 0.0]));
+    let labels: Vec<bool> = (0..50).map(|row| row >= 25).collect();
+    let model = Logistic::fit(&rows, &labels, 1e-6).expect("both classes");
+    assert!(model.weights[0] > 5.0 && model.weights[1] == 0.0 && model.intercept.abs() < 1e-6);
+    assert_eq!(areas(&rows, &labels, &model), 1.0);
+    assert_eq!(Logistic::fit(&rows, &[true; 50], 1.0), None);
+    assert_eq!(Logistic::fit(&Rows::new(3), &[], 1.0), None);
+    // No column at all: the share of true rows.
+    let mut bare = Rows::new(0);
+    (0..4).for_each(|_| bare.push([]));
+    let model = Logistic::fit(&bare, &[true, false, false, false], 1.0).expect("both classes");
+    assert!((model.probability(&[]) - 0.25).abs() < 1e-9);
+}
+
+#[test]
+fn areas_with_ties_and_weights() {
+    let scores: Vec<f64> = (0..30).map(|row| f64::from((row * 7) % 10)).collect();
+    let labels: Vec<bool> = (0..30).map(|row| (row * 3) % 7 > 3).collect();
+    let ranking = Ranking::new(&scores);
+    assert!((ranking.auc(&labels, |_| 1.0) - 0.416_666_666_666_666_7).abs() < 1e-12);
+    let weighted = ranking.auc(&labels, |row| (row % 3) as f64);
+    assert!((weighted - 0.305_555_555_555_555_6).abs() < 1e-12);
+    assert_eq!(Ranking::new(&[0.0, -0.0]).auc(&[true, false], |_| 1.0), 0.5);
+    assert!(ranking.auc(&[true; 30], |_| 1.0).is_nan());
+    assert!(Ranking::new(&[]).auc(&[], |_| 1.0).is_nan());
+}
