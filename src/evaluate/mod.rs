@@ -4,6 +4,7 @@
 //! each metric's id is a constant whose comment defines it (docs/metrics.md sums them up).
 
 pub mod accuracy;
+mod classifier;
 mod conditions;
 pub mod distribution;
 pub mod downstream;

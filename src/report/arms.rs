@@ -79,12 +79,30 @@ fn snapshot_index(runs: &[RunRecords], run: &RunRecords) -> Option<usize> {
 }
 
 /// Metrics that are counts of graphs among independent graphs.
-const PROPORTIONS: [&str; 5] =
-    ["accuracy/1", "failure/1", "valid/1", "edges-share/1", "depth-share/1"];
+const PROPORTIONS: [&str; 7] = [
+    "accuracy/1",
+    "failure/1",
+    "valid/1",
+    "edges-share/1",
+    "depth-share/1",
+    "novelty/1",
+    "memorised/1",
+];
+
+/// Other metrics that are shown in per cent.
+const SHARES: [&str; 7] = [
+    "heavy-hitters/1",
+    "popular-call/1",
+    "uniqueness/1",
+    "distinct-prompts/1",
+    "valid-unique-novel/1",
+    "dcr-protection/1",
+    "authenticity/1",
+];
 
 /// Metrics that are shown in per cent.
 fn is_share(metric: &str) -> bool {
-    PROPORTIONS.contains(&metric) || ["heavy-hitters/1", "popular-call/1"].contains(&metric)
+    PROPORTIONS.contains(&metric) || SHARES.contains(&metric)
 }
 
 /// One number for the records of several seeds; `None` without records.
@@ -209,6 +227,14 @@ pub fn name(arm: &Arm, arms: &[Arm]) -> String {
         true => format!("{}, T = {}", arm.label, arm.temperature),
         false => arm.label.to_owned(),
     }
+}
+
+/// All temperatures, ascending, each once.
+pub fn temperatures(arms: &[Arm]) -> Vec<f64> {
+    let mut temperatures: Vec<f64> = arms.iter().map(|arm| arm.temperature).collect();
+    temperatures.sort_by(f64::total_cmp);
+    temperatures.dedup();
+    temperatures
 }
 
 /// Values of `name` in cells like `name=value`, ascending; open ranges (`31+`) last.

@@ -95,7 +95,7 @@ impl Claim {
             }
             ReportKind::Learning => false,
             ReportKind::Distribution => false,
-            ReportKind::Novelty => false,
+            ReportKind::Novelty => self.metric == "memorised/1",
             ReportKind::Instructions => false,
             ReportKind::Truth => false,
             ReportKind::Downstream => false,
@@ -218,7 +218,7 @@ mod tests {
                 let file = format!("{}/baselines/{name}.toml", env!("CARGO_MANIFEST_DIR"));
                 assert!(std::path::Path::new(&file).exists(), "{claim:?}");
             }
-            let kinds = [ReportKind::Accuracy, ReportKind::Fidelity];
+            let kinds = [ReportKind::Accuracy, ReportKind::Fidelity, ReportKind::Novelty];
             assert_eq!(kinds.iter().filter(|kind| claim.belongs_to(**kind)).count(), 1);
         }
     }
