@@ -61,8 +61,8 @@ fn magnitude(time: u32) -> u8 {
 /// are the same but hang differently from equal parents are not told apart. What is finer can only
 /// match where the coarser does, so J₁ ≤ distance.
 pub fn distance(one: &[Timed], other: &[Timed]) -> f64 {
-    let (in_all, either) = (one.len() + other.len(), |common: usize| common as f64);
-    let similarity = |common: usize| either(common) / either(in_all - common);
+    let both = one.len() + other.len();
+    let similarity = |common: usize| common as f64 / (both - common) as f64;
     let calls = similarity(common(one, other, |timed| timed.call));
     let magnitudes = similarity(common(one, other, |timed| (timed.call, timed.magnitudes)));
     let times = similarity(common(one, other, |timed| *timed));
