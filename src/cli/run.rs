@@ -98,9 +98,8 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
     }
     for name in &flags.with {
         // A probe tunes the networks that it names.
-        let answered = |experiment: &&mut Experiment| {
-            matches!(experiment.measure, Measure::Answers(_))
-        };
+        let answered =
+            |experiment: &&mut Experiment| matches!(experiment.measure, Measure::Answers(_));
         for experiment in experiments.iter_mut().filter(answered) {
             if !experiment.generators.contains(name) {
                 experiment.generators.push(name.clone());

@@ -9,6 +9,7 @@ pub mod external;
 mod graph_rnn;
 mod in_context;
 pub mod language_model;
+mod likelihood;
 mod markov;
 pub mod neural;
 pub mod probabilistic;
@@ -23,7 +24,7 @@ pub use contract::{
     Condition, Decoding, Effort, FitContext, FitReport, GenerateOptions, Generated, Generator,
     Recipe, Sampling,
 };
-pub use registry::{Entry, REGISTRY, recipe, takes_constraints};
+pub use registry::{Entry, REGISTRY, has_likelihood, recipe, takes_constraints};
 
 use contract::{no_snapshot, settings};
 

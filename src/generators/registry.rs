@@ -1,8 +1,8 @@
 use anyhow::Result;
 
 use super::{
-    Recipe, digress, external, graph_rnn, in_context, language_model, markov, probabilistic,
-    resample, sibling_sets, tvae,
+    Recipe, digress, external, graph_rnn, in_context, likelihood, markov, probabilistic, resample,
+    sibling_sets, tvae,
 };
 use crate::error::{UserError, did_you_mean};
 
@@ -15,6 +15,8 @@ pub struct Entry {
     pub code: &'static [&'static str],
     /// Whether it can be held to a request while it draws.
     pub constrained: bool,
+    /// Whether it can tell how likely a graph is.
+    pub likelihood: bool,
     pub build: fn(&toml::Table) -> Result<Box<dyn Recipe>>,
 }
 
@@ -28,34 +30,39 @@ pub const REGISTRY: &[Entry] = &[
         about: "a transformer that writes a graph layer by layer (the paper's recursive generator)",
         code: &LANGUAGE_MODEL,
         constrained: true,
-        build: language_model::recursive,
+        likelihood: true,
+        build: likelihood::recursive,
     },
     Entry {
         id: "recursive-instruction-llm",
         about: "the recursive generator tuned on instructions, with a scratchpad in its answers",
         code: &LANGUAGE_MODEL,
         constrained: true,
-        build: language_model::instruction,
+        likelihood: true,
+        build: likelihood::instruction,
     },
     Entry {
         id: "recursive-compact",
         about: "the same recursion and conditions in a text without prose",
         code: &LANGUAGE_MODEL,
         constrained: true,
-        build: language_model::recursive_compact,
+        likelihood: true,
+        build: likelihood::recursive_compact,
     },
     Entry {
         id: "tabular-llm",
         about: "a transformer that writes a whole graph as a table (the paper's GReaT-style baseline)",
         code: &LANGUAGE_MODEL,
         constrained: true,
-        build: language_model::tabular,
+        likelihood: true,
+        build: likelihood::tabular,
     },
     Entry {
         id: "in-context",
         about: "few-shot prompts to a model that was not trained on traces: a local one or an endpoint",
         code: &["generators/in_context/", "text/", "model/"],
         constrained: false,
+        likelihood: false,
         build: in_context::build,
     },
     Entry {
@@ -63,6 +70,7 @@ pub const REGISTRY: &[Entry] = &[
         about: "a program in any language, asked in lines of JSON: baselines/NAME/baseline.toml",
         code: &["generators/external/"],
         constrained: false,
+        likelihood: false,
         build: external::build,
     },
     Entry {
@@ -70,6 +78,7 @@ pub const REGISTRY: &[Entry] = &[
         about: "call graphs drawn from tables of training frequencies (after Luo et al., SoCC 2021)",
         code: &["generators/probabilistic.rs", "generators/tables.rs"],
         constrained: false,
+        likelihood: false,
         build: probabilistic::build,
     },
     Entry {
@@ -77,6 +86,7 @@ pub const REGISTRY: &[Entry] = &[
         about: "siblings as a Markov chain, with back-off; under constraints the exact conditional",
         code: &["generators/markov/", "generators/tables.rs", "generators/times.rs"],
         constrained: true,
+        likelihood: false,
         build: markov::build,
     },
     Entry {
@@ -84,6 +94,7 @@ pub const REGISTRY: &[Entry] = &[
         about: "observed sets of children, drawn given the siblings (after Du et al., 2024)",
         code: &["generators/sibling_sets.rs", "generators/tables.rs", "generators/times.rs"],
         constrained: false,
+        likelihood: false,
         build: sibling_sets::build,
     },
     Entry {
@@ -97,6 +108,7 @@ pub const REGISTRY: &[Entry] = &[
             "model/kernels/",
         ],
         constrained: false,
+        likelihood: false,
         build: graph_rnn::build,
     },
     Entry {
@@ -111,6 +123,7 @@ pub const REGISTRY: &[Entry] = &[
             "model/kernels/",
         ],
         constrained: false,
+        likelihood: false,
         build: digress::build,
     },
     Entry {
@@ -124,6 +137,7 @@ pub const REGISTRY: &[Entry] = &[
             "model/kernels/",
         ],
         constrained: false,
+        likelihood: false,
         build: tvae::build,
     },
     Entry {
@@ -131,6 +145,7 @@ pub const REGISTRY: &[Entry] = &[
         about: "copies of training graphs: the reference row, with nothing new",
         code: &["generators/resample.rs"],
         constrained: false,
+        likelihood: false,
         build: resample::build,
     },
 ];
@@ -138,6 +153,11 @@ pub const REGISTRY: &[Entry] = &[
 /// Whether generator `id` can be held to a request while it draws ([`super::Decoding::Constrained`]).
 pub fn takes_constraints(id: &str) -> bool {
     REGISTRY.iter().any(|entry| entry.id == id && entry.constrained)
+}
+
+/// Whether generator `id` can tell how likely a graph is ([`super::Generator::log_likelihoods`]).
+pub fn has_likelihood(id: &str) -> bool {
+    REGISTRY.iter().any(|entry| entry.id == id && entry.likelihood)
 }
 
 /// The recipe of generator `id` with `settings` (the `[settings]` of a baseline's TOML).

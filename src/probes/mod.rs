@@ -143,7 +143,9 @@ impl Probe {
         }
         if self.arms.contains(&Arm::Logistic) && self.task != Task::Later {
             let task = self.task.id();
-            return wrong(format!("probe: arm `logistic` answers yes or no, task `{task}` does not"));
+            return wrong(format!(
+                "probe: arm `logistic` answers yes or no, task `{task}` does not"
+            ));
         }
         self.tuning.check()
     }

@@ -105,11 +105,8 @@ struct Neighbours {
 
 impl Neighbours {
     fn new(samples: &[Sample]) -> Self {
-        let mut neighbours = Self {
-            words: HashMap::new(),
-            known: BTreeMap::new(),
-            questions: samples.len() as u64,
-        };
+        let mut neighbours =
+            Self { words: HashMap::new(), known: BTreeMap::new(), questions: samples.len() as u64 };
         for sample in samples {
             let words = numbered(sample).map(|word| {
                 let next = neighbours.words.len() as u32;
@@ -139,11 +136,12 @@ impl Neighbours {
             let common = common(&words, other);
             common as f64 / (all.len() + other.len() - common).max(1) as f64
         };
-        let mut nearest: Vec<(f64, usize)> =
-            known.iter().enumerate().map(|(index, (words, _))| (similarity(words), index)).collect();
-        nearest.sort_unstable_by(|one, other| {
-            other.0.total_cmp(&one.0).then(one.1.cmp(&other.1))
-        });
+        let mut nearest: Vec<(f64, usize)> = known
+            .iter()
+            .enumerate()
+            .map(|(index, (words, _))| (similarity(words), index))
+            .collect();
+        nearest.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
         let mut votes = Votes::new();
         for (similarity, index) in nearest.into_iter().take(NEIGHBOURS) {
             // A question with nothing in common still has a say, if a small one.

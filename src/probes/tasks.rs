@@ -197,9 +197,8 @@ fn one_side(
         );
         return Err(UserError::setting(message).into());
     }
-    let sample = |place: &Place| {
-        samples_of(task, graphs[place.graph], services).swap_remove(place.sample)
-    };
+    let sample =
+        |place: &Place| samples_of(task, graphs[place.graph], services).swap_remove(place.sample);
     Ok(places.iter().map(sample).collect())
 }
 
@@ -368,12 +367,7 @@ impl Sample {
             Self::Call { above, below, .. } => {
                 let source = above.source();
                 let below = below.calls().into_iter().collect::<Vec<_>>().join(",");
-                vec![
-                    format!("{source}|{below}"),
-                    below,
-                    format!("from {source}"),
-                    String::new(),
-                ]
+                vec![format!("{source}|{below}"), below, format!("from {source}"), String::new()]
             }
         }
     }
@@ -487,8 +481,7 @@ impl Layer {
     /// What the condition knows by name.
     fn words(&self) -> Vec<String> {
         let caller = self.condition.caller.as_ref().map_or("", Name::as_str);
-        let words =
-            [("service", self.service()), ("source", self.source()), ("caller", caller)];
+        let words = [("service", self.service()), ("source", self.source()), ("caller", caller)];
         words.map(|(key, value)| format!("{key} {value}")).to_vec()
     }
 }

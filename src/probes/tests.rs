@@ -95,13 +95,16 @@ fn missing_attributes_by_hand() {
     assert!(shown.contains("destination is ?") && shown.ends_with("\n(edge_id is 1"), "{shown}");
     // Not even in the condition of the layer below the call.
     assert!(!shown.contains(b) && shown.contains("MS_4"), "{shown}");
-    assert_eq!(destination.situations(), [
-        "destination|S_1|MS_1|rpc||MS_4:mc",
-        "destination|MS_1|rpc|",
-        "destination|MS_1|rpc",
-        "destination|MS_1",
-        "destination",
-    ]);
+    assert_eq!(
+        destination.situations(),
+        [
+            "destination|S_1|MS_1|rpc||MS_4:mc",
+            "destination|MS_1|rpc|",
+            "destination|MS_1|rpc",
+            "destination|MS_1",
+            "destination",
+        ]
+    );
     let kind = find(",type is mc");
     let shown = text(kind);
     assert!(shown.contains("type is ?") && shown.ends_with("\n(edge_id is 2"), "{shown}");
@@ -117,10 +120,7 @@ fn missing_calls_by_hand() {
     assert_eq!(samples.len(), 1);
     let sample = &samples[0];
     assert_eq!(sample.answer(), ",type is rpc,destination is MS_63670");
-    assert_eq!(
-        sample.situations(),
-        ["MS_63670|MS_37691:mc", "MS_37691:mc", "from MS_63670", ""]
-    );
+    assert_eq!(sample.situations(), ["MS_63670|MS_37691:mc", "MS_37691:mc", "from MS_63670", ""]);
     let shown = text(sample);
     let layers: Vec<&str> = shown.split("[GENERATE GRAPH]").collect();
     assert_eq!(layers.len(), 3);
@@ -217,7 +217,13 @@ fn dirs() -> [tempfile::TempDir; 2] {
     [0, 1].map(|_| tempfile::tempdir().expect("a folder"))
 }
 
-fn answered(arm: Arm, task: Task, data: &Dataset, model: Option<&Path>, tuning: &Tuning) -> Outcome {
+fn answered(
+    arm: Arm,
+    task: Task,
+    data: &Dataset,
+    model: Option<&Path>,
+    tuning: &Tuning,
+) -> Outcome {
     let dirs = dirs();
     run(task, (120, 60), arm, tuning, &context(data, model, &dirs, 8)).expect("answers")
 }
@@ -241,11 +247,10 @@ fn references_by_hand() {
     assert_eq!(given.len(), 2);
     assert!((0.1..0.5).contains(&accuracy(&majority)), "{:?}", majority.records);
     let cells: Vec<&str> = majority.records.iter().map(|record| record.cell.as_str()).collect();
-    assert_eq!(cells, [
-        "task=attribute",
-        "task=attribute/attribute=destination",
-        "task=attribute/attribute=type"
-    ]);
+    assert_eq!(
+        cells,
+        ["task=attribute", "task=attribute/attribute=destination", "task=attribute/attribute=type"]
+    );
     assert_eq!(majority.records[0].count, 60);
     assert_eq!(majority.records[1].count + majority.records[2].count, 60);
     assert_eq!(majority, of(Arm::Majority));
@@ -297,11 +302,9 @@ fn trained(data: &Dataset, tokens: u32) -> tempfile::TempDir {
 /// service and what is missing knows the answer.
 fn plain_cloud(graphs: u64) -> Vec<CallGraph> {
     let graph = |index: u64| {
-        let (service, leaf, kind) = [
-            ("S_1", "MS_10", "db"),
-            ("S_2", "MS_20", "mc"),
-            ("S_3", "MS_30", "mq"),
-        ][(index % 3) as usize];
+        let (service, leaf, kind) =
+            [("S_1", "MS_10", "db"), ("S_2", "MS_20", "mc"), ("S_3", "MS_30", "mq")]
+                [(index % 3) as usize];
         let rows = [
             row("0", "USER", "MS_1", "http", 0, 9),
             row("0.1", "MS_1", leaf, kind, 1, 2),
@@ -334,7 +337,8 @@ fn networks_learn_the_task() {
         o.records[0].value
     };
     let majority = of(Arm::Majority);
-    let (pretrained, adapted, untrained) = (of(Arm::Pretrained), of(Arm::PretrainedLora), of(Arm::Untrained));
+    let (pretrained, adapted, untrained) =
+        (of(Arm::Pretrained), of(Arm::PretrainedLora), of(Arm::Untrained));
     eprintln!("{pretrained} {adapted} {untrained} {majority}");
     assert!(pretrained > majority + 0.2, "{pretrained} {adapted} {majority}");
     assert!(adapted > majority, "{pretrained} {adapted} {majority}");
@@ -367,9 +371,13 @@ fn a_dataset_that_gives_no_question_is_told_with_the_reason() {
     let error = draw(Task::Later, &plain, (10, 10), 0).unwrap_err();
     assert!(error.is::<UserError>());
     let message = error.to_string();
-    assert!(message.contains("dataset `example`: its training graphs give no question"), "{message}");
+    assert!(
+        message.contains("dataset `example`: its training graphs give no question"),
+        "{message}"
+    );
     assert!(message.contains("an uncommon communication"), "{message}");
-    let single = || CallGraph::from_rows("S".into(), &[row("0", "USER", "A", "http", 0, 1)]).unwrap();
+    let single =
+        || CallGraph::from_rows("S".into(), &[row("0", "USER", "A", "http", 0, 1)]).unwrap();
     let single = dataset(vec![single()], vec![single()]);
     for task in [Task::Attribute, Task::Call] {
         assert!(draw(task, &single, (10, 10), 0).is_err());

@@ -267,8 +267,7 @@ impl Network {
         let Self { config, weights } = self;
         let lora = Lora::init(&tuning.lora, config, context.seed)?;
         let parameters = lora.parameters.iter().map(|p| p.values.len() as u64).sum();
-        let mut trainer =
-            LoraTrainer::new(config, weights, lora, context.seed, context.device)?;
+        let mut trainer = LoraTrainer::new(config, weights, lora, context.seed, context.device)?;
         let total = corpus.tokens(tuning.epochs);
         let start = Position::default();
         let batches =
@@ -356,7 +355,8 @@ struct Asker<'a> {
 impl Asker<'_> {
     /// The most likely answer to each question, token by token.
     fn answers(&self, mut model: CpuModel, samples: &[&Sample]) -> Result<Vec<Option<String>>> {
-        let choices = self.choices.map(|choices| choices.map(|choice| self.tokenizer.encode(choice)));
+        let choices =
+            self.choices.map(|choices| choices.map(|choice| self.tokenizer.encode(choice)));
         let choices = match choices {
             Some(choices) => Some(choices.into_iter().collect::<Result<Vec<_>>>()?),
             None => None,

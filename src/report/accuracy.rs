@@ -27,7 +27,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     files.tables.extend(arms::effort_table(input, &arms).map(|table| ("effort".to_owned(), table)));
     files.table(COST, arms::cost_table(input, &arms));
 
-    let temperatures = temperatures(&arms);
+    let temperatures = arms::temperatures(&arms);
     // A sweep of temperatures is about temperature: its other figures would only repeat each other.
     let apart = if temperatures.len() > 2 { &[] } else { &temperatures[..] };
     for temperature in apart {
@@ -49,14 +49,6 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     }
     comparisons::add(&mut files, input, &arms, &comparisons::SHARES);
     files
-}
-
-/// Ascending, each once.
-fn temperatures(arms: &[Arm]) -> Vec<f64> {
-    let mut temperatures: Vec<f64> = arms.iter().map(|arm| arm.temperature).collect();
-    temperatures.sort_by(f64::total_cmp);
-    temperatures.dedup();
-    temperatures
 }
 
 fn at_temperature<'a>(arms: &[Arm<'a>], temperature: f64) -> Vec<Arm<'a>> {

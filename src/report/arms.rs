@@ -87,6 +87,8 @@ const PROPORTIONS: &[&str] = &[
     "edges-share/1",
     "depth-share/1",
     "instruction-followed/1",
+    "novelty/1",
+    "memorised/1",
     crate::probes::ACCURACY,
 ];
 
@@ -99,6 +101,11 @@ const SHARES: &[&str] = &[
     "branch-recall/1",
     "branch-recall-expected/1",
     "false-calls/1",
+    "uniqueness/1",
+    "distinct-prompts/1",
+    "valid-unique-novel/1",
+    "dcr-protection/1",
+    "authenticity/1",
 ];
 
 /// Whether a metric is shown in per cent.
@@ -243,6 +250,14 @@ pub fn name(arm: &Arm, arms: &[Arm]) -> String {
         true => format!("{}, T = {}", arm.label, arm.temperature),
         false => arm.label.to_owned(),
     }
+}
+
+/// All temperatures, ascending, each once.
+pub fn temperatures(arms: &[Arm]) -> Vec<f64> {
+    let mut temperatures: Vec<f64> = arms.iter().map(|arm| arm.temperature).collect();
+    temperatures.sort_by(f64::total_cmp);
+    temperatures.dedup();
+    temperatures
 }
 
 /// Values of `name` in cells like `name=value`, ascending; open ranges (`31+`) last.

@@ -113,7 +113,7 @@ impl Claim {
             }
             ReportKind::Learning => false,
             ReportKind::Distribution => self.metric.starts_with("emd-"),
-            ReportKind::Novelty => false,
+            ReportKind::Novelty => self.metric == "memorised/1",
             ReportKind::Instructions => self.metric.starts_with("instruction-"),
             ReportKind::Truth => false,
             ReportKind::Downstream => self.metric.starts_with("downstream-"),
@@ -247,6 +247,7 @@ mod tests {
                 ReportKind::Downstream,
                 ReportKind::Instructions,
                 ReportKind::Probes,
+                ReportKind::Novelty,
             ];
             assert_eq!(kinds.iter().filter(|kind| claim.belongs_to(**kind)).count(), 1);
         }

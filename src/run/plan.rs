@@ -9,12 +9,13 @@ use super::baseline::{Baseline, Lesson};
 use super::cache::Key;
 use super::manifest::{Answers, Experiment, Measure};
 use super::work::{
-    Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, Means, NetworkWork, ProbeArm,
-    ProbeWork, ReportWork, SelectWork, TeachWork, TrainWork, Work,
+    Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, LikelihoodWork, Means, NetworkWork,
+    ProbeArm, ProbeWork, ReportWork, SelectWork, TeachWork, TrainWork, Work,
 };
 use crate::data::DatasetManifest;
 use crate::error::UserError;
-use crate::generators::Sampling;
+use crate::evaluate::Evaluation;
+use crate::generators::{self, Sampling};
 use crate::probes::{self, Probe};
 use crate::report::ReportKind;
 
@@ -254,6 +255,30 @@ impl Plan {
         self.stage(format!("select {} seed {seed}", baseline.name), work, true).map(Some)
     }
 
+    /// How likely the trained model finds graphs, where it can tell. A model that was taught more
+    /// graphs than the experiment's has other members, and one that held them out at another time.
+    fn likelihood(
+        &mut self,
+        baseline: &Baseline,
+        seed: u64,
+        dataset: &Key,
+        training: &Training,
+        selected: Option<&Key>,
+    ) -> Result<Option<Key>> {
+        if !generators::has_likelihood(&baseline.generator) || training.dataset != *dataset {
+            return Ok(None);
+        }
+        let work = Work::Likelihood(LikelihoodWork {
+            generator: baseline.generator.clone(),
+            settings: baseline.settings.clone(),
+            seed,
+            selected: selected.cloned(),
+            dataset: dataset.clone(),
+            train: training.key.clone(),
+        });
+        self.stage(format!("likelihood {} seed {seed}", baseline.name), work, true).map(Some)
+    }
+
     /// The arms of one trained baseline: temperatures times snapshots.
     fn arms(
         &mut self,
@@ -265,6 +290,12 @@ impl Plan {
     ) -> Result<()> {
         let name = format!("{} seed {seed}", baseline.name);
         let selected = self.select(baseline, seed, training)?;
+        let likelihood = match answers.evaluation {
+            Evaluation::Novelty => {
+                self.likelihood(baseline, seed, dataset, training, selected.as_ref())?
+            }
+            _ => None,
+        };
         let grid = &answers.sampling;
         // Temperature and top-k mean nothing to a generator that is not a network: one arm, which
         // experiments with different temperatures share.
@@ -308,6 +339,7 @@ impl Plan {
                     seed,
                     dataset: dataset.clone(),
                     generate: generate.clone(),
+                    likelihood: likelihood.clone().filter(|_| last),
                 });
                 let evaluate = self.stage(format!("evaluate {name}"), work, false)?;
                 arms.push(Arm {
@@ -518,6 +550,25 @@ mod tests {
         let larger = PlanOptions { graphs: Some(601), ..options() };
         let larger = plan(&["fig3-accuracy"], &larger);
         assert!(all(&base).iter().all(|key| !larger.stages.contains_key(key)));
+    }
+
+    /// Temperatures and experiments share likelihoods; other evaluations know none.
+    #[test]
+    fn likelihoods_are_asked_of_those_who_have_them() {
+        let novelty = plan(&["privacy", "fig15-memorisation"], &options());
+        let count = |plan: &Plan| {
+            let works = plan.stages.values().map(|stage| &stage.work);
+            works.filter(|work| matches!(work, Work::Likelihood(_))).count()
+        };
+        // In smoke, one language model each; one of them at two temperatures.
+        assert_eq!(count(&novelty), 2);
+        let evaluations = novelty.stages.values().filter_map(|stage| match &stage.work {
+            Work::Evaluate(work) => Some(work.likelihood.is_some()),
+            _ => None,
+        });
+        let evaluations: Vec<bool> = evaluations.collect();
+        assert!(evaluations.contains(&true) && evaluations.contains(&false));
+        assert_eq!(count(&plan(&["fig4-fidelity"], &options())), 0);
     }
 
     #[test]

@@ -110,6 +110,7 @@ fn seed(work: &Work) -> Option<u64> {
         Work::Train(work) => Some(work.seed),
         Work::Select(work) => Some(work.seed),
         Work::Generate(work) => Some(work.seed),
+        Work::Likelihood(work) => Some(work.seed),
         Work::Evaluate(work) => Some(work.seed),
         Work::Floor(work) => Some(work.seed),
         Work::Probe(work) => Some(work.seed),

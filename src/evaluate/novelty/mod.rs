@@ -1,22 +1,64 @@
-//! Uniqueness, novelty, memorisation and privacy.
+//! Uniqueness, novelty, memorisation and privacy: whether generated graphs are new, and what they
+//! give away of the graphs that a generator was trained on.
+
+mod distance;
+pub mod membership;
+mod nearest;
+pub mod occurrence;
+pub mod privacy;
 
 use anyhow::Result;
 
-use super::{Case, Record};
+use super::{Case, Record, accuracy, fidelity};
 use crate::data::Dataset;
+use crate::graph::CallGraph;
 
-/// All records of this evaluation.
+/// All records of this evaluation but those of membership inference, which need likelihoods
+/// ([`membership::records`]).
 ///
 /// # Errors
-/// None so far.
-pub fn records(_case: &Case) -> Result<Vec<Record>> {
-    Ok(Vec::new())
+/// None today.
+pub fn records(case: &Case) -> Result<Vec<Record>> {
+    let (train, valid) = (case.dataset.train(), case.valid().collect::<Vec<&CallGraph>>());
+    let asked = case.verdicts.len() as u64;
+    let mut records = vec![
+        Record::share(fidelity::VALID, "", valid.len() as u64, asked),
+        accuracy::whole(case.verdicts),
+    ];
+    records.extend(occurrence::records(&train, &valid, case.conditions, ""));
+    records.extend(privacy::records(case));
+    Ok(records)
 }
 
-/// The reference rows of real graphs.
+/// The reference rows. `reference=test` takes the test graphs for generated ones: what perfect
+/// samples of the truth, none of which was copied, are measured at. `reference=half` compares random
+/// halves of all real graphs, for measures that do not depend on how the dataset was split.
 ///
 /// # Errors
-/// None so far.
-pub fn floor(_dataset: &Dataset, _seed: u64) -> Result<Vec<Record>> {
-    Ok(Vec::new())
+/// None today.
+pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
+    let test = dataset.test();
+    if test.is_empty() {
+        return Ok(Vec::new());
+    }
+    let asked: Vec<_> = test.iter().map(|graph| super::condition_of(graph)).collect();
+    let mut records = occurrence::records(&dataset.train(), &test, &asked, TEST);
+    records.extend(occurrence::halves(dataset.graphs(), seed, HALF));
+    records.extend(privacy::floor(dataset, seed, TEST));
+    Ok(records)
 }
+
+const TEST: &str = "test";
+const HALF: &str = "half";
+
+/// The cell of a reference's record; the cell itself where `reference` is empty.
+fn cell(cell: &str, reference: &str) -> String {
+    match (cell.is_empty(), reference.is_empty()) {
+        (_, true) => cell.to_owned(),
+        (true, false) => format!("reference={reference}"),
+        (false, false) => format!("{cell}/reference={reference}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

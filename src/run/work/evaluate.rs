@@ -3,8 +3,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Bench, answers};
+use super::{Bench, answers, likelihood};
 use crate::error::UserError;
+use crate::evaluate::novelty::membership;
 use crate::evaluate::{self, Evaluation, Record, Units};
 use crate::graph::Name;
 use crate::run::cache::Key;
@@ -16,6 +17,9 @@ pub struct EvaluateWork {
     pub seed: u64,
     pub dataset: Key,
     pub generate: Key,
+    /// Likelihoods under the trained model, where the evaluation wants them and the generator has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub likelihood: Option<Key>,
 }
 
 /// Scores one half of the real graphs against the other.
@@ -35,10 +39,21 @@ impl EvaluateWork {
     pub fn run(&self, bench: &Bench) -> Result<()> {
         let dataset = bench.dataset(&self.dataset)?;
         let (conditions, generated) = answers::load(&bench.input("generate", &self.generate))?;
-        let scores =
+        let mut scores =
             evaluate::score(&self.evaluation, &dataset, &conditions, &generated, self.seed)?;
+        if self.evaluation == Evaluation::Novelty {
+            scores.records.extend(self.membership(bench)?);
+        }
         save_units(bench.out, &scores.units)?;
         save(bench.out, &scores.records)
+    }
+
+    fn membership(&self, bench: &Bench) -> Result<Vec<Record>> {
+        let likelihoods = match &self.likelihood {
+            Some(key) => Some(likelihood::load(&bench.input("likelihood", key))?),
+            None => None,
+        };
+        Ok(membership::records(likelihoods.as_deref(), self.seed))
     }
 }
 

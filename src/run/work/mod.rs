@@ -7,6 +7,7 @@ mod answers;
 mod dataset;
 mod evaluate;
 mod generate;
+mod likelihood;
 mod probe;
 mod report;
 mod select;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use dataset::DatasetWork;
 pub use evaluate::{EvaluateWork, FloorWork};
 pub use generate::GenerateWork;
+pub use likelihood::LikelihoodWork;
 pub use probe::{NetworkWork, ProbeWork};
 pub use report::{Arm, FIGURES, ProbeArm, ReportWork, TABLES};
 pub use select::SelectWork;
@@ -45,6 +47,7 @@ pub enum Work {
     Train(TrainWork),
     Select(SelectWork),
     Generate(GenerateWork),
+    Likelihood(LikelihoodWork),
     Evaluate(EvaluateWork),
     Floor(FloorWork),
     Probe(ProbeWork),
@@ -120,6 +123,7 @@ impl Work {
             Self::Train(_) => "train",
             Self::Select(_) => "select",
             Self::Generate(_) => "generate",
+            Self::Likelihood(_) => "likelihood",
             Self::Evaluate(_) => "evaluate",
             Self::Floor(_) => "floor",
             Self::Probe(_) => "probe",
@@ -169,6 +173,10 @@ impl Work {
                 }
                 generator_code(&work.generator, &own, &[])
             }
+            Self::Likelihood(work) => {
+                let own = ["run/work/likelihood.rs", "generators/likelihood.rs"];
+                generator_code(&work.generator, &own, &["text/constrained/"])
+            }
             Self::Evaluate(_) => facts::code_version(
                 &["evaluate/", "run/work/evaluate.rs", "run/work/answers.rs"],
                 &["evaluate/conditions"],
@@ -205,7 +213,13 @@ impl Work {
             Self::Generate(work) => {
                 [&work.dataset, &work.train].into_iter().chain(&work.selected).cloned().collect()
             }
-            Self::Evaluate(work) => vec![work.dataset.clone(), work.generate.clone()],
+            Self::Likelihood(work) => {
+                [&work.dataset, &work.train].into_iter().chain(&work.selected).cloned().collect()
+            }
+            Self::Evaluate(work) => {
+                let inputs = [&work.dataset, &work.generate].into_iter();
+                inputs.chain(&work.likelihood).cloned().collect()
+            }
             Self::Floor(work) => vec![work.dataset.clone()],
             Self::Probe(work) => {
                 let train = work.network.iter().map(|network| network.train.clone());
@@ -222,6 +236,7 @@ impl Work {
             Self::Train(work) => work.run(bench),
             Self::Select(work) => work.run(bench),
             Self::Generate(work) => work.run(bench),
+            Self::Likelihood(work) => work.run(bench),
             Self::Evaluate(work) => work.run(bench),
             Self::Floor(work) => work.run(bench),
             Self::Probe(work) => work.run(bench),

@@ -1,0 +1,244 @@
+//! Whether generated graphs occur in training, and how many of them are distinct.
+
+use std::collections::HashSet;
+
+use rand::seq::SliceRandom;
+use rayon::prelude::*;
+
+use super::cell;
+use crate::evaluate::{Interval, Record};
+use crate::generators::Condition;
+use crate::graph::{CallGraph, CallRow, CanonicalHash, Level};
+use crate::random;
+
+/// Distinct graphs among the valid ones, at four levels of the canonical hash, which does not see the
+/// order of siblings: `level=structure` (the shape of the tree), `names` (+ service, microservices and
+/// types), `binned-times` (+ start and finish of every call, each with the four leading bits of its
+/// milliseconds: exact below 16 ms, else within 12.5 %), `times` (exact).
+///
+/// Range 0 to 1; higher is more varied, but real graphs repeat too: read it against the test graphs.
+/// No interval: whether a graph is the first of its kind depends on all others, so the graphs are no
+/// independent trials, and a bootstrap, which draws graphs twice, makes copies of its own.
+///
+/// Pitfalls: it falls with the number of graphs, so only equal numbers compare; and it is partly the
+/// prompts' doing ([`DISTINCT_PROMPTS`]).
+pub const UNIQUENESS: &str = "uniqueness/1";
+
+/// Distinct prompts among all prompts, as far as a level sees them: `level=structure` num_edges and
+/// depth, `names` + service, `times` + latency.
+///
+/// The bound by prompts: graphs that keep to different prompts are different, so the uniqueness of a
+/// generator that is always accurate is at least this, without any variety of its own.
+pub const DISTINCT_PROMPTS: &str = "distinct-prompts/1";
+
+/// Share of valid graphs whose canonical hash no training graph has, at the levels of [`UNIQUENESS`].
+///
+/// Range 0 to 1. Higher is more novel and *not* better: real test graphs repeat training graphs as
+/// well, and noise is always novel; read it against the rows of real graphs. Wilson interval: each
+/// answer is a trial of its own, drawn independently given its prompt; that prompts share services is
+/// not counted.
+pub const NOVELTY: &str = "novelty/1";
+
+/// Distinct valid graphs that are novel, by all prompts: valid, unique and novel in one number, at the
+/// levels of [`UNIQUENESS`]. Range 0 to 1, higher is better up to the row of test graphs. No interval,
+/// for the reason that uniqueness has none.
+pub const VALID_UNIQUE_NOVEL: &str = "valid-unique-novel/1";
+
+/// Share of valid graphs whose structure and edge attributes occur in the training set (paper, figure
+/// 15): 1 − novelty. `attributes=names`: service, microservices and types; `attributes=times`: with
+/// exact times. By size, `attributes=names/edges=1`, `2-3`, `4-7`, `8-15`, `16+`.
+///
+/// Range 0 to 1; lower means less copying, but the target is the rate of real test graphs
+/// (`reference=test`), not 0. Wilson interval, as for [`NOVELTY`]; NaN without graphs.
+///
+/// Pitfalls: the paper does not say whether times are among the edge attributes, so both are there;
+/// small graphs have few possible forms and repeat by chance, which is why sizes are told apart. With a
+/// split by structure no test graph can occur in training at all, so `reference=test` is 0 by
+/// construction, and `reference=half` is the one to read against.
+pub const MEMORISED: &str = "memorised/1";
+
+/// How much of a graph makes it the same as another one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Identity {
+    Structure,
+    Names,
+    BinnedTimes,
+    Times,
+}
+
+impl Identity {
+    const ALL: [Self; 4] = [Self::Structure, Self::Names, Self::BinnedTimes, Self::Times];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Structure => "structure",
+            Self::Names => "names",
+            Self::BinnedTimes => "binned-times",
+            Self::Times => "times",
+        }
+    }
+
+    fn cell(self, reference: &str) -> String {
+        cell(&format!("level={}", self.name()), reference)
+    }
+
+    fn hash(self, graph: &CallGraph) -> CanonicalHash {
+        match self {
+            Self::Structure => graph.canonical_hash(Level::Structure),
+            Self::Names => graph.canonical_hash(Level::Names),
+            Self::BinnedTimes => binned(graph).canonical_hash(Level::Times),
+            Self::Times => graph.canonical_hash(Level::Times),
+        }
+    }
+
+    fn hashes(self, graphs: &[&CallGraph]) -> Vec<CanonicalHash> {
+        graphs.par_iter().map(|graph| self.hash(graph)).collect()
+    }
+
+    fn known(self, train: &[&CallGraph]) -> HashSet<CanonicalHash> {
+        self.hashes(train).into_iter().collect()
+    }
+}
+
+/// The graph with rounded times. Rounding down never swaps two times, so the graph stays valid.
+fn binned(graph: &CallGraph) -> CallGraph {
+    let round = |row: CallRow| CallRow { start: bin(row.start), finish: bin(row.finish), ..row };
+    let rows: Vec<CallRow> = graph.rows().into_iter().map(round).collect();
+    CallGraph::from_rows(graph.service().clone(), &rows).unwrap_or_else(|_| graph.clone())
+}
+
+/// The four leading bits of a time.
+fn bin(time: u32) -> u32 {
+    let dropped = (u32::BITS - time.leading_zeros()).saturating_sub(4);
+    time >> dropped << dropped
+}
+
+/// Bounds of the classes of sizes: from, to.
+const SIZES: [(u32, u32); 5] = [(1, 1), (2, 3), (4, 7), (8, 15), (16, u32::MAX)];
+
+fn size_cell((from, to): (u32, u32)) -> String {
+    match to {
+        u32::MAX => format!("attributes=names/edges={from}+"),
+        _ if from == to => format!("attributes=names/edges={from}"),
+        _ => format!("attributes=names/edges={from}-{to}"),
+    }
+}
+
+/// The records of `graphs`, the valid answers to `conditions`.
+pub fn records(
+    train: &[&CallGraph],
+    graphs: &[&CallGraph],
+    conditions: &[Condition],
+    reference: &str,
+) -> Vec<Record> {
+    let mut records = prompts(conditions, reference);
+    let (valid, asked) = (graphs.len() as u64, conditions.len() as u64);
+    for identity in Identity::ALL {
+        let known = identity.known(train);
+        let hashes = identity.hashes(graphs);
+        let distinct: HashSet<CanonicalHash> = hashes.iter().copied().collect();
+        let fresh = distinct.iter().filter(|hash| !known.contains(hash)).count();
+        let seen: Vec<bool> = hashes.iter().map(|hash| known.contains(hash)).collect();
+        let copies = seen.iter().filter(|seen| **seen).count() as u64;
+        let share = |metric: &str, hits: usize, of: u64| {
+            let value = hits as f64 / of as f64;
+            Record::new(metric, identity.cell(reference), value, Interval::NONE, of)
+        };
+        records.push(share(UNIQUENESS, distinct.len(), valid));
+        records.push(Record::share(NOVELTY, identity.cell(reference), valid - copies, valid));
+        records.push(share(VALID_UNIQUE_NOVEL, fresh, asked));
+        if let Some(attributes) = attributes(identity) {
+            records.push(Record::share(MEMORISED, cell(attributes, reference), copies, valid));
+        }
+        if identity == Identity::Names {
+            records.extend(by_size(graphs, &seen, reference));
+        }
+    }
+    records
+}
+
+/// The cell of figure 15 that an identity stands for.
+fn attributes(identity: Identity) -> Option<&'static str> {
+    match identity {
+        Identity::Names => Some("attributes=names"),
+        Identity::Times => Some("attributes=times"),
+        Identity::Structure | Identity::BinnedTimes => None,
+    }
+}
+
+fn by_size(graphs: &[&CallGraph], seen: &[bool], reference: &str) -> Vec<Record> {
+    let of_size = SIZES.iter().map(|size| {
+        let inside = |graph: &CallGraph| (size.0..=size.1).contains(&graph.num_edges());
+        let inside = graphs.iter().zip(seen).filter(|(graph, _)| inside(graph));
+        let (copies, count) = inside
+            .fold((0, 0), |(copies, count), (_, seen)| (copies + u64::from(*seen), count + 1));
+        Record::share(MEMORISED, cell(&size_cell(*size), reference), copies, count)
+    });
+    of_size.collect()
+}
+
+fn prompts(conditions: &[Condition], reference: &str) -> Vec<Record> {
+    let shapes = conditions.iter().map(|asked| (asked.num_edges, asked.depth));
+    let of_services = conditions.iter().map(|asked| (&asked.service, asked.num_edges, asked.depth));
+    let counts = [
+        (Identity::Structure, shapes.collect::<HashSet<_>>().len()),
+        (Identity::Names, of_services.collect::<HashSet<_>>().len()),
+        (Identity::Times, conditions.iter().collect::<HashSet<_>>().len()),
+    ];
+    let all = conditions.len() as u64;
+    let record = |(identity, distinct): (Identity, usize)| {
+        let value = distinct as f64 / all as f64;
+        Record::new(DISTINCT_PROMPTS, identity.cell(reference), value, Interval::NONE, all)
+    };
+    counts.into_iter().map(record).collect()
+}
+
+/// Random cuts into halves.
+const CUTS: u64 = 10;
+
+/// Novelty and memorisation of one random half of `graphs` against the other: mean of ten cuts, with
+/// their 2.5 and 97.5 % points. The rate at which real graphs repeat, if the dataset were split at
+/// random into equal sides; a larger training side knows more.
+pub fn halves(graphs: &[CallGraph], seed: u64, reference: &str) -> Vec<Record> {
+    let half = graphs.len() / 2;
+    let all: Vec<&CallGraph> = graphs.iter().collect();
+    let mut records = Vec::new();
+    for identity in Identity::ALL {
+        let hashes = identity.hashes(&all);
+        let novel = (0..CUTS).map(|cut| {
+            let mut order: Vec<usize> = (0..graphs.len()).collect();
+            order.shuffle(&mut random::stream(seed, "novelty of halves", &[cut]));
+            let known: HashSet<CanonicalHash> =
+                order[half..2 * half].iter().map(|index| hashes[*index]).collect();
+            let fresh = order[..half].iter().filter(|index| !known.contains(&hashes[**index]));
+            fresh.count() as f64 / half as f64
+        });
+        let novel: Vec<f64> = novel.collect();
+        let copied: Vec<f64> = novel.iter().map(|share| 1.0 - share).collect();
+        let mut put = |metric: &str, at: String, shares: &[f64]| {
+            let mean = shares.iter().sum::<f64>() / CUTS as f64;
+            let interval = Interval::percentiles(shares);
+            records.push(Record::new(metric, at, mean, interval, half as u64));
+        };
+        put(NOVELTY, identity.cell(reference), &novel);
+        if let Some(attributes) = attributes(identity) {
+            put(MEMORISED, cell(attributes, reference), &copied);
+        }
+    }
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_binned_by_their_leading_bits() {
+        assert_eq!([0, 1, 15, 16, 17, 31, 32].map(bin), [0, 1, 15, 16, 16, 30, 32]);
+        assert_eq!(bin(1_000_000), 983_040);
+        assert_eq!(bin(u32::MAX), 0xf000_0000);
+        let times: Vec<u32> = (0..5_000).map(bin).collect();
+        assert!(times.is_sorted());
+        assert!((1..5_000).all(|time| f64::from(bin(time)) > 0.875 * f64::from(time)));
+    }
+}

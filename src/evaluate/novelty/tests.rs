@@ -1,0 +1,188 @@
+use super::membership;
+use super::occurrence::{DISTINCT_PROMPTS, MEMORISED, NOVELTY, UNIQUENESS, VALID_UNIQUE_NOVEL};
+use super::privacy::{AUTHENTICITY, NEAREST, PROTECTION};
+use crate::data::simulator::{Cloud, SimulatorConfig};
+use crate::data::{Dataset, DatasetCard, Side};
+use crate::device::DeviceChoice;
+use crate::evaluate::tests::{answer, chain, dataset, failed, find, flat, reversed};
+use crate::evaluate::{Evaluation, Record, condition_of, evaluate, floor};
+use crate::generators::{
+    self, Condition, Decoding, FitContext, GenerateOptions, Generated, Sampling,
+};
+use crate::graph::{CallGraph, CallRow};
+use crate::progress::Progress;
+
+fn score(dataset: &Dataset, answers: &[Generated]) -> Vec<Record> {
+    let test = dataset.test();
+    let asked: Vec<Condition> = answers
+        .iter()
+        .enumerate()
+        .map(|(index, _)| condition_of(test[index % test.len()]))
+        .collect();
+    evaluate(&Evaluation::Novelty, dataset, &asked, answers, 3).expect("scores")
+}
+
+/// Every fifth graph of a simulated cloud is a test graph.
+fn simulated(graphs: u64) -> Dataset {
+    let cloud = Cloud::new(&SimulatorConfig::default()).expect("default cloud");
+    let graphs: Vec<CallGraph> = (0..graphs).map(|index| cloud.graph(1, index)).collect();
+    let sides = (0..graphs.len()).map(|index| match index % 5 {
+        0 => Side::Test,
+        _ => Side::Train,
+    });
+    Dataset::new(DatasetCard::default(), graphs.clone(), sides.collect())
+}
+
+#[test]
+fn occurrence_by_hand() {
+    let train = vec![flat("S_1", 3, 40), chain("S_1", 3, 40)];
+    let test = vec![flat("S_1", 3, 40), flat("S_2", 3, 40), chain("S_1", 2, 8), flat("S_1", 3, 40)];
+    let answers = [
+        answer(&flat("S_1", 3, 41)), // known but for a millisecond, which bins do not see
+        answer(&flat("S_2", 3, 40)), // of another service: the shape alone is known
+        failed(),
+        answer(&flat("S_1", 3, 40)), // a copy
+    ];
+    let records = score(&dataset(train, test), &answers);
+    let value = |metric: &str, cell: &str| find(&records, metric, cell).value;
+    let levels = |metric: &str| {
+        ["structure", "names", "binned-times", "times"]
+            .map(|level| (value(metric, &format!("level={level}")) * 12.0).round())
+    };
+    assert_eq!(levels(UNIQUENESS), [4.0, 8.0, 8.0, 12.0]);
+    assert_eq!(levels(NOVELTY), [0.0, 4.0, 4.0, 8.0]);
+    assert_eq!(levels(VALID_UNIQUE_NOVEL), [0.0, 3.0, 3.0, 6.0]);
+    assert_eq!(value(MEMORISED, "attributes=names"), 2.0 / 3.0);
+    assert_eq!(value(MEMORISED, "attributes=times"), 1.0 / 3.0);
+    assert_eq!(value(MEMORISED, "attributes=names/edges=2-3"), 2.0 / 3.0);
+    assert!(value(MEMORISED, "attributes=names/edges=16+").is_nan());
+    assert_eq!(value(DISTINCT_PROMPTS, "level=structure"), 0.5);
+    assert_eq!(value(DISTINCT_PROMPTS, "level=times"), 0.75);
+    assert_eq!(value("valid/1", ""), 0.75);
+}
+
+/// A generator that copies training graphs fails, and real graphs that were never trained on pass.
+#[test]
+fn copies_of_the_training_set_are_found() {
+    let dataset = simulated(1_000);
+    let train = dataset.train();
+    let copies: Vec<Generated> = (0..200)
+        .map(|index| {
+            // Of the prompt's service, as `resample` answers.
+            let service = dataset.test()[index].service();
+            let of_service = train.iter().filter(|graph| graph.service() == service);
+            let mut of_service: Vec<_> = of_service.collect();
+            if of_service.is_empty() {
+                of_service.extend(&train);
+            }
+            answer(of_service[index % of_service.len()])
+        })
+        .collect();
+    let copied = score(&dataset, &copies);
+    let real = floor(&Evaluation::Novelty, &dataset, 3).expect("reference rows");
+    let compare = |metric: &str, cell: &str, reference: &str| {
+        (find(&copied, metric, cell).value, find(&real, metric, reference).value)
+    };
+    let (copy, held_out) = compare(PROTECTION, "sets=all", "sets=all/reference=test");
+    assert!(copy < 0.25 && held_out > 0.8, "{copy} {held_out}");
+    let (copy, held_out) = compare(AUTHENTICITY, "", "reference=test");
+    assert!(copy == 0.0 && held_out > 0.3, "{copy} {held_out}");
+    let (copy, held_out) = compare(NEAREST, "to=train", "to=train/reference=test");
+    assert!(copy < held_out, "{copy} {held_out}");
+    let (copy, held_out) =
+        compare(MEMORISED, "attributes=times", "attributes=times/reference=test");
+    assert!(copy == 1.0 && held_out < 0.9, "{copy} {held_out}");
+}
+
+/// The generator itself, through the registry.
+#[test]
+fn resample_fails_privacy() {
+    let dataset = simulated(600);
+    let asked: Vec<Condition> = dataset.test().into_iter().map(condition_of).collect();
+    let recipe = generators::recipe("resample", &toml::Table::new()).expect("settings");
+    let dir = tempfile::tempdir().expect("a folder");
+    let (device, progress) = (DeviceChoice::Cpu, Progress::Quiet);
+    let context = FitContext {
+        dataset: &dataset,
+        seed: 1,
+        device,
+        base: None,
+        out: dir.path(),
+        scratch: dir.path(),
+        progress,
+    };
+    recipe.fit(&context).expect("fits");
+    let (sampling, decoding) = (Sampling { temperature: 1.0, top_k: None }, Decoding::Free);
+    let options = GenerateOptions { seed: 1, sampling, decoding, batch: 1, progress };
+    let generator = recipe.load(dir.path(), None, device).expect("loads");
+    let answers = generator.generate(&asked, &options).expect("generates");
+    let records = score(&dataset, &answers);
+    let protection = find(&records, PROTECTION, "sets=all");
+    assert!(protection.value < 0.3 && protection.high < 0.6, "{protection:?}");
+    assert_eq!(find(&records, AUTHENTICITY, "").value, 0.0);
+    assert_eq!(find(&records, NOVELTY, "level=names").value, 0.0);
+}
+
+#[test]
+fn no_order_matters() {
+    let forward = simulated(150);
+    let owned = |graphs: Vec<&CallGraph>| graphs.into_iter().cloned().collect::<Vec<_>>();
+    let (train, test) = (owned(forward.train()), owned(forward.test()));
+    let later = |graph: &CallGraph| {
+        let later = |row: CallRow| CallRow { start: row.start + 1, finish: row.finish + 1, ..row };
+        Generated::complete(graph.rows().into_iter().map(later).collect())
+    };
+    let asked: Vec<Condition> = test.iter().map(condition_of).collect();
+    let answers: Vec<Generated> = test.iter().map(later).collect();
+    let score = |dataset: &Dataset, asked: &[Condition], answers: &[Generated]| {
+        evaluate(&Evaluation::Novelty, dataset, asked, answers, 3).expect("scores")
+    };
+    let one = score(&dataset(train.clone(), test.clone()), &asked, &answers);
+    let backward = dataset(reversed(&train), reversed(&test));
+    let two = score(&backward, &reversed(&asked), &reversed(&answers));
+    assert_eq!(one.len(), two.len());
+    for (one, two) in one.iter().zip(&two) {
+        assert_eq!((&one.metric, &one.cell, one.count), (&two.metric, &two.cell, two.count));
+        let close = (one.value - two.value).abs() < 1e-12 || one.value.is_nan();
+        assert!(close, "{one:?} {two:?}");
+    }
+}
+
+#[test]
+fn nothing_to_score_gives_numbers_that_do_not_exist() {
+    let full = dataset(vec![flat("S_1", 3, 4)], vec![flat("S_1", 2, 4), chain("S_1", 3, 4)]);
+    let records = score(&full, &[failed(), failed()]);
+    for (metric, cell) in [
+        (UNIQUENESS, "level=names"),
+        (NOVELTY, "level=times"),
+        (MEMORISED, "attributes=names"),
+        (PROTECTION, "sets=all"),
+        (PROTECTION, "sets=equal"),
+        (NEAREST, "to=train"),
+        (AUTHENTICITY, ""),
+    ] {
+        let record = find(&records, metric, cell);
+        assert!(record.value.is_nan() && record.count == 0, "{record:?}");
+    }
+    assert_eq!(find(&records, VALID_UNIQUE_NOVEL, "level=names").value, 0.0);
+    // One training graph, which has no other one to be near to; one test graph, whose prompt leaves
+    // none to compare with; no training graph.
+    let one = score(&full, &[answer(&flat("S_1", 3, 4))]);
+    assert!(find(&one, AUTHENTICITY, "").value.is_nan());
+    assert_eq!(find(&one, PROTECTION, "sets=all").value, 0.0);
+    let bare = dataset(vec![flat("S_1", 3, 4)], vec![flat("S_1", 2, 4)]);
+    assert!(
+        find(&score(&bare, &[answer(&flat("S_1", 2, 4))]), PROTECTION, "sets=all").value.is_nan()
+    );
+    let bare = dataset(Vec::new(), vec![flat("S_1", 2, 4)]);
+    let records = score(&bare, &[answer(&flat("S_1", 2, 4))]);
+    assert!(find(&records, PROTECTION, "sets=all").value.is_nan());
+    assert_eq!(find(&records, NOVELTY, "level=names").value, 1.0);
+    assert!(
+        floor(&Evaluation::Novelty, &dataset(vec![flat("S_1", 3, 4)], Vec::new()), 1)
+            .expect("none")
+            .is_empty()
+    );
+    assert!(!floor(&Evaluation::Novelty, &bare, 1).expect("rows").is_empty());
+    assert!(!membership::records(None, 1).is_empty());
+}
