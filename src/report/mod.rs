@@ -8,6 +8,7 @@ mod accuracy;
 mod arms;
 mod distribution;
 mod downstream;
+mod downstream_anomalies;
 mod fidelity;
 pub mod figure;
 mod instructions;

@@ -112,6 +112,27 @@ fn floor() -> Vec<Record> {
     for k in [10, 20, 500] {
         records.push(number("heavy-hitters/1", format!("k={k}"), 0.7));
     }
+    for (reference, skill) in [("train", 0.9), ("train-2000", 0.8), ("counting", 0.3), ("size", 0.0)]
+    {
+        let suffix = format!("/reference={reference}");
+        records.extend(anomaly_records(skill).into_iter().map(|record| Record {
+            cell: record.cell.clone() + &suffix,
+            ..record
+        }));
+    }
+    records
+}
+
+fn anomaly_records(skill: f64) -> Vec<Record> {
+    let mut records = Vec::new();
+    for (metric, bonus) in [("anomaly-auc/1", 0.0), ("anomaly-auc-pr/1", 0.02)] {
+        for (kind, ease) in [("all", 0.7), ("structure", 0.8), ("latency", 0.6)] {
+            let value = 0.5 + 0.5 * skill * ease + bonus;
+            let (low, high) = (value - 0.03, value + 0.02);
+            let cell = format!("kind={kind}");
+            records.push(Record { metric: metric.into(), cell, value, low, high, count: 4_000 });
+        }
+    }
     records
 }
 
@@ -251,6 +272,13 @@ fn fidelity() {
     insta::assert_snapshot!("fidelity-csv", text(&files, Table::to_csv));
     insta::assert_snapshot!("fidelity-tex", text(&files, Table::to_latex));
     check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes"]);
+}
+
+#[test]
+fn anomalies() {
+    let files = draw(ReportKind::Downstream, &runs(anomaly_records), &[]);
+    insta::assert_snapshot!("anomalies-md", text(&files, Table::to_markdown));
+    check_files(&files, &["anomalies"]);
 }
 
 /// Snapshots at slightly different token counts per seed belong together.

@@ -1,6 +1,6 @@
 //! Models that are trained on generated graphs and tested on real ones: figure 5 and table 2.
 
-mod anomalies;
+pub mod anomalies;
 
 use anyhow::Result;
 

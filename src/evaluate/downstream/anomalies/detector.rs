@@ -124,24 +124,3 @@ impl Order {
         }
     }
 }
-
-#[cfg(test)]
-impl Detector {
-    pub fn details(&self, graphs: &[&CallGraph]) -> Vec<(Vec<f64>, Vec<f64>, f64, f64)> {
-        let tensors = Tensors::new(&self.parameters, &Device::flex());
-        let values = |tensor: burn::tensor::Tensor<2>| -> Vec<f64> {
-            let values: Vec<f32> = tensor.into_data().try_into_vec().expect("f32");
-            values.into_iter().map(f64::from).collect()
-        };
-        graphs
-            .iter()
-            .map(|graph| {
-                let mut batch = Batch::default();
-                batch.push(self.shape, &self.encoder.encode(graph), None);
-                let s = surprise(&tensors, &batch, None);
-                let (a, b) = (values(s.structure), values(s.latency));
-                (a, b, values(s.structure_divergence)[0], values(s.latency_divergence)[0])
-            })
-            .collect()
-    }
-}

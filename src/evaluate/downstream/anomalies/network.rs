@@ -16,7 +16,7 @@ use crate::generators::neural::{Layout, Tensors};
 
 const WIDTH: usize = 48;
 const HEADS: usize = 4;
-/// Of each of the two latent vectors.
+/// Length of each of the two latent vectors.
 const LATENT: usize = 8;
 /// Attention's scores lie within minus this and this: nothing then needs a maximum over a row.
 const SCORE_LIMIT: f32 = 10.0;
@@ -24,6 +24,9 @@ const SCORE_LIMIT: f32 = 10.0;
 /// a density without bound, the upper one keeps nothing from being surprising.
 const LEAST_DEVIATION: f64 = 0.1;
 const LARGEST_DEVIATION: f64 = 3.0;
+/// Nats that each latent vector may tell for nothing in training: without them the structure's says
+/// nothing, as the calls above and before one tell nearly as much.
+const FREE: f64 = 1.0;
 /// Share of microservices and services that are hidden in training, so that unknown ones mean
 /// something in the input.
 const HIDDEN: f64 = 0.02;
@@ -170,10 +173,11 @@ pub struct Surprise {
 }
 
 impl Surprise {
-    /// Negative evidence lower bound per call, the divergences with this weight.
+    /// Negative evidence lower bound per call, the divergences beyond what is free with this weight.
     pub fn loss(self, divergence_weight: f64) -> Tensor<1> {
         let calls = self.structure.dims()[0] as f64;
-        let divergence = self.structure_divergence.sum() + self.latency_divergence.sum();
+        let of = |divergence: Tensor<2>| relu(divergence - FREE).sum();
+        let divergence = of(self.structure_divergence) + of(self.latency_divergence);
         (self.structure.sum() + self.latency.sum() + divergence * divergence_weight) / calls
     }
 }

@@ -21,8 +21,10 @@ impl Ranking {
     /// `scores` are not NaN.
     pub fn new(scores: &[f64], anomalous: &[bool]) -> Self {
         let mut order: Vec<usize> = (0..scores.len()).collect();
-        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
-        let runs = order.chunk_by(|a, b| scores[*a] == scores[*b]);
+        // Both zeros are equal.
+        let score = |index: &usize| scores[*index] + 0.0;
+        order.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.cmp(b)));
+        let runs = order.chunk_by(|a, b| score(a) == score(b));
         let labelled = |run: &[usize]| run.iter().map(|index| (*index, anomalous[*index])).collect();
         Self { runs: runs.map(labelled).collect() }
     }
@@ -48,5 +50,42 @@ impl Ranking {
         let none = anomalies <= 0.0 || normal <= 0.0;
         let share = |sum: f64, of: f64| if none { f64::NAN } else { sum / of };
         Areas { roc: share(pairs, anomalies * normal), precision_recall: share(precision, anomalies) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// scikit-learn 1.9.1: tests/reference/ranking.py.
+    #[test]
+    fn areas_are_those_of_scikit_learn() {
+        let scores: Vec<f64> = (0..60).map(|index| f64::from(index * 7 % 23) / 4.0).collect();
+        let anomalous: Vec<bool> = (0..60).map(|index| index * 5 % 13 > 6).collect();
+        let ranking = Ranking::new(&scores, &anomalous);
+        let weights: [(fn(usize) -> usize, f64, f64); 3] = [
+            (|_| 1, 0.3370535714285714, 0.41466293012745525),
+            (|index| index % 4, 0.29067460317460314, 0.4092522767876436),
+            (|index| index * 3 % 5 / 3, 0.2847222222222222, 0.42902745402745407),
+        ];
+        for (weight, roc, precision_recall) in weights {
+            let areas = ranking.areas(|index| weight(index) as f64);
+            assert!((areas.roc - roc).abs() < 1e-12, "{areas:?}");
+            assert!((areas.precision_recall - precision_recall).abs() < 1e-12, "{areas:?}");
+        }
+    }
+
+    #[test]
+    fn perfect_equal_and_missing() {
+        let areas = |scores: &[f64], anomalous: &[bool]| {
+            let Areas { roc, precision_recall } = Ranking::new(scores, anomalous).areas(|_| 1.0);
+            (roc, precision_recall)
+        };
+        let half = [false, true, false, true];
+        assert_eq!(areas(&[1.0, 3.0, 2.0, 4.0], &half), (1.0, 1.0));
+        assert_eq!(areas(&[4.0, 2.0, 3.0, 1.0], &half), (0.0, (1.0 / 3.0 + 0.5) / 2.0));
+        assert_eq!(areas(&[0.0, -0.0, 0.0, 0.0], &half), (0.5, 0.5));
+        assert!(areas(&[1.0, 2.0], &[true, true]).0.is_nan());
+        assert!(areas(&[], &[]).1.is_nan());
     }
 }

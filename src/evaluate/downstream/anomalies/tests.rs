@@ -1,8 +1,9 @@
 use super::*;
 use crate::data::simulator::{Cloud, SimulatorConfig};
-use crate::evaluate::tests::{answer, dataset, find, flat, reversed};
+use crate::evaluate::conditions::condition_of;
+use crate::evaluate::tests::{answer, dataset, failed, find, flat, reversed};
 use crate::evaluate::{Evaluation, Task, evaluate};
-use crate::generators::Condition;
+use crate::generators::{Condition, Generated};
 
 fn cloud(services: u32, graphs: std::ops::Range<u64>) -> Vec<CallGraph> {
     let config = SimulatorConfig { services, ..SimulatorConfig::default() };
@@ -10,48 +11,101 @@ fn cloud(services: u32, graphs: std::ops::Range<u64>) -> Vec<CallGraph> {
     graphs.map(|index| cloud.graph(1, index)).collect()
 }
 
-/// For choosing the score and the size of the network: `cargo test anomalies::tests::explore --
-/// --ignored --nocapture`.
+
+const TASK: Evaluation = Evaluation::Downstream { task: Task::Anomalies };
+
+fn score(dataset: &Dataset, answers: &[CallGraph]) -> Vec<Record> {
+    let conditions: Vec<Condition> = answers.iter().map(condition_of).collect();
+    let answers: Vec<Generated> = answers.iter().map(answer).collect();
+    let mut records = evaluate(&TASK, dataset, &conditions, &answers, 5).expect("records");
+    records.retain(|record| [AUC, AUC_PR].contains(&record.metric.as_str()));
+    records
+}
+
+/// Trained on graphs of the same cloud, the detector finds anomalies that counting does not, and
+/// more than one that is trained on graphs of another cloud.
 #[test]
-#[ignore = "takes minutes"]
-fn explore() {
-    for (services, train, test) in [(300u32, 5_000u64, 1_000), (300, 1_000, 1_000)] {
-        let dataset = dataset(cloud(services, 0..train), cloud(services, 100_000..100_000 + test));
-        let set = TestSet::new(&dataset, 0);
-        let train = sample(dataset.train(), TRAINING, 0, "anomalies/train");
-        let calls: u32 = train.iter().map(|graph| graph.num_edges()).sum();
-        let started = std::time::Instant::now();
-        let detector = Detector::train(&train, 0).unwrap();
-        println!("{} graphs, {calls} calls: {:?}", train.len(), started.elapsed());
-        let started = std::time::Instant::now();
-        let graphs: Vec<&CallGraph> = set.graphs.iter().collect();
-        let scores = detector.details(&graphs);
-        println!("scored in {:?}", started.elapsed());
-        let mut ways: Vec<(&str, Vec<f64>)> = Vec::new();
-        let n = |index: usize| f64::from(set.graphs[index].num_edges());
-        let max = |values: &[f64]| values.iter().copied().fold(f64::MIN, f64::max);
-        let sum = |values: &[f64]| values.iter().sum::<f64>();
-        let mut way = |name, score: &dyn Fn(usize) -> f64| {
-            ways.push((name, (0..graphs.len()).map(score).collect()));
-        };
-        let d = &scores;
-        way("mean elbo", &|i| (sum(&d[i].0) + sum(&d[i].1) + d[i].2 + d[i].3) / n(i));
-        way("mean nll", &|i| (sum(&d[i].0) + sum(&d[i].1)) / n(i));
-        way("sum elbo", &|i| sum(&d[i].0) + sum(&d[i].1) + d[i].2 + d[i].3);
-        way("max+max", &|i| max(&d[i].0) + max(&d[i].1));
-        way("sqrt elbo", &|i| (sum(&d[i].0) + sum(&d[i].1) + d[i].2 + d[i].3) / n(i).sqrt());
-        way("structure elbo", &|i| (sum(&d[i].0) + d[i].2) / n(i));
-        way("latency elbo", &|i| (sum(&d[i].1) + d[i].3) / n(i));
-        way("kl s", &|i| d[i].2);
-        way("kl l", &|i| d[i].3);
-        let counting = Counting::new(&train);
-        way("counting", &|i| counting.score(&set.graphs[i]));
-        way("size", &n);
-        for (name, scores) in ways {
-            let text: Vec<String> =
-                set.areas(&scores, 0).iter().map(|(value, _)| format!("{value:.3}")).collect();
-            let normal: f64 = scores.iter().step_by(2).sum::<f64>() / scores.len() as f64 * 2.0;
-            println!("{name:16} {} normal mean {normal:.2}", text.join(" "));
+fn anomalies_are_found() {
+    let real = dataset(cloud(5, 0..400), cloud(5, 1_000..1_200));
+    let records = score(&real, &cloud(5, 2_000..2_400));
+    let floor = floor(&real, 5).expect("records");
+    for (metric, cell, least) in [
+        (AUC, "kind=all", 0.6),
+        (AUC, "kind=structure", 0.6),
+        (AUC, "kind=latency", 0.6),
+        (AUC_PR, "kind=all", 0.6),
+    ] {
+        let trained = find(&records, metric, cell);
+        let reference = find(&floor, metric, &format!("{cell}/reference=train"));
+        println!("{metric} {cell} {trained:?} {reference:?}");
+        assert!(trained.value > least && reference.value > least, "{metric} {cell} {trained:?}");
+        assert!(trained.low <= trained.value && trained.value <= trained.high, "{trained:?}");
+    }
+    let of = |reference: &str| find(&floor, AUC, &format!("kind=all/reference={reference}")).value;
+    println!("{} {}", of("counting"), of("size"));
+    assert!(of("train") > of("counting") && of("counting") > of("size"));
+    assert!((of("size") - 0.5).abs() < 0.05);
+    assert_eq!(find(&records, AUC, "kind=all").count, 400);
+    assert_eq!(find(&records, AUC, "kind=latency").count, 200);
+}
+
+/// As numbers are compared across machines with any number of cores.
+#[test]
+fn records_depend_on_neither_threads_nor_order() {
+    let graphs = cloud(5, 0..40);
+    let test = cloud(5, 100..130);
+    let records = score(&dataset(Vec::new(), test.clone()), &graphs);
+    for threads in [1, 2] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        let again = pool.install(|| score(&dataset(Vec::new(), reversed(&test)), &reversed(&graphs)));
+        assert_eq!(again, records);
+    }
+}
+
+#[test]
+fn a_sample_is_random_and_does_not_depend_on_the_order() {
+    let graphs = [cloud(5, 0..30), vec![flat("S_1", 2, 3); 30]].concat();
+    let drawn = |graphs: &[CallGraph], most, seed| -> Vec<CallGraph> {
+        sample(graphs.iter().collect(), most, seed, "test").into_iter().cloned().collect()
+    };
+    let ten = drawn(&graphs, 10, 1);
+    assert_eq!(drawn(&reversed(&graphs), 10, 1), ten);
+    assert_ne!(drawn(&graphs, 10, 2), ten);
+    assert_eq!(drawn(&graphs, 100, 1)[..10], ten);
+    assert_eq!(drawn(&graphs, 100, 1).len(), 60);
+    // Equal graphs are not drawn together.
+    let same = ten.iter().filter(|graph| graph.num_edges() == 2 && graph.latency() == 3).count();
+    assert!((1..10).contains(&same), "{same}");
+}
+
+#[test]
+fn too_few_graphs_give_no_number() {
+    let few = cloud(5, 0..10);
+    let cases = [
+        (dataset(few.clone(), few.clone()), cloud(5, 0..30)),
+        (dataset(few.clone(), cloud(5, 0..30)), few.clone()),
+        (dataset(Vec::new(), Vec::new()), Vec::new()),
+    ];
+    for (real, answers) in &cases {
+        for record in score(real, answers) {
+            assert!(record.value.is_nan() && record.low.is_nan(), "{record:?}");
         }
     }
+    let records = floor(&cases[1].0, 1).expect("records");
+    let of = |reference: &str| find(&records, AUC, &format!("kind=all/reference={reference}"));
+    assert!(of("train").value.is_nan() && of("counting").value.is_nan());
+    assert!(of("size").value > 0.0);
+    let conditions = [condition_of(&few[0])];
+    let records = evaluate(&TASK, &cases[1].0, &conditions, &[failed()], 1).expect("records");
+    assert!(find(&records, AUC_PR, "kind=all").value.is_nan());
+}
+
+/// One call everywhere: nothing to learn, and nothing that fails.
+#[test]
+fn equal_graphs_are_no_obstacle() {
+    let graphs = vec![flat("S_1", 1, 0); 30];
+    let records = score(&dataset(Vec::new(), graphs.clone()), &graphs);
+    let all = find(&records, AUC, "kind=all");
+    // A second call or another destination was never seen. One service: nothing to resample.
+    assert!(all.value > 0.9 && all.low.is_nan(), "{all:?}");
 }
