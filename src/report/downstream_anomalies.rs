@@ -11,7 +11,7 @@ use crate::evaluate::downstream::anomalies::{AUC, AUC_PR};
 /// detector without a network; the size of a graph as its score.
 const REFERENCES: [Reference; 4] = [
     ("real training graphs", "train"),
-    ("2,000 real training graphs", "train-2000"),
+    ("2,000 real graphs", "train-2000"),
     ("real: counts of calls", "counting"),
     ("size of the graph", "size"),
 ];
@@ -32,7 +32,8 @@ pub fn add(input: &ReportInput, arms: &[Arm], files: &mut ReportFiles) {
     }
     let columns = [entries(AUC, "AUC, "), entries(AUC_PR, "AUC-PR, ")].concat();
     let mut table = overview::table("Anomaly detection", input, arms, &REFERENCES, &columns);
-    table.notes.push(
+    table.notes.insert(
+        0,
         "Graph autoencoders, trained on each generator's valid graphs (at most 5,000), find anomalies that were put into real test graphs; higher is better, 0.5 is chance. AUC: area under the ROC curve; AUC-PR: under the precision-recall curve. A detector trained on fewer graphs finds less: compare generators with real graphs of the same number."
             .to_owned(),
     );

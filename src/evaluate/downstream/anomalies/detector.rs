@@ -12,9 +12,11 @@ use crate::random;
 
 /// Calls in a batch, a graph more or less.
 const BATCH: usize = 512;
-/// Most steps of training, which is what a set of 5,000 graphs takes, and most epochs of small sets.
+/// Epochs of training, within bounds on the steps: 5,000 graphs reach the upper one, which takes half
+/// a minute, and a handful of graphs would learn nothing without the lower one.
+const EPOCHS: u64 = 40;
+const LEAST_STEPS: u64 = 60;
 const MOST_STEPS: u64 = 1_200;
-const MOST_EPOCHS: u64 = 40;
 const LEARNING_RATE: f64 = 5e-3;
 /// Share of the steps in which the divergence comes to count, so that the latent vectors are used.
 const WARMING: f64 = 0.3;
@@ -39,7 +41,7 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// Trains on `graphs`, in the order in which they are given.
+    /// Trains on `graphs`, of which there is at least one, in the order in which they are given.
     ///
     /// # Errors
     /// A loss that is not finite.
@@ -49,7 +51,7 @@ impl Detector {
         let shape = Shape { names, services };
         let examples: Vec<Example> = graphs.iter().map(|graph| encoder.encode(graph)).collect();
         let calls: usize = examples.iter().map(|example| example.rows.len()).sum();
-        let steps = (MOST_EPOCHS * calls as u64).div_ceil(BATCH as u64).min(MOST_STEPS);
+        let steps = (EPOCHS * calls as u64 / BATCH as u64).clamp(LEAST_STEPS, MOST_STEPS);
         let initial = Parameters::initial(&shape.layout(), seed);
         let mut learner = Learner::new(initial, &Device::flex());
         let rates = Schedule { highest: LEARNING_RATE, warmup: steps / 20, steps };
