@@ -1,6 +1,7 @@
 //! Downstream tasks: models trained on generated graphs, tested on real ones.
 
 use super::arms::{self, Arm, COST};
+use super::downstream_anomalies;
 use super::figure::{Axis, Figure, PAGE};
 use super::notes::figure_notes;
 use super::overview::{self, Entry, Reference};
@@ -79,6 +80,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
         files.table(format!("{}-published", shown.task).as_str(), published);
         files.figure(shown.task, shown.figure(input, &arms, notes));
     }
+    downstream_anomalies::add(input, &arms, &mut files);
     if files.tables.is_empty() {
         // Every arm failed: rows say why.
         let entries = classification("");

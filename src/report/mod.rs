@@ -9,6 +9,7 @@ mod arms;
 mod comparisons;
 mod distribution;
 mod downstream;
+mod downstream_anomalies;
 mod fidelity;
 pub mod figure;
 mod instructions;

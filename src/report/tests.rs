@@ -174,6 +174,29 @@ fn floor() -> Vec<Record> {
     }
     records.extend(novelty_records(0.2, "test"));
     records.extend(novelty_records(0.15, "half"));
+    for (reference, skill) in
+        [("train", 0.9), ("train-2000", 0.8), ("counting", 0.3), ("size", 0.0)]
+    {
+        let suffix = format!("/reference={reference}");
+        records.extend(
+            anomaly_records(skill)
+                .into_iter()
+                .map(|record| Record { cell: record.cell.clone() + &suffix, ..record }),
+        );
+    }
+    records
+}
+
+fn anomaly_records(skill: f64) -> Vec<Record> {
+    let mut records = Vec::new();
+    for (metric, bonus) in [("anomaly-auc/1", 0.0), ("anomaly-auc-pr/1", 0.02)] {
+        for (kind, ease) in [("all", 0.7), ("structure", 0.8), ("latency", 0.6)] {
+            let value = 0.5 + 0.5 * skill * ease + bonus;
+            let (low, high) = (value - 0.03, value + 0.02);
+            let cell = format!("kind={kind}");
+            records.push(Record { metric: metric.into(), cell, value, low, high, count: 4_000 });
+        }
+    }
     records
 }
 
@@ -518,6 +541,13 @@ fn memorisation_at_several_temperatures() {
     let Content::Lines(lines) = &files.figures[0].1.panels[0].content else { panic!("lines") };
     assert_eq!((lines.lines.len(), lines.levels.len()), (1, 3));
     assert_eq!(lines.lines[0].points.len(), 3);
+}
+
+#[test]
+fn anomalies() {
+    let files = draw(ReportKind::Downstream, &runs(anomaly_records), &[]);
+    insta::assert_snapshot!("anomalies-md", text(&files, Table::to_markdown));
+    check_files(&files, &["anomalies"]);
 }
 
 /// Snapshots at slightly different token counts per seed belong together.

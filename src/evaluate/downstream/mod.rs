@@ -14,6 +14,8 @@ mod learner;
 mod score;
 mod uncommon;
 
+pub mod anomalies;
+
 use anyhow::Result;
 use rand::seq::SliceRandom;
 
@@ -33,11 +35,11 @@ const MAX_TEST: usize = 5_000;
 /// All records of a task.
 ///
 /// # Errors
-/// None so far.
+/// A training that diverges.
 pub fn records(task: Task, case: &Case) -> Result<Vec<Record>> {
     Ok(match task {
         Task::CriticalComponents => critical::records(case),
-        Task::Anomalies => Vec::new(),
+        Task::Anomalies => anomalies::records(case)?,
         Task::HighLatency => classification::records(&latency::HIGH_LATENCY, case),
         Task::UncommonCommunication => classification::records(&uncommon::UNCOMMON, case),
     })
@@ -46,11 +48,11 @@ pub fn records(task: Task, case: &Case) -> Result<Vec<Record>> {
 /// The reference rows: trained on real graphs, and what needs no learning.
 ///
 /// # Errors
-/// None so far.
+/// A training that diverges.
 pub fn floor(task: Task, dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
     Ok(match task {
         Task::CriticalComponents => critical::floor(dataset, seed),
-        Task::Anomalies => Vec::new(),
+        Task::Anomalies => anomalies::floor(dataset, seed)?,
         Task::HighLatency => classification::floor(&latency::HIGH_LATENCY, dataset, seed),
         Task::UncommonCommunication => classification::floor(&uncommon::UNCOMMON, dataset, seed),
     })

@@ -34,7 +34,7 @@ use super::cache::{Cache, Key, write_atomically};
 use super::facts;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::evaluate::Conditions;
+use crate::evaluate::{Conditions, Evaluation, Task};
 use crate::generators;
 use crate::progress::Progress;
 
@@ -177,14 +177,10 @@ impl Work {
                 let own = ["run/work/likelihood.rs", "generators/likelihood.rs"];
                 generator_code(&work.generator, &own, &["text/constrained/"])
             }
-            Self::Evaluate(_) => facts::code_version(
-                &["evaluate/", "run/work/evaluate.rs", "run/work/answers.rs"],
-                &["evaluate/conditions"],
-            ),
-            Self::Floor(_) => facts::code_version(
-                &["evaluate/", "run/work/evaluate.rs"],
-                &["evaluate/conditions"],
-            ),
+            Self::Evaluate(work) => {
+                evaluation_code(&work.evaluation, &["run/work/evaluate.rs", "run/work/answers.rs"])
+            }
+            Self::Floor(work) => evaluation_code(&work.evaluation, &["run/work/evaluate.rs"]),
             Self::Probe(_) => facts::code_version(
                 &[
                     "probes/",
@@ -255,6 +251,16 @@ const ONLY_GENERATION: [&str; 7] = [
     "generators/language_model/trained.rs",
     "generators/language_model/whole.rs",
 ];
+
+/// All evaluations, what this one trains with, and `own`.
+fn evaluation_code(evaluation: &Evaluation, own: &[&str]) -> String {
+    let mut prefixes = vec!["evaluate/"];
+    prefixes.extend(own);
+    if let Evaluation::Downstream { task: Task::Anomalies } = evaluation {
+        prefixes.extend(["generators/neural/", "model/adamw"]);
+    }
+    facts::code_version(&prefixes, &["evaluate/conditions"])
+}
 
 /// The contract of generators, what the registry says that this one is made of, and `own`.
 fn generator_code(id: &str, own: &[&str], without: &[&str]) -> String {
