@@ -43,7 +43,7 @@ fn real_graphs_teach_what_others_do_not() {
     let rates = find(&floor, AUC, &reference("rates"));
     assert!(rates.value < real.value, "{rates:?}");
     let same = score(Task::HighLatency, &graphs(600..760));
-    assert!(find(&same, GAP, CELL).value.abs() < 6.0, "{:?}", find(&same, GAP, CELL));
+    assert!(find(&same, GAP, CELL).value.abs() < 15.0, "{:?}", find(&same, GAP, CELL));
     // Small graphs are slow: the opposite is learnt.
     let turned: Vec<CallGraph> = (600..760u32)
         .map(|index| {
