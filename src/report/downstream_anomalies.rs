@@ -20,7 +20,10 @@ const KINDS: [(&str, &str); 3] =
     [("all", "kind=all"), ("structure", "kind=structure"), ("latency", "kind=latency")];
 
 fn entries(metric: &'static str, name: &str) -> Vec<Entry> {
-    KINDS.iter().map(|(kind, cell)| Entry::new(format!("{name}{kind}"), "", metric, *cell)).collect()
+    KINDS
+        .iter()
+        .map(|(kind, cell)| Entry::new(format!("{name}{kind}"), "", metric, *cell))
+        .collect()
 }
 
 /// Adds table and figure, if the records are about anomalies.

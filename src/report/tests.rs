@@ -112,13 +112,15 @@ fn floor() -> Vec<Record> {
     for k in [10, 20, 500] {
         records.push(number("heavy-hitters/1", format!("k={k}"), 0.7));
     }
-    for (reference, skill) in [("train", 0.9), ("train-2000", 0.8), ("counting", 0.3), ("size", 0.0)]
+    for (reference, skill) in
+        [("train", 0.9), ("train-2000", 0.8), ("counting", 0.3), ("size", 0.0)]
     {
         let suffix = format!("/reference={reference}");
-        records.extend(anomaly_records(skill).into_iter().map(|record| Record {
-            cell: record.cell.clone() + &suffix,
-            ..record
-        }));
+        records.extend(
+            anomaly_records(skill)
+                .into_iter()
+                .map(|record| Record { cell: record.cell.clone() + &suffix, ..record }),
+        );
     }
     records
 }

@@ -22,7 +22,8 @@ impl Names {
         let mut by_count: Vec<(&str, u64)> = counts.into_iter().collect();
         by_count.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
         by_count.truncate(MOST_NAMES);
-        let mut names: Vec<String> = by_count.into_iter().map(|(name, _)| name.to_owned()).collect();
+        let mut names: Vec<String> =
+            by_count.into_iter().map(|(name, _)| name.to_owned()).collect();
         names.sort_unstable();
         Self(names)
     }

@@ -54,7 +54,8 @@ impl<'a> Normal<'a> {
             }
         }
         let callees = calls.into_iter().map(|(name, (kinds, mut times))| {
-            let usual = kinds.iter().max_by_key(|(kind, count)| (**count, std::cmp::Reverse(**kind)));
+            let usual =
+                kinds.iter().max_by_key(|(kind, count)| (**count, std::cmp::Reverse(**kind)));
             let kind = usual.map_or(CallType::Rpc, |(kind, _)| *kind);
             let middle = times.len() / 2;
             let (_, response_time, _) = times.select_nth_unstable(middle);
@@ -67,7 +68,10 @@ impl<'a> Normal<'a> {
     fn stranger(&self, source: &str, rng: &mut ChaCha8Rng) -> Callee<'a> {
         let unknown = Callee { name: UNKNOWN, kind: CallType::Rpc, response_time: 1 };
         let mut drawn = (0..TRIES).filter_map(|_| self.callees.choose(rng));
-        drawn.find(|callee| !self.pairs.contains(&(source, callee.name))).copied().unwrap_or(unknown)
+        drawn
+            .find(|callee| !self.pairs.contains(&(source, callee.name)))
+            .copied()
+            .unwrap_or(unknown)
     }
 
     /// `graph` with an anomaly.

@@ -95,7 +95,8 @@ pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
     }
     let counting = Counting::new(&train);
     let scores = |score: &dyn Fn(&CallGraph) -> f64| test.graphs.iter().map(score).collect();
-    let known = if train.len() < LEAST { None } else { Some(scores(&|graph| counting.score(graph))) };
+    let known =
+        if train.len() < LEAST { None } else { Some(scores(&|graph| counting.score(graph))) };
     records.extend(test.records(known, "/reference=counting", seed));
     let sizes = scores(&|graph| f64::from(graph.num_edges()));
     records.extend(test.records(Some(sizes), "/reference=size", seed));
@@ -183,7 +184,8 @@ impl TestSet {
             _ => vec![(f64::NAN, Interval::NONE); 2 * CELLS.len()],
         };
         let metrics = values.chunks_exact(2).zip(CELLS).flat_map(|(areas, (cell, kind))| {
-            let graphs = 2 * self.kinds.iter().filter(|found| kind.is_none_or(|k| k == **found)).count();
+            let graphs =
+                2 * self.kinds.iter().filter(|found| kind.is_none_or(|k| k == **found)).count();
             let cell = format!("{cell}{reference}");
             [AUC, AUC_PR].into_iter().zip(areas).map(move |(metric, (value, interval))| {
                 Record::new(metric, cell.clone(), *value, *interval, graphs as u64)

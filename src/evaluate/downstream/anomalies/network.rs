@@ -221,7 +221,8 @@ impl<'a> Pass<'a> {
             + tensors.embedding("place", &batch.places)
             + tensors.embedding("calls", &batch.calls);
         let calls = self.attend("structure.1", self.attend("structure.0", calls));
-        let (latent, structure_divergence) = self.latent("structure", calls.clone(), noise.as_deref_mut());
+        let (latent, structure_divergence) =
+            self.latent("structure", calls.clone(), noise.as_deref_mut());
         let structure = self.structure(latent);
         let times = tensors.constant(batch.time_features.clone(), [batch.calls(), 2]);
         let timed = self.attend("latency.0", calls.clone() + tensors.linear("time.in", times));
@@ -232,8 +233,7 @@ impl<'a> Pass<'a> {
 
     /// A layer of graph attention (Veličković et al., 2018) with a residual connection.
     fn attend(&self, name: &str, calls: Tensor<2>) -> Tensor<2> {
-        let linear =
-            |part: &str, x: Tensor<2>| self.tensors.linear(&format!("{name}.{part}"), x);
+        let linear = |part: &str, x: Tensor<2>| self.tensors.linear(&format!("{name}.{part}"), x);
         let (rows, width) = (calls.dims()[0], WIDTH / HEADS);
         let pairs = self.batch.from.len();
         let scores = linear("from", calls.clone()).select(0, self.from.clone())
@@ -241,8 +241,8 @@ impl<'a> Pass<'a> {
         let scores = relu(scores.clone()) - relu(scores.neg()) * 0.2;
         let weights = (scores.clone() / (scores.abs() / SCORE_LIMIT + 1.0)).exp();
         let values = linear("value", calls.clone()).select(0, self.to.clone());
-        let values = values.reshape([pairs, HEADS, width])
-            * weights.clone().reshape([pairs, HEADS, 1]);
+        let values =
+            values.reshape([pairs, HEADS, width]) * weights.clone().reshape([pairs, HEADS, 1]);
         let totals = self.sums(weights, self.from.clone(), rows).reshape([rows, HEADS, 1]);
         let values = self.sums(values.reshape([pairs, WIDTH]), self.from.clone(), rows);
         let values = (values.reshape([rows, HEADS, width]) / totals).reshape([rows, WIDTH]);
@@ -268,10 +268,12 @@ impl<'a> Pass<'a> {
         let Self { tensors, batch, .. } = self;
         let count = batch.sizes.len();
         let sizes = batch.sizes.iter().map(|size| 1.0 / *size as f32).collect();
-        let pooled = self.sums(calls, self.graphs.clone(), count) * tensors.constant(sizes, [count, 1]);
+        let pooled =
+            self.sums(calls, self.graphs.clone(), count) * tensors.constant(sizes, [count, 1]);
         let mean = tensors.linear(&format!("{name}.mean"), pooled.clone());
         let log_variance = tensors.linear(&format!("{name}.log-variance"), pooled);
-        let divergence = mean.clone().square() + log_variance.clone().exp() - log_variance.clone() - 1.0;
+        let divergence =
+            mean.clone().square() + log_variance.clone().exp() - log_variance.clone() - 1.0;
         let latent = match noise {
             None => mean,
             Some(rng) => {

@@ -25,7 +25,8 @@ impl Ranking {
         let score = |index: &usize| scores[*index] + 0.0;
         order.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.cmp(b)));
         let runs = order.chunk_by(|a, b| score(a) == score(b));
-        let labelled = |run: &[usize]| run.iter().map(|index| (*index, anomalous[*index])).collect();
+        let labelled =
+            |run: &[usize]| run.iter().map(|index| (*index, anomalous[*index])).collect();
         Self { runs: runs.map(labelled).collect() }
     }
 
@@ -49,7 +50,10 @@ impl Ranking {
         }
         let none = anomalies <= 0.0 || normal <= 0.0;
         let share = |sum: f64, of: f64| if none { f64::NAN } else { sum / of };
-        Areas { roc: share(pairs, anomalies * normal), precision_recall: share(precision, anomalies) }
+        Areas {
+            roc: share(pairs, anomalies * normal),
+            precision_recall: share(precision, anomalies),
+        }
     }
 }
 

@@ -11,7 +11,6 @@ fn cloud(services: u32, graphs: std::ops::Range<u64>) -> Vec<CallGraph> {
     graphs.map(|index| cloud.graph(1, index)).collect()
 }
 
-
 const TASK: Evaluation = Evaluation::Downstream { task: Task::Anomalies };
 
 fn score(dataset: &Dataset, answers: &[CallGraph]) -> Vec<Record> {
@@ -55,7 +54,8 @@ fn records_depend_on_neither_threads_nor_order() {
     let records = score(&dataset(Vec::new(), test.clone()), &graphs);
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-        let again = pool.install(|| score(&dataset(Vec::new(), reversed(&test)), &reversed(&graphs)));
+        let again =
+            pool.install(|| score(&dataset(Vec::new(), reversed(&test)), &reversed(&graphs)));
         assert_eq!(again, records);
     }
 }
