@@ -147,7 +147,9 @@ impl Writing {
             Self::Layers(format) => {
                 steps(graph).iter().map(|step| format.training_text(step, &[], rng)).collect()
             }
-            Self::Table => vec![(tabular::training_prompt(graph, rng), tabular::answer(graph, rng))],
+            Self::Table => {
+                vec![(tabular::training_prompt(graph, rng), tabular::answer(graph, rng))]
+            }
         };
         let encode = |(prompt, answer): &(String, String)| {
             let mut tokens = vec![Tokenizer::BEGIN];
@@ -308,7 +310,10 @@ mod tests {
         for batch in [1, 2, 8] {
             let found = log_probabilities(&mut Counting { last: Vec::new() }, &texts, batch);
             for (found, expected) in found.expect("scores").iter().zip(expected) {
-                assert!((found - expected).abs() < 1e-6 || *found == expected, "{found} {expected}");
+                assert!(
+                    (found - expected).abs() < 1e-6 || *found == expected,
+                    "{found} {expected}"
+                );
             }
         }
     }
@@ -329,7 +334,8 @@ mod tests {
         for id in ["recursive-compact", "tabular-llm"] {
             assert!(has_likelihood(id));
             let recipe = recipe(id, &table).expect("settings");
-            let (out, scratch) = (tempfile::tempdir().expect("out"), tempfile::tempdir().expect("s"));
+            let (out, scratch) =
+                (tempfile::tempdir().expect("out"), tempfile::tempdir().expect("s"));
             let context = FitContext {
                 dataset: &dataset,
                 seed: 1,

@@ -2,9 +2,7 @@
 
 use super::arms::{self, Arm, COST};
 use super::fidelity::floor_value;
-use super::figure::{
-    Axis, Bars, Content, Figure, Level, Line, Lines, PAGE, Panel, Style,
-};
+use super::figure::{Axis, Bars, Content, Figure, Level, Line, Lines, PAGE, Panel, Style};
 use super::notes::figure_notes;
 use super::overview::{self, Entry, Reference, reference_cell};
 use super::table::Table;

@@ -393,12 +393,9 @@ fn a_damaged_log_is_a_failed_cell() {
 #[test]
 fn nothing_but_failures_is_still_a_report() {
     let failed = [run("recursive-llm", 0, Err("no graphs".into()))];
-    for kind in [
-        ReportKind::Accuracy,
-        ReportKind::Fidelity,
-        ReportKind::Learning,
-        ReportKind::Novelty,
-    ] {
+    for kind in
+        [ReportKind::Accuracy, ReportKind::Fidelity, ReportKind::Learning, ReportKind::Novelty]
+    {
         let files = draw(kind, &failed, &[]);
         assert!(files.tables[0].1.to_markdown().contains("**failed**: seed 0: no graphs"));
         files.figures.iter().for_each(|(_, figure)| assert!(figure.to_svg().is_ok()));

@@ -153,7 +153,8 @@ impl Set {
             let size = self.groups[group as usize].size;
             candidates.push((bound(calls.len(), size as usize, common as usize), group));
         }
-        candidates.sort_unstable_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+        candidates
+            .sort_unstable_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
         candidates
     }
 }

@@ -170,9 +170,8 @@ fn by_size(graphs: &[&CallGraph], seen: &[bool], reference: &str) -> Vec<Record>
     let of_size = SIZES.iter().map(|size| {
         let inside = |graph: &CallGraph| (size.0..=size.1).contains(&graph.num_edges());
         let inside = graphs.iter().zip(seen).filter(|(graph, _)| inside(graph));
-        let (copies, count) = inside.fold((0, 0), |(copies, count), (_, seen)| {
-            (copies + u64::from(*seen), count + 1)
-        });
+        let (copies, count) = inside
+            .fold((0, 0), |(copies, count), (_, seen)| (copies + u64::from(*seen), count + 1));
         Record::share(MEMORISED, cell(&size_cell(*size), reference), copies, count)
     });
     of_size.collect()
@@ -180,8 +179,7 @@ fn by_size(graphs: &[&CallGraph], seen: &[bool], reference: &str) -> Vec<Record>
 
 fn prompts(conditions: &[Condition], reference: &str) -> Vec<Record> {
     let shapes = conditions.iter().map(|asked| (asked.num_edges, asked.depth));
-    let of_services =
-        conditions.iter().map(|asked| (&asked.service, asked.num_edges, asked.depth));
+    let of_services = conditions.iter().map(|asked| (&asked.service, asked.num_edges, asked.depth));
     let counts = [
         (Identity::Structure, shapes.collect::<HashSet<_>>().len()),
         (Identity::Names, of_services.collect::<HashSet<_>>().len()),

@@ -236,9 +236,8 @@ fn authentic(train: &Set, looks: &[Look]) -> Vec<f64> {
         .collect();
     let own = |member: u32| members.binary_search(&member).map_or(f64::INFINITY, |at| own[at]);
     let share = |look: &Look| {
-        let farther = look.train.members.iter().filter(|(member, _)| {
-            look.train.distance > own(*member)
-        });
+        let farther =
+            look.train.members.iter().filter(|(member, _)| look.train.distance > own(*member));
         let farther: u64 = farther.map(|(_, graphs)| graphs).sum();
         match look.train.members.is_empty() {
             // Nothing in common with any training graph.
@@ -344,8 +343,7 @@ mod tests {
     fn protection_is_that_of_sdmetrics() {
         for (train, holdout, expected) in SDMETRICS {
             let rows = train.iter().zip(holdout).map(|(to_train, to_holdout)| {
-                let nearest =
-                    |distance| Nearest { distance, graphs: 1, members: Vec::new() };
+                let nearest = |distance| Nearest { distance, graphs: 1, members: Vec::new() };
                 let look = |expected| Look {
                     train: nearest(*to_train),
                     holdout: nearest(to_holdout),
@@ -361,10 +359,26 @@ mod tests {
     }
 
     const SDMETRICS: [([f64; 4], [f64; 4], f64); 4] = [
-        ([0.0, 0.0, 0.0, 0.0], [0.022222222222222223, 0.3333333333333333, 0.022222222222222223, 0.13333333333333333], 0.0),
-        ([0.041666666666666664, 0.25, 0.041666666666666664, 0.6666666666666666], [0.0, 0.0, 0.0, 0.0], 1.0),
-        ([0.0, 0.0, 0.0, 0.3333333333333333], [0.022222222222222223, 0.3333333333333333, 0.022222222222222223, 0.2222222222222222], 0.5),
-        ([0.0, 0.6666666666666666, 0.0, 0.0], [0.022222222222222223, 0.6666666666666666, 0.3333333333333333, 0.022222222222222223], 0.5),
+        (
+            [0.0, 0.0, 0.0, 0.0],
+            [0.022222222222222223, 0.3333333333333333, 0.022222222222222223, 0.13333333333333333],
+            0.0,
+        ),
+        (
+            [0.041666666666666664, 0.25, 0.041666666666666664, 0.6666666666666666],
+            [0.0, 0.0, 0.0, 0.0],
+            1.0,
+        ),
+        (
+            [0.0, 0.0, 0.0, 0.3333333333333333],
+            [0.022222222222222223, 0.3333333333333333, 0.022222222222222223, 0.2222222222222222],
+            0.5,
+        ),
+        (
+            [0.0, 0.6666666666666666, 0.0, 0.0],
+            [0.022222222222222223, 0.6666666666666666, 0.3333333333333333, 0.022222222222222223],
+            0.5,
+        ),
     ];
 
     #[test]
