@@ -28,7 +28,7 @@ pub fn services_differ(differences: &[f64]) -> f64 {
     let reached = parts.iter().sum::<f64>().abs() - noise;
     let is_far = |signs: &[u64]| {
         let flipped = parts.iter().enumerate().map(|(place, part)| {
-            if signs[place / 64] >> (place % 64) & 1 == 1 { -part } else { *part }
+            if (signs[place / 64] >> (place % 64)) & 1 == 1 { -part } else { *part }
         });
         flipped.sum::<f64>().abs() >= reached
     };
