@@ -111,7 +111,7 @@ fn distances_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
         Entry::new("out-degree", "", EMD_OUT_DEGREE, "nodes=microservices"),
         Entry::new("response time", "", EMD_RESPONSE_TIME, ""),
     ];
-    let axis = |bars: &Bars| Axis::from_zero("earth mover's distance (σ of real)", bars.values());
+    let axis = |bars: &Bars| Axis::from_zero("distance (standard deviations)", bars.values());
     let panel = overview::panel("", axis, input, arms, &REFERENCES, &entries);
     figure("Distances of degrees and response times", vec![panel], input, arms, DISTANCES_NOTE)
 }
@@ -132,7 +132,7 @@ fn figure(
         panels,
         across: 1,
         width: PAGE,
-        row_height: 300.0,
+        row_height: 360.0,
         notes,
     }
 }

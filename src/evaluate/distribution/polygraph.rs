@@ -253,7 +253,7 @@ mod tests {
         scores.metrics().into_iter().zip(scores.values(&vec![1; pair.services])).collect()
     }
 
-    fn of<'a>(values: &'a [(Metric, f64)], metric: &str, cell: &str) -> f64 {
+    fn of(values: &[(Metric, f64)], metric: &str, cell: &str) -> f64 {
         let mut found = values.iter().filter(|(m, _)| m.metric == metric && m.cell == cell);
         found.next().expect("a value").1
     }
