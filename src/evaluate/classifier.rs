@@ -19,7 +19,7 @@ impl Rows {
         Self { columns, ..Self::default() }
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.ends.len()
     }
 
@@ -47,7 +47,7 @@ impl Rows {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &[(u32, f64)]> {
-        (0..self.len()).map(|index| self.row(index))
+        (0..self.count()).map(|index| self.row(index))
     }
 
     /// Multiplies each column by a factor.
@@ -125,7 +125,7 @@ impl Linear {
     /// # Panics
     /// If there is not one label per row, or `l2` is not above 0.
     pub fn fit(loss: Loss, rows: &Rows, labels: &[bool], l2: f64) -> Option<Self> {
-        assert_eq!(rows.len(), labels.len(), "one label per row");
+        assert_eq!(rows.count(), labels.len(), "one label per row");
         assert!(l2 > 0.0, "the penalty must be above 0");
         if labels.iter().all(|label| *label) || !labels.contains(&true) {
             return None;
@@ -133,11 +133,11 @@ impl Linear {
         let problem = Problem { loss, rows, labels, l2 };
         // The last parameter is the intercept.
         let mut parameters = vec![0.0; rows.columns + 1];
-        let mut scores = vec![0.0; rows.len()];
+        let mut scores = vec![0.0; rows.count()];
         for _ in 0..MAX_STEPS {
             let gradient = problem.gradient(&parameters, &scores);
             let steepest = gradient.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
-            if steepest <= TOLERANCE * rows.len() as f64 {
+            if steepest <= TOLERANCE * rows.count() as f64 {
                 break;
             }
             let step = problem.newton_step(&gradient, &scores);

@@ -99,7 +99,7 @@ impl Arm {
         match self {
             Self::Pretrained => format!("{network}, tuned"),
             Self::PretrainedLora => format!("{network}, tuned by LoRA"),
-            Self::Untrained => format!("{network}, untrained on traces"),
+            Self::Untrained => format!("{network}, untrained"),
             Self::Majority => "Most frequent answer".to_owned(),
             Self::Counts => "Counts with back-off".to_owned(),
             Self::CountsAll => "Counts, all training graphs".to_owned(),

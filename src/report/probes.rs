@@ -7,7 +7,7 @@ use super::overview::{self, Entry};
 use super::{ReportFiles, ReportInput, ReportKind, published};
 use crate::probes::ACCURACY;
 
-const ARMS: &str = "Share of questions about test graphs that are answered exactly. Tuned: the network that was trained on traces, tuned on questions about training graphs; untrained on traces: the same network from random weights, with the same vocabulary, questions and number of tokens. The other rows know the same questions and have no network, but `all training graphs`, which has counted every question that training graphs give.";
+const ARMS: &str = "Share of questions about test graphs that are answered exactly. Tuned: the network that was trained on traces, tuned on questions about training graphs; untrained: the same network from random weights, with the same vocabulary, questions and number of tokens. The other rows know the same questions and have no network, but `all training graphs`, which has counted every question that training graphs give.";
 
 pub fn report(input: &ReportInput) -> ReportFiles {
     let arms = arms::arms(input.runs);
@@ -44,7 +44,7 @@ fn figure(input: &ReportInput, arms: &[Arm], entries: &[Entry]) -> Figure {
         panels: vec![overview::panel("", axis, input, arms, &[], &entries[..1])],
         across: 1,
         width: COLUMN,
-        row_height: 260.0,
+        row_height: 320.0,
         notes: figure_notes(input, arms),
     }
 }

@@ -32,7 +32,6 @@ fn areas(rows: &Rows, labels: &[bool], model: &Linear) -> f64 {
 }
 
 #[test]
-#[expect(clippy::excessive_precision, reason = "as scikit-learn prints them")]
 fn weights_are_those_of_scikit_learn() {
     let expected = [
         (
@@ -135,7 +134,6 @@ fn areas_with_ties_and_weights() {
 }
 
 #[test]
-#[expect(clippy::excessive_precision, reason = "as scipy prints them")]
 fn a_support_vector_machine_is_that_of_scipy() {
     let (mut rows, labels) = data(0..60);
     rows.scale(&[10.0, 1.0, 0.1, 0.01]);

@@ -208,7 +208,8 @@ fn squared_distance(one: &Sparse, other: &Sparse) -> f64 {
         let difference = match (one.peek(), other.peek()) {
             (Some((a, x)), Some((b, y))) if a == b => {
                 let difference = x - y;
-                (one.next(), other.next());
+                one.next();
+                other.next();
                 difference
             }
             (Some((a, x)), Some((b, _))) if a < b => {

@@ -129,7 +129,7 @@ mod tests {
             Example {
                 features: vec![("a".into(), a), ("b".into(), b), (format!("rare={index}"), 1.0)],
                 group: format!("{}", index % 5),
-                label: (a > b) != (index % 7 == 0),
+                label: (a > b) != index.is_multiple_of(7),
             }
         };
         (0..count).map(|index| vec![example(index)]).collect()

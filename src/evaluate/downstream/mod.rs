@@ -64,12 +64,12 @@ fn reference(cell: &str, name: &str) -> String {
 }
 
 /// Up to `most` of the dataset's training graphs. A smaller sample is the start of a larger one.
-fn real_training<'a>(dataset: &'a Dataset, most: usize, seed: u64) -> Vec<&'a CallGraph> {
+fn real_training(dataset: &Dataset, most: usize, seed: u64) -> Vec<&CallGraph> {
     drawn(dataset.train(), most, seed, "downstream training graphs")
 }
 
 /// The test graphs that all arms are tested on.
-fn real_test<'a>(dataset: &'a Dataset, seed: u64) -> Vec<&'a CallGraph> {
+fn real_test(dataset: &Dataset, seed: u64) -> Vec<&CallGraph> {
     drawn(dataset.test(), MAX_TEST, seed, "downstream test graphs")
 }
 

@@ -67,7 +67,8 @@ mod tests {
         let scores: Vec<f64> = (0..60).map(|index| f64::from(index * 7 % 23) / 4.0).collect();
         let anomalous: Vec<bool> = (0..60).map(|index| index * 5 % 13 > 6).collect();
         let ranking = Ranking::new(&scores, &anomalous);
-        let weights: [(fn(usize) -> usize, f64, f64); 3] = [
+        type Weight = fn(usize) -> usize;
+        let weights: [(Weight, f64, f64); 3] = [
             (|_| 1, 0.3370535714285714, 0.41466293012745525),
             (|index| index % 4, 0.29067460317460314, 0.4092522767876436),
             (|index| index * 3 % 5 / 3, 0.2847222222222222, 0.42902745402745407),
