@@ -121,7 +121,8 @@ fn resample_fails_privacy() {
     let protection = find(&records, PROTECTION, "sets=all");
     assert!(protection.value < 0.3 && protection.high < 0.6, "{protection:?}");
     assert_eq!(find(&records, AUTHENTICITY, "").value, 0.0);
-    assert!(find(&records, NOVELTY, "level=names").value < 0.1);
+    // Where training lacks the service, the copy is of another service's graph, and so new by name.
+    assert!(find(&records, NOVELTY, "level=names").value < 0.15);
 }
 
 #[test]
