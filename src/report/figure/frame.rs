@@ -32,9 +32,9 @@ impl Frame<'_> {
         self.bottom - self.y.place(value) * (self.bottom - self.top)
     }
 
-    /// As [`Frame::y_at`], kept inside the frame.
+    /// As [`Frame::y_at`], kept inside the frame, however little of it the names of an axis leave.
     pub fn y_inside(&self, value: f64) -> f64 {
-        self.y_at(value).clamp(self.top, self.bottom)
+        self.y_at(value).clamp(self.top.min(self.bottom), self.bottom)
     }
 }
 
