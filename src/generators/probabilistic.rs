@@ -31,7 +31,6 @@ use super::{
     settings,
 };
 use crate::device::DeviceChoice;
-use crate::error::UserError;
 use crate::graph::{CallGraph, CallRow, CallType, EdgeId, Name, USER};
 use crate::random;
 
@@ -68,10 +67,7 @@ pub enum Destinations {
 /// Unknown settings or values.
 pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     let settings: ProbabilisticSettings = settings("probabilistic", table)?;
-    if settings.max_calls == 0 {
-        let message = "generator `probabilistic`: max_calls = 0 allows no graph; use 1 or more";
-        return Err(UserError::setting(message).into());
-    }
+    tables::check_max_calls("probabilistic", settings.max_calls)?;
     Ok(Box::new(Probabilistic { settings }))
 }
 

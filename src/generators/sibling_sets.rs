@@ -21,48 +21,28 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::tables::{self, Callee, Frequencies, distinct, pairs};
+use super::tables::{self, Callee, Frequencies, GrowthSettings, distinct, pairs};
 use super::times::{Times, Tree};
 use super::{
     Condition, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe, no_snapshot,
-    settings,
 };
 use crate::device::DeviceChoice;
-use crate::error::UserError;
 use crate::graph::{CallGraph, Name};
 use crate::random;
 
 const ID: &str = "sibling-sets";
-
-/// `[settings]` of a baseline.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct SiblingSettings {
-    /// A graph grows no further once it has this many calls.
-    max_calls: u32,
-}
-
-impl Default for SiblingSettings {
-    fn default() -> Self {
-        Self { max_calls: 1_000 }
-    }
-}
 
 /// The recipe of `sibling-sets`.
 ///
 /// # Errors
 /// Unknown settings or values.
 pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    let settings: SiblingSettings = settings(ID, table)?;
-    if settings.max_calls == 0 {
-        let message = format!("generator `{ID}`: max_calls = 0 allows no graph; use 1 or more");
-        return Err(UserError::setting(message).into());
-    }
+    let settings = GrowthSettings::read(ID, table)?;
     Ok(Box::new(SiblingSets { settings }))
 }
 
 struct SiblingSets {
-    settings: SiblingSettings,
+    settings: GrowthSettings,
 }
 
 impl Recipe for SiblingSets {
@@ -126,7 +106,7 @@ fn contexts(service: &Name, microservice: &Name, depth: u32, siblings: &[Callee]
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Model {
-    settings: SiblingSettings,
+    settings: GrowthSettings,
     roots: BTreeMap<Name, Frequencies<Callee>>,
     /// Roots of all services, for one that training lacks.
     any_root: Frequencies<Callee>,

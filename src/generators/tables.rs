@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::settings;
 use crate::error::UserError;
 use crate::graph::{CallType, Name};
 
@@ -103,6 +104,42 @@ pub mod pairs {
 /// Distinct values of all tables of a map.
 pub fn distinct<K, T: Ord>(tables: &BTreeMap<K, Frequencies<T>>) -> u64 {
     tables.values().map(Frequencies::len).sum()
+}
+
+/// `[settings]` of a model that is nothing but tables and grows a graph call by call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrowthSettings {
+    /// A graph grows no further once it has this many calls.
+    pub max_calls: u32,
+}
+
+impl Default for GrowthSettings {
+    fn default() -> Self {
+        Self { max_calls: 1_000 }
+    }
+}
+
+impl GrowthSettings {
+    /// The settings of generator `id`, read from its table.
+    ///
+    /// # Errors
+    /// Unknown settings or values.
+    pub fn read(id: &str, table: &toml::Table) -> Result<Self> {
+        let settings: Self = settings(id, table)?;
+        check_max_calls(id, settings.max_calls)?;
+        Ok(settings)
+    }
+}
+
+/// # Errors
+/// A limit that allows no graph.
+pub fn check_max_calls(id: &str, max_calls: u32) -> Result<()> {
+    if max_calls == 0 {
+        let message = format!("generator `{id}`: max_calls = 0 allows no graph; use 1 or more");
+        return Err(UserError::setting(message).into());
+    }
+    Ok(())
 }
 
 /// The file of a model that consists of tables.

@@ -27,48 +27,29 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::tables::{self, Callee, Frequencies, distinct, pairs};
+use super::tables::{self, Callee, Frequencies, GrowthSettings, distinct, pairs};
 use super::times::{Times, Tree};
 use super::{
     Condition, Decoding, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe,
-    no_snapshot, settings,
+    no_snapshot,
 };
 use crate::device::DeviceChoice;
-use crate::error::UserError;
 use crate::graph::{CallGraph, Name};
 use crate::random;
 
 const ID: &str = "markov";
-
-/// `[settings]` of a baseline.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct MarkovSettings {
-    /// A graph grows no further once it has this many calls.
-    max_calls: u32,
-}
-
-impl Default for MarkovSettings {
-    fn default() -> Self {
-        Self { max_calls: 1_000 }
-    }
-}
 
 /// The recipe of `markov`.
 ///
 /// # Errors
 /// Unknown settings or values.
 pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    let settings: MarkovSettings = settings(ID, table)?;
-    if settings.max_calls == 0 {
-        let message = format!("generator `{ID}`: max_calls = 0 allows no graph; use 1 or more");
-        return Err(UserError::setting(message).into());
-    }
+    let settings = GrowthSettings::read(ID, table)?;
     Ok(Box::new(Markov { settings }))
 }
 
 struct Markov {
-    settings: MarkovSettings,
+    settings: GrowthSettings,
 }
 
 impl Recipe for Markov {
@@ -129,7 +110,7 @@ fn contexts(service: &Name, place: &Place) -> [Context; 4] {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Model {
-    settings: MarkovSettings,
+    settings: GrowthSettings,
     roots: BTreeMap<Name, Frequencies<Callee>>,
     /// Roots of all services, for one that training lacks.
     any_root: Frequencies<Callee>,
@@ -140,7 +121,7 @@ struct Model {
 }
 
 impl Model {
-    fn learn(settings: MarkovSettings, graphs: &[&CallGraph]) -> Self {
+    fn learn(settings: GrowthSettings, graphs: &[&CallGraph]) -> Self {
         let mut model = Self {
             settings,
             roots: BTreeMap::new(),
