@@ -1,4 +1,4 @@
-//! Linear classifiers and the area under the ROC curve: what stands behind metrics that ask what a
+//! Linear classifiers: what stands behind metrics that ask what a
 //! model can learn from graphs.
 //!
 //! Our own, since metrics need them to be deterministic to the last bit, on sparse rows, and exactly
@@ -302,49 +302,6 @@ fn product(one: &[f64], other: &[f64]) -> Vec<f64> {
 fn add(sums: &mut [f64], factor: f64, values: &[f64]) {
     for (sum, value) in sums.iter_mut().zip(values) {
         *sum += factor * value;
-    }
-}
-
-/// Rows in order of a classifier's score, sorted once for many weightings.
-#[derive(Clone, Debug)]
-pub struct Ranking {
-    order: Vec<u32>,
-    /// Where each run of equal scores ends in `order`.
-    ends: Vec<usize>,
-}
-
-impl Ranking {
-    /// # Panics
-    /// If a score is NaN.
-    pub fn new(scores: &[f64]) -> Self {
-        assert!(scores.iter().all(|score| !score.is_nan()), "a score is not a number");
-        // Both zeros are equal.
-        let score = |index: &u32| scores[*index as usize] + 0.0;
-        let mut order: Vec<u32> = (0..scores.len() as u32).collect();
-        order.sort_by(|one, other| score(one).total_cmp(&score(other)).then(one.cmp(other)));
-        let mut ends = Vec::new();
-        for run in order.chunk_by(|one, other| score(one) == score(other)) {
-            ends.push(ends.last().copied().unwrap_or(0) + run.len());
-        }
-        Self { order, ends }
-    }
-
-    /// Probability that a random true row scores above a random false one, ties counting half: the
-    /// area under the ROC curve. Rows count as often as `weight` says. NaN without rows of both
-    /// kinds.
-    pub fn auc(&self, labels: &[bool], weight: impl Fn(usize) -> f64) -> f64 {
-        let (mut above, mut trues, mut falses, mut start) = (0.0, 0.0, 0.0, 0);
-        for end in &self.ends {
-            let (mut here, mut others) = (0.0, 0.0);
-            for index in self.order[start..*end].iter().map(|index| *index as usize) {
-                *(if labels[index] { &mut here } else { &mut others }) += weight(index);
-            }
-            above += here * (falses + 0.5 * others);
-            trues += here;
-            falses += others;
-            start = *end;
-        }
-        above / (trues * falses)
     }
 }
 

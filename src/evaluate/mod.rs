@@ -16,6 +16,7 @@ mod interval;
 pub mod novelty;
 mod observed;
 pub mod popular_calls;
+mod ranking;
 mod record;
 pub mod shape;
 pub mod truth;

@@ -1,5 +1,5 @@
 """Areas under the ROC and the precision-recall curve by scikit-learn 1.9.1, for the tests of
-src/evaluate/downstream/anomalies/ranking.rs: scores with ties, unequal weights, weights of 0.
+src/evaluate/ranking.rs: scores with ties, unequal weights, weights of 0.
 
 Run by hand: `pip install scikit-learn==1.9.1`, then `python tests/reference/ranking.py`.
 """

@@ -1,6 +1,7 @@
 //! Numbers of scikit-learn 1.9.1 come from tests/reference/classifier.py.
 
 use super::*;
+use crate::evaluate::ranking::Ranking;
 
 const COLUMNS: u32 = 4;
 

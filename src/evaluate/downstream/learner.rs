@@ -120,7 +120,7 @@ fn log_odds(share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::classifier::Ranking;
+    use crate::evaluate::ranking::Ranking;
 
     /// True where the feature `a` outweighs `b`, but for every seventh.
     fn graphs(count: usize) -> Vec<Vec<Example>> {

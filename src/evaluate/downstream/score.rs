@@ -1,8 +1,8 @@
 //! How right a model is on real test examples, with intervals, and how much less than a model that
 //! real graphs have trained.
 
-use crate::evaluate::classifier::Ranking;
 use crate::evaluate::observed::with_intervals;
+use crate::evaluate::ranking::Ranking;
 use crate::evaluate::{Interval, Record};
 
 /// Share of the test examples whose class the model finds. Range 0 to 1, higher is better; interval

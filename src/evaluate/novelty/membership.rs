@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::evaluate::classifier::Ranking;
 use crate::evaluate::observed::with_intervals;
+use crate::evaluate::ranking::Ranking;
 use crate::evaluate::{Interval, Record};
 use crate::graph::Name;
 

@@ -9,7 +9,6 @@ mod detector;
 mod examples;
 mod inject;
 mod network;
-mod ranking;
 #[cfg(test)]
 mod tests;
 
@@ -21,13 +20,13 @@ use rayon::prelude::*;
 
 use crate::data::Dataset;
 use crate::evaluate::observed::with_intervals;
+use crate::evaluate::ranking::Ranking;
 use crate::evaluate::{Case, Interval, Record};
 use crate::graph::{CallGraph, Level, Name};
 use crate::random;
 use counting::Counting;
 use detector::{Detector, Score};
 use inject::{Kind, Normal};
-use ranking::Ranking;
 
 /// Area under the ROC curve of a detector that is trained on an arm's valid graphs and tested on real
 /// test graphs: the probability that a graph with an anomaly scores above one without, equal scores
@@ -197,10 +196,10 @@ impl TestSet {
     /// Both areas, cell by cell.
     fn areas(&self, scores: &[f64], seed: u64) -> Vec<(f64, Interval)> {
         let anomalous: Vec<bool> = (0..scores.len()).map(|index| index % 2 == 1).collect();
-        let ranking = Ranking::new(scores, &anomalous);
+        let ranking = Ranking::new(scores);
         with_intervals(seed, self.service_count, |drawn| {
             let areas = CELLS.iter().flat_map(|(_, kind)| {
-                let areas = ranking.areas(|index| {
+                let areas = ranking.areas(&anomalous, |index| {
                     let pair = index / 2;
                     let counts = kind.is_none_or(|kind| kind == self.kinds[pair]);
                     if counts { f64::from(drawn[self.services[pair]]) } else { 0.0 }
