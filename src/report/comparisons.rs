@@ -218,19 +218,13 @@ impl<'a> Field<'a> {
     /// A forest plot: the probability of being above, for each pair.
     fn figure(&self, input: &ReportInput, compared: &[Compared], pairs: &[Pair]) -> Figure {
         let with_first = self.arms.len() > MOST_PAIRED;
-        // Names stand upright below the axis, and need room of their own.
-        let mut longest = 0;
         let panels = compared.iter().map(|metric| {
             let shown = pairs.iter().filter(|pair| pair.metric == *metric && pair.found.is_some());
             let pairs: Vec<&Pair> = shown.collect();
-            let names: Vec<String> = pairs
-                .iter()
-                .map(|pair| match with_first {
-                    true => self.name(pair.one),
-                    false => format!("{} > {}", self.name(pair.one), self.name(pair.other)),
-                })
-                .collect();
-            longest = longest.max(names.iter().map(String::len).max().unwrap_or(0));
+            let names = pairs.iter().map(|pair| match with_first {
+                true => self.name(pair.one),
+                false => format!("{} > {}", self.name(pair.one), self.name(pair.other)),
+            });
             let values = pairs.iter().map(|pair| pair.found.as_ref());
             let values: Vec<Bounded> = values
                 .map(|found| found.map_or(Bounded::NONE, |found| found.improvement))
@@ -254,22 +248,21 @@ impl<'a> Field<'a> {
             };
             Panel {
                 title,
-                x: Axis::names("", names),
+                x: Axis::names("", names.collect()),
                 y: Axis::share("P(above)"),
                 content: Content::Lines(Lines { lines: vec![line], levels: vec![level] }),
             }
         });
-        let panels: Vec<Panel> = panels.collect();
         let mut notes = vec![
             "Probability that the generator has the higher value on a service drawn at random and with a training drawn at random, ties counting half. Intervals: bootstrap over seeds and services.".to_owned(),
         ];
         notes.extend(figure_notes(input, self.arms));
         Figure {
             title: format!("Probability of improvement: {}", input.title),
-            panels,
+            panels: panels.collect(),
             across: 2,
             width: PAGE,
-            row_height: 180.0 + 7.0 * longest as f64,
+            row_height: 320.0,
             notes,
         }
     }

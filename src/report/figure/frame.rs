@@ -32,14 +32,41 @@ impl Frame<'_> {
         self.bottom - self.y.place(value) * (self.bottom - self.top)
     }
 
-    /// As [`Frame::y_at`], kept inside the frame, however little of it the names of an axis leave.
+    /// As [`Frame::y_at`], kept inside the frame.
     pub fn y_inside(&self, value: f64) -> f64 {
-        self.y_at(value).clamp(self.top.min(self.bottom), self.bottom)
+        self.y_at(value).clamp(self.top, self.bottom)
     }
 }
 
 pub fn plain(size: f64, anchor: Anchor) -> Type {
     Type { size, bold: false, color: BLACK, anchor, upright: false }
+}
+
+/// Least height of what stands above upright names, however long they are.
+const LEAST: f64 = 110.0;
+
+/// Height that `panel` needs at this width for its names not to crowd out what they name.
+pub fn least_height(panel: &Panel, width: f64) -> f64 {
+    match names_upright(&panel.x, width) {
+        true => above(panel) + LEAST + below(panel, width),
+        false => 0.0,
+    }
+}
+
+/// Room for the title.
+fn above(panel: &Panel) -> f64 {
+    if panel.title.is_empty() { 4.0 } else { TITLE + 8.0 }
+}
+
+/// Room for the label of the x axis, and its ticks or names.
+fn below(panel: &Panel, width: f64) -> f64 {
+    let ticks = match &panel.x.scale {
+        Scale::Names(names) if names_upright(&panel.x, width) => {
+            names.iter().map(|name| text_width(name, NAME, false)).fold(0.0, f64::max)
+        }
+        _ => TICK,
+    };
+    ticks + LABEL + 12.0
 }
 
 /// Draws axes, grid and title of `panel` into the rectangle at `corner` of this size.
@@ -49,16 +76,8 @@ pub fn draw<'a>(
     corner: Point,
     (width, height): (f64, f64),
 ) -> Frame<'a> {
-    let title_height = if panel.title.is_empty() { 4.0 } else { TITLE + 8.0 };
-    let upright = names_upright(&panel.x, width * 0.85);
-    let x_names = match (&panel.x.scale, upright) {
-        (Scale::Names(names), true) => {
-            names.iter().map(|name| text_width(name, NAME, false)).fold(0.0, f64::max)
-        }
-        _ => TICK,
-    };
-    let bottom = corner.1 + height - x_names - LABEL - 12.0;
-    let top = corner.1 + title_height;
+    let bottom = corner.1 + height - below(panel, width);
+    let top = corner.1 + above(panel);
     let spacing = if matches!(panel.y.scale, Scale::Names(_)) { TICK * 1.2 } else { 26.0 };
     let y_ticks = panel.y.ticks((((bottom - top) / spacing) as usize).max(2));
     let y_width = y_ticks.iter().map(|tick| text_width(&tick.1, TICK, false)).fold(0.0, f64::max);
@@ -69,13 +88,19 @@ pub fn draw<'a>(
     let bold = Type { bold: true, ..plain(TITLE, Anchor::Start) };
     scene.text(panel.title.as_str(), (frame.left, corner.1 + TITLE / 2.0 + 1.0), bold);
     draw_y_axis(scene, &frame, &y_ticks, corner.0 + LABEL / 2.0);
-    draw_x_axis(scene, &frame, upright, corner.1 + height - LABEL / 2.0 - 1.0);
+    draw_x_axis(
+        scene,
+        &frame,
+        names_upright(&panel.x, width),
+        corner.1 + height - LABEL / 2.0 - 1.0,
+    );
     frame
 }
 
+/// Whether names do not fit side by side below a panel of this width.
 fn names_upright(axis: &Axis, width: f64) -> bool {
     let Scale::Names(names) = &axis.scale else { return false };
-    let room = width / names.len().max(1) as f64;
+    let room = width * 0.85 / names.len().max(1) as f64;
     // Numbers are thinned out instead.
     let number = |name: &String| name.chars().next().is_some_and(|c| c.is_ascii_digit());
     !names.iter().all(number) && names.iter().any(|name| text_width(name, TICK, false) > room)

@@ -67,7 +67,7 @@ pub struct Figure {
     pub panels: Vec<Panel>,
     pub across: usize,
     pub width: f64,
-    /// Height of one row of panels with its axes.
+    /// Height of one row of panels with its axes; more where long names below them need it.
     pub row_height: f64,
     /// What a reader must know: labels of the dataset, seeds, failed runs.
     pub notes: Vec<String>,
@@ -104,17 +104,19 @@ impl Figure {
         let across = self.across.max(1);
         let rows = self.panels.len().div_ceil(across);
         let legend_height = legend.len() as f64 * LEGEND_ROW;
-        let panels_height = rows as f64 * (self.row_height + GAP) - GAP;
+        let panel_width = (inner - GAP * (across - 1) as f64) / across as f64;
+        let least = self.panels.iter().map(|panel| frame::least_height(panel, panel_width));
+        let row_height = least.fold(self.row_height, f64::max);
+        let panels_height = rows as f64 * (row_height + GAP) - GAP;
         let notes_height =
             notes.len() as f64 * note_height + if notes.is_empty() { 0.0 } else { 6.0 };
         let height = 2.0 * MARGIN + legend_height + panels_height.max(0.0) + notes_height;
         let mut scene = Scene::new(self.width, height);
         draw_legend(&mut scene, &legend, MARGIN, MARGIN);
-        let panel_width = (inner - GAP * (across - 1) as f64) / across as f64;
         for (index, panel) in self.panels.iter().enumerate() {
             let left = MARGIN + (index % across) as f64 * (panel_width + GAP);
-            let top = MARGIN + legend_height + (index / across) as f64 * (self.row_height + GAP);
-            let frame = frame::draw(&mut scene, panel, (left, top), (panel_width, self.row_height));
+            let top = MARGIN + legend_height + (index / across) as f64 * (row_height + GAP);
+            let frame = frame::draw(&mut scene, panel, (left, top), (panel_width, row_height));
             match &panel.content {
                 Content::HeatMap(map) => map.draw(&mut scene, &frame),
                 Content::Lines(lines) => lines.draw(&mut scene, &frame),

@@ -257,3 +257,26 @@ fn nothing_to_show_is_no_panic() {
     };
     check("empty", &figure, &["Empty"]);
 }
+
+#[test]
+fn long_names_leave_room_for_what_they_name() {
+    let name = "a generator with quite some settings behind its name > another one";
+    let names = vec![name.to_owned(), name.repeat(2)];
+    let values = vec![share(0.2), share(0.9)];
+    let series = vec![BarSeries { label: "bars".into(), style: Style::Real, values }];
+    let panel = Panel {
+        title: "Long names".into(),
+        x: Axis::names("", names),
+        y: Axis::share("share (%)"),
+        content: Content::Bars(Bars { backdrop: None, series }),
+    };
+    let figure = Figure {
+        title: "Long names".into(),
+        panels: vec![panel],
+        across: 1,
+        width: COLUMN,
+        row_height: 150.0,
+        notes: Vec::new(),
+    };
+    check("long-names", &figure, &["Long names"]);
+}
