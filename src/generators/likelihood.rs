@@ -46,7 +46,9 @@ pub fn instruction(table: &toml::Table) -> Result<Box<dyn Recipe>> {
 
 /// `recursive-compact`, with likelihoods.
 pub fn recursive_compact(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    around(language_model::recursive_compact(table)?, Writing::Layers(Format::Compact))
+    let recipe = language_model::recursive_compact(table)?;
+    let countdown = settings::<language_model::Settings>("recursive-compact", table)?.countdown;
+    around(recipe, Writing::Layers(Format::Compact { countdown }))
 }
 
 /// `tabular-llm`, with likelihoods.
@@ -364,7 +366,8 @@ mod tests {
     #[test]
     fn every_attribute_is_in_the_prompt() {
         let graph = crate::testing::paper_example();
-        for format in [Format::Recursive, Format::Compact, Format::Instruction { notes: true }] {
+        let compact = Format::Compact { countdown: false };
+        for format in [Format::Recursive, compact, Format::Instruction { notes: true }] {
             for step in steps(&graph) {
                 let (prompt, _) = format.training_text(&step, &[], &mut FirstChoice);
                 let full = format.prompt(&step.condition, &[]);

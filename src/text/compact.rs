@@ -4,6 +4,10 @@
 //! A condition is its values in a fixed order, each behind a sign of one character; an edge is a
 //! line; the condition of the layer below stands behind its edge. The service, the start node and
 //! the caller of a sub-condition follow from the step and the edge, so they are not written.
+//!
+//! With a countdown each line begins with what is left to write: the edges of the layer and, while
+//! layers below are owed, their number and calls. It is the paper's scratchpad (section 4.2) without
+//! its prose: a sum becomes one subtraction per line, and the last sub-condition a copy.
 
 use std::fmt::Write as _;
 
@@ -22,12 +26,48 @@ pub(super) const NUMBERS: [char; 7] = ['e', 'd', 'l', 't', 'b', 'k', 'g'];
 /// Signs of service, start node and caller in a prompt.
 const NAMES: [char; 3] = ['=', '@', '^'];
 
+/// What is left to write at the beginning of a line of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Edges of the layer, this line's included.
+    pub edges: u32,
+    /// Sub-conditions, or edges with children of the parts to come.
+    pub subgraphs: u32,
+    /// Calls below the layer; `None` where a request leaves the number open.
+    pub below: Option<u32>,
+    /// Whether one of the sub-conditions or parts must still keep the depth.
+    pub deep: bool,
+}
+
+/// The beginning of a line: an edge (`sign` is `>`) or a part (`|`).
+pub(super) fn line_start(countdown: bool, left: &Left, sign: char) -> String {
+    let mut text = String::from("\n");
+    if countdown {
+        let _ = write!(text, "{}", left.edges);
+        if left.subgraphs > 0 {
+            let _ = write!(text, "/{}", left.subgraphs);
+            if let Some(below) = left.below {
+                let _ = write!(text, "/{below}");
+            }
+            if left.deep {
+                text.push('!');
+            }
+        }
+    }
+    text.push(sign);
+    text
+}
+
 /// What becomes a token besides names and bytes.
-pub fn phrases() -> Vec<String> {
-    let fixed = [",#", ",f", "\n>", "}\n>", "\n|e", "{e", ",@", ",^"].map(str::to_owned);
+pub fn phrases(countdown: bool) -> Vec<String> {
+    let lines: &[&str] = match countdown {
+        true => &["\n", "}\n", "/", ">", "!>", "|e", "!|e"],
+        false => &["\n>", "}\n>", "\n|e"],
+    };
+    let fixed = [",#", ",f", "{e", ",@", ",^"].iter().chain(lines).map(|&text| text.to_owned());
     let numbers = NUMBERS.iter().map(|sign| std::format!(",{sign}"));
     let types = CallType::ALL.iter().map(|kind| std::format!(":{kind},#"));
-    fixed.into_iter().chain(numbers).chain(types).collect()
+    fixed.chain(numbers).chain(types).collect()
 }
 
 fn numbers(condition: &LayerCondition) -> [Option<u32>; 7] {
@@ -83,43 +123,91 @@ fn push_numbers(text: &mut String, condition: &LayerCondition) {
     }
 }
 
-/// The answer of a step.
-pub fn answer(step: &Step) -> String {
+/// The answer of a step, with or without a countdown.
+pub fn answer(step: &Step, countdown: bool) -> String {
     let mut text = String::new();
     match &step.body {
         StepBody::Layer { edges, subgraphs } => {
+            let mut left = layer_left(&step.condition, edges.len(), subgraphs);
             for edge in edges {
                 let LayerEdge { number, destination, kind, start, finish } = edge;
                 let destination = name::write(destination);
-                let _ = write!(text, "\n>{destination}:{kind},#{number},t{start},f{finish}");
+                text.push_str(&line_start(countdown, &left, '>'));
+                let _ = write!(text, "{destination}:{kind},#{number},t{start},f{finish}");
+                left.edges -= 1;
                 if let Some(below) = subgraphs.iter().find(|subgraph| subgraph.edge == *number) {
                     text.push('{');
                     push_numbers(&mut text, &below.condition);
                     text.push('}');
+                    left.take(1, below.condition.num_edges);
+                    let depth = below.condition.remaining_depth.map(|depth| depth + 1);
+                    left.deep &= depth != step.condition.remaining_depth;
                 }
             }
         }
         StepBody::Split { parts } => {
+            let mut left = split_left(parts);
             for part in parts {
-                text.push_str("\n|");
+                text.push_str(&line_start(countdown, &left, '|'));
                 push_numbers(&mut text, part);
+                let width = part.num_current_edges.unwrap_or(0);
+                left.edges -= width;
+                let below = part.num_edges.map(|calls| calls.saturating_sub(width));
+                left.take(part.num_subgraphs.unwrap_or(0), below);
+                left.deep &= part.remaining_depth != step.condition.remaining_depth;
             }
         }
     }
     text
 }
 
-/// The step that `answer` describes. What is not written comes from the condition.
+impl Left {
+    fn take(&mut self, subgraphs: u32, calls: Option<u32>) {
+        self.subgraphs = self.subgraphs.saturating_sub(subgraphs);
+        self.below = self.below.zip(calls).map(|(left, calls)| left.saturating_sub(calls));
+    }
+}
+
+fn layer_left(condition: &LayerCondition, edges: usize, subgraphs: &[Subgraph]) -> Left {
+    let calls = subgraphs.iter().map(|subgraph| subgraph.condition.num_edges.unwrap_or(0));
+    Left {
+        edges: edges as u32,
+        subgraphs: subgraphs.len() as u32,
+        below: Some(calls.sum()),
+        deep: condition.remaining_depth.is_some(),
+    }
+}
+
+fn split_left(parts: &[LayerCondition]) -> Left {
+    let sum = |value: fn(&LayerCondition) -> Option<u32>| parts.iter().filter_map(value).sum();
+    let edges: u32 = sum(|part| part.num_current_edges);
+    let calls: u32 = sum(|part| part.num_edges);
+    Left {
+        edges,
+        subgraphs: sum(|part| part.num_subgraphs),
+        below: Some(calls.saturating_sub(edges)),
+        deep: true,
+    }
+}
+
+/// The step that `answer` describes. What is not written comes from the condition; what a countdown
+/// says is not checked.
 ///
 /// # Errors
 /// The first thing that does not parse.
-pub fn grammar(condition: &LayerCondition, answer: &str) -> Result<StepBody, Violation> {
+pub fn grammar(
+    condition: &LayerCondition,
+    answer: &str,
+    countdown: bool,
+) -> Result<StepBody, Violation> {
     let mut lines = answer.split('\n');
     if lines.next() != Some("") {
         return Err(format("an answer begins with a line break"));
     }
     let (mut edges, mut subgraphs, mut parts) = (Vec::new(), Vec::new(), Vec::new());
     for line in lines {
+        let counted = |c: char| countdown && (c.is_ascii_digit() || c == '/' || c == '!');
+        let line = line.trim_start_matches(counted);
         if let Some(line) = line.strip_prefix('>') {
             let (edge, below) = match line.split_once('{') {
                 Some((edge, below)) => (edge, Some(below)),

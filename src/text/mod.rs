@@ -25,8 +25,8 @@ pub use tokenizer::Tokenizer;
 pub enum Format {
     /// The paper's prose.
     Recursive,
-    /// Values with one sign each ([`compact`]).
-    Compact,
+    /// Values with one sign each, with or without a countdown ([`compact`]).
+    Compact { countdown: bool },
     /// The paper's prose as an instruction; with or without intermediate instructions in the answer
     /// ([`instruction`]).
     Instruction { notes: bool },
@@ -42,7 +42,7 @@ impl Format {
     pub fn prompt(self, condition: &LayerCondition, requests: &[Request]) -> String {
         match self {
             Self::Recursive => recursive::prompt(condition),
-            Self::Compact => compact::prompt(condition),
+            Self::Compact { .. } => compact::prompt(condition),
             Self::Instruction { .. } => instruction::prompt(condition, requests),
         }
     }
@@ -59,8 +59,8 @@ impl Format {
                 let prompt = recursive::training_prompt(&step.condition, rng);
                 (prompt, recursive::answer(step, rng))
             }
-            Self::Compact => {
-                (compact::training_prompt(&step.condition, rng), compact::answer(step))
+            Self::Compact { countdown } => {
+                (compact::training_prompt(&step.condition, rng), compact::answer(step, countdown))
             }
             Self::Instruction { notes } => instruction::training_text(step, requests, notes, rng),
         }
@@ -79,7 +79,7 @@ impl Format {
             Self::Recursive | Self::Instruction { .. } => {
                 parse::parse(condition, answer, self.takes_requests())
             }
-            Self::Compact => parse::parse_compact(condition, answer),
+            Self::Compact { countdown } => parse::parse_compact(condition, answer, countdown),
         }
     }
 
@@ -91,7 +91,9 @@ impl Format {
     ) -> Result<Tokenizer> {
         match self {
             Self::Recursive | Self::Instruction { .. } => Tokenizer::learn(texts, names),
-            Self::Compact => Tokenizer::with_phrases(compact::phrases(), names),
+            Self::Compact { countdown } => {
+                Tokenizer::with_phrases(compact::phrases(countdown), names)
+            }
         }
     }
 }

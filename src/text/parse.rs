@@ -34,8 +34,12 @@ pub fn parse(
 }
 
 /// As [`parse`], for an answer in the compact format.
-pub fn parse_compact(condition: &LayerCondition, answer: &str) -> Result<StepBody, Vec<Violation>> {
-    check(condition, compact::grammar(condition, answer))
+pub fn parse_compact(
+    condition: &LayerCondition,
+    answer: &str,
+    countdown: bool,
+) -> Result<StepBody, Vec<Violation>> {
+    check(condition, compact::grammar(condition, answer, countdown))
 }
 
 fn check(

@@ -287,13 +287,15 @@ proptest! {
     fn compact_steps_come_back_from_their_text(graph in any_graph(60), seed in any::<u64>()) {
         let mut rng = random::stream(seed, "compact", &[]);
         for step in &steps(&graph) {
-            let (_, answer) = Format::Compact.training_text(step, &[], &mut rng);
-            let body = Format::Compact.parse(&step.condition, &answer);
-            prop_assert_eq!(body.as_ref(), Ok(&step.body));
-            let mut bytes = answer.into_bytes();
-            let at = rng.random_range(0..bytes.len());
-            bytes[at] = rng.random_range(10..127);
-            let _ = Format::Compact.parse(&step.condition, &String::from_utf8_lossy(&bytes));
+            for format in [false, true].map(|countdown| Format::Compact { countdown }) {
+                let (_, answer) = format.training_text(step, &[], &mut rng);
+                let body = format.parse(&step.condition, &answer);
+                prop_assert_eq!(body.as_ref(), Ok(&step.body));
+                let mut bytes = answer.into_bytes();
+                let at = rng.random_range(0..bytes.len());
+                bytes[at] = rng.random_range(10..127);
+                let _ = format.parse(&step.condition, &String::from_utf8_lossy(&bytes));
+            }
         }
     }
 
@@ -338,4 +340,14 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_countdown_says_what_is_left_at_every_line() {
+    let steps = steps(&crate::testing::paper_example());
+    let texts = steps.iter().map(|step| {
+        let prompt = compact::prompt(&step.condition);
+        prompt + &compact::answer(step, true)
+    });
+    insta::assert_snapshot!(texts.collect::<Vec<_>>().join("\n\n"));
 }

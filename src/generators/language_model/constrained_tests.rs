@@ -78,10 +78,11 @@ fn generate(model: &Trained, conditions: &[Condition], temperature: f64) -> Vec<
     model.generate(conditions, &options).expect("generates")
 }
 
-const ARMS: [Arm; 4] = [
+const ARMS: [Arm; 5] = [
     Arm::Layers(Format::Recursive),
     Arm::Layers(Format::Instruction { notes: true }),
-    Arm::Layers(Format::Compact),
+    Arm::Layers(Format::Compact { countdown: false }),
+    Arm::Layers(Format::Compact { countdown: true }),
     Arm::Graphs,
 ];
 

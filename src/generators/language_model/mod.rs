@@ -46,6 +46,8 @@ pub struct Settings {
     pub share: f64,
     /// Whether answers to instructions work out numbers in notes (`recursive-instruction-llm` only).
     pub notes: bool,
+    /// Whether every line says what is left to write (`recursive-compact` only).
+    pub countdown: bool,
     /// Tokens of a batch.
     pub batch_tokens: usize,
     pub learning_rate: f64,
@@ -77,6 +79,7 @@ impl Default for Settings {
             epochs: None,
             share: 1.0,
             notes: true,
+            countdown: false,
             batch_tokens: 2048,
             learning_rate: 2e-3,
             min_learning_rate: 0.0,
@@ -110,7 +113,8 @@ pub fn instruction(table: &toml::Table) -> Result<Box<dyn Recipe>> {
 
 /// Builds the recipe of `recursive-compact` from a baseline's settings.
 pub fn recursive_compact(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    recipe("recursive-compact", |_| Arm::Layers(Format::Compact), table)
+    let arm = |settings: &Settings| Arm::Layers(Format::Compact { countdown: settings.countdown });
+    recipe("recursive-compact", arm, table)
 }
 
 /// Builds the recipe of `tabular-llm` from a baseline's settings.
@@ -145,6 +149,9 @@ fn recipe(
     }
     if !matches!(arm, Arm::Layers(Format::Instruction { .. })) && table.contains_key("notes") {
         return wrong("`notes` is a setting of recursive-instruction-llm only".into());
+    }
+    if !matches!(arm, Arm::Layers(Format::Compact { .. })) && table.contains_key("countdown") {
+        return wrong("`countdown` is a setting of recursive-compact only".into());
     }
     if !(settings.learning_rate > 0.0 && settings.clip > 0.0) {
         return wrong("learning_rate and clip must be above 0".into());

@@ -137,7 +137,9 @@ impl<'a> Recursion<'a> {
             Format::Instruction { notes } => {
                 self.requests.constraint(|| Prose::new(condition, bounds, notes))
             }
-            Format::Compact => self.requests.constraint(|| Compact::new(condition, bounds)),
+            Format::Compact { countdown } => {
+                self.requests.constraint(|| Compact::new(condition, bounds, countdown))
+            }
         }
     }
 

@@ -105,7 +105,8 @@ fn requests<'a>(
 #[test]
 fn the_recursion_rebuilds_graphs_from_their_steps() {
     rebuilds(Format::Recursive);
-    rebuilds(Format::Compact);
+    rebuilds(Format::Compact { countdown: false });
+    rebuilds(Format::Compact { countdown: true });
     rebuilds(Format::Instruction { notes: true });
 }
 

@@ -4,7 +4,7 @@ use super::counts::Count;
 use super::step::{Bounds, Field, Number, StepState};
 use super::{Expect, Grammar, Piece};
 use crate::graph::{CallType, LayerCondition, Name};
-use crate::text::compact::NUMBERS;
+use crate::text::compact::{NUMBERS, line_start};
 use crate::text::name;
 
 /// One generation step in the compact format.
@@ -12,6 +12,7 @@ use crate::text::name;
 pub struct Compact {
     state: StepState,
     at: At,
+    countdown: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,15 +44,19 @@ const ORDER: [Number; 7] = [
 
 impl Compact {
     /// The answer to a step's condition; see [`StepState::new`] for what the condition must have.
-    pub fn new(condition: LayerCondition, bounds: Bounds) -> Self {
-        Self { state: StepState::new(condition, bounds), at: At::Line }
+    pub fn new(condition: LayerCondition, bounds: Bounds, countdown: bool) -> Self {
+        Self { state: StepState::new(condition, bounds), at: At::Line, countdown }
     }
 
     /// What may follow where an edge or sub-condition ends: the next one, or the end.
-    fn more(&self) -> Option<&'static str> {
+    fn more(&self) -> Option<String> {
+        let left = self.state.countdown();
         match self.state.is_split() {
-            true => (self.state.left() > 0).then_some("\n|e"),
-            false => (self.state.edges_left() > 0).then_some("\n>"),
+            true => {
+                let more = || line_start(self.countdown, &left, '|') + "e";
+                (self.state.left() > 0).then(more)
+            }
+            false => (left.edges > 0).then(|| line_start(self.countdown, &left, '>')),
         }
     }
 
@@ -64,7 +69,7 @@ impl Grammar for Compact {
     fn expect(&self) -> Expect {
         let literal = |text: String| Expect::Literals(vec![text]);
         match self.at {
-            At::Line => Self::or_end(self.more().into_iter().map(String::from).collect()),
+            At::Line => Self::or_end(self.more().into_iter().collect()),
             At::Destination => Expect::Name(None),
             At::Kind => Expect::Literals(CallType::ALL.map(|kind| format!(":{kind},#")).to_vec()),
             At::FieldSign(Field::Start) => literal(",t".into()),
@@ -77,13 +82,13 @@ impl Grammar for Compact {
                     literals.push("{e".to_owned());
                 }
                 if below <= edges {
-                    literals.extend(self.more().map(String::from));
+                    literals.extend(self.more());
                 }
                 Self::or_end(literals)
             }
             At::Sign(place) => literal(format!(",{}", NUMBERS[place])),
             At::Value(place) => Expect::Number(self.state.number(ORDER[place])),
-            At::ConditionEnd => literal(format!("}}{}", self.more().unwrap_or_default())),
+            At::ConditionEnd => literal("}".to_owned() + &self.more().unwrap_or_default()),
         }
     }
 

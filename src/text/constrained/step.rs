@@ -5,6 +5,7 @@ use super::ranges::Ranges;
 use crate::graph::{
     CallType, LayerCondition, LayerEdge, MAX_LAYER_EDGES, Name, Subgraph, part_sizes,
 };
+use crate::text::compact::Left;
 
 /// Latest finish of a graph whose latency is not given, milliseconds.
 const MOST_TIME: u32 = 3_600_000;
@@ -156,6 +157,27 @@ impl StepState {
     /// Edges to come, the one under way included.
     pub fn edges_left(&self) -> u32 {
         self.width().saturating_sub(self.edges.len() as u32)
+    }
+
+    /// What is left of the layer, between two edges or parts.
+    pub fn countdown(&self) -> Left {
+        match &self.below {
+            Below::Subgraphs { budget, .. } => Left {
+                edges: self.edges_left(),
+                subgraphs: budget.left,
+                below: budget.rest,
+                deep: budget.depth.is_some() && !budget.deep,
+            },
+            Below::Parts { budget, .. } => {
+                let edges = budget.widths.iter().sum();
+                Left {
+                    edges,
+                    subgraphs: budget.subgraphs,
+                    below: Some(budget.edges.saturating_sub(edges)),
+                    deep: !budget.deep,
+                }
+            }
+        }
     }
 
     pub fn is_open(&self, field: Field) -> bool {

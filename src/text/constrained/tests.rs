@@ -100,7 +100,8 @@ fn random_choices_always_give_a_valid_step() {
     let graphs = graphs();
     for format in [
         Format::Recursive,
-        Format::Compact,
+        Format::Compact { countdown: false },
+        Format::Compact { countdown: true },
         Format::Instruction { notes: true },
         Format::Instruction { notes: false },
     ] {
@@ -114,8 +115,9 @@ fn random_choices_always_give_a_valid_step() {
             };
             let asked = condition.clone();
             let text = match format {
-                Format::Compact => {
-                    write(&vocabulary, &tokenizer, Compact::new(asked, bounds), &mut rng)
+                Format::Compact { countdown } => {
+                    let grammar = Compact::new(asked, bounds, countdown);
+                    write(&vocabulary, &tokenizer, grammar, &mut rng)
                 }
                 _ => {
                     let notes = format == Format::Instruction { notes: true };
@@ -169,7 +171,9 @@ fn random_choices_always_give_the_table_that_was_asked_for() {
 #[test]
 fn training_texts_are_permitted() {
     let graphs = graphs();
-    for format in [Format::Recursive, Format::Compact, Format::Instruction { notes: true }] {
+    let compact = [false, true].map(|countdown| Format::Compact { countdown });
+    let prose = [Format::Recursive, Format::Instruction { notes: true }];
+    for format in compact.into_iter().chain(prose) {
         let (vocabulary, tokenizer) = vocabulary(Some(format), &graphs);
         let mut rng = random::stream(6, "training", &[]);
         let mut forced = 0;
@@ -178,15 +182,16 @@ fn training_texts_are_permitted() {
             let text = loop {
                 let (prompt, answer) = format.training_text(&step, &[], &mut rng);
                 let whole = ATTRIBUTES.iter().all(|key| prompt.contains(&format!("{key}:")));
-                if format == Format::Compact || whole {
+                if compact.contains(&format) || whole {
                     break answer;
                 }
             };
             let condition = step.condition.clone();
             let bounds = Bounds::default();
             forced += match format {
-                Format::Compact => {
-                    follow(&vocabulary, &tokenizer, Compact::new(condition, bounds), &text)
+                Format::Compact { countdown } => {
+                    let grammar = Compact::new(condition, bounds, countdown);
+                    follow(&vocabulary, &tokenizer, grammar, &text)
                 }
                 _ => {
                     let notes = format != Format::Recursive;
