@@ -6,7 +6,7 @@ use super::Record;
 use super::verdict::Verdict;
 use crate::data::Dataset;
 use crate::generators::Condition;
-use crate::graph::ViolationCode;
+use crate::graph::{Name, ViolationCode};
 
 /// Share of prompts whose answer is a complete, valid graph with the requested num_edges and
 /// depth (paper, section 5; figures 3 and 12).
@@ -31,6 +31,31 @@ pub const TRAIN_GRAPHS: &str = "train-graphs/1";
 /// Cells of the grid by how many training graphs they have: name, fewest, most.
 const TRAIN_BINS: [(&str, u64, u64); 4] =
     [("0", 0, 0), ("1-4", 1, 4), ("5-19", 5, 19), ("20+", 20, u64::MAX)];
+
+/// Groups of prompts in cells `group=NAME`: by size, and by how many training graphs the service of
+/// the prompt has. Prompts that leave the attribute open are in no group.
+pub const GROUPS: [&str; 8] = [
+    "edges 1-10",
+    "edges 11+",
+    "depth 1-3",
+    "depth 4+",
+    "service 0",
+    "service 1-4",
+    "service 5-19",
+    "service 20+",
+];
+
+/// The groups of a prompt whose service has so many training graphs.
+fn groups(condition: &Condition, service_graphs: u64) -> impl Iterator<Item = String> {
+    let upto = |value: Option<u32>, most: u32, small: &str, large: &str| {
+        value.map(|value| if value <= most { small.to_owned() } else { large.to_owned() })
+    };
+    let size = upto(condition.num_edges, 10, "edges 1-10", "edges 11+");
+    let depth = upto(condition.depth, 3, "depth 1-3", "depth 4+");
+    let bin = TRAIN_BINS.iter().find(|(_, least, most)| (*least..=*most).contains(&service_graphs));
+    let service = bin.map(|(bin, ..)| format!("service {bin}"));
+    [size, depth, service].into_iter().flatten()
+}
 
 /// Accurate answers among prompts.
 #[derive(Clone, Copy, Default)]
@@ -60,8 +85,14 @@ pub fn records(dataset: &Dataset, conditions: &[Condition], verdicts: &[Verdict]
     let mut by_edges: BTreeMap<u32, Tally> = BTreeMap::new();
     let mut by_depth: BTreeMap<u32, Tally> = BTreeMap::new();
     let mut by_train = [Tally::default(); TRAIN_BINS.len()];
+    let mut by_group: BTreeMap<String, Tally> = BTreeMap::new();
+    let services = service_graphs(dataset);
     for (condition, verdict) in conditions.iter().zip(verdicts) {
         let accurate = verdict.violation.is_none();
+        let of_service = services.get(&condition.service).copied().unwrap_or(0);
+        for group in groups(condition, of_service) {
+            by_group.entry(group).or_default().add(accurate);
+        }
         if let Some(edges) = condition.num_edges {
             by_edges.entry(edges).or_default().add(accurate);
         }
@@ -87,6 +118,7 @@ pub fn records(dataset: &Dataset, conditions: &[Condition], verdicts: &[Verdict]
     records.extend(by_depth.iter().map(|(depth, tally)| share(format!("depth={depth}"), tally)));
     let bins = TRAIN_BINS.iter().zip(&by_train);
     records.extend(bins.map(|((bin, ..), tally)| share(format!("train-graphs={bin}"), tally)));
+    records.extend(by_group.iter().map(|(group, tally)| share(format!("group={group}"), tally)));
     records.extend(failures(verdicts));
     records.extend(by_cell.keys().map(|cell| {
         let graphs = train_of(cell);
@@ -102,6 +134,15 @@ fn train_graphs(dataset: &Dataset) -> BTreeMap<(u32, u32), u64> {
         *cells.entry((graph.num_edges(), graph.depth())).or_insert(0) += 1;
     }
     cells
+}
+
+/// Number of training graphs by service.
+fn service_graphs(dataset: &Dataset) -> BTreeMap<&Name, u64> {
+    let mut services = BTreeMap::new();
+    for graph in dataset.train() {
+        *services.entry(graph.service()).or_insert(0) += 1;
+    }
+    services
 }
 
 fn failures(verdicts: &[Verdict]) -> Vec<Record> {
@@ -157,6 +198,9 @@ mod tests {
         }
         assert_eq!(find(&records, TRAIN_GRAPHS, "edges=2/depth=2").value, 20.0);
         assert_eq!(find(&records, TRAIN_GRAPHS, "edges=3/depth=2").value, 0.0);
+        assert_eq!(value("group=edges 1-10"), (0.4, 5));
+        assert_eq!(value("group=depth 1-3"), (0.4, 5));
+        assert_eq!(value("group=service 20+"), (0.4, 5));
         let whole = find(&records, ACCURACY, "");
         assert!(whole.low < 0.4 && 0.4 < whole.high);
     }

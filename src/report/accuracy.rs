@@ -10,7 +10,7 @@ use super::notes::{background, figure_notes, notes};
 use super::table::{Cell, Column, Table};
 use super::{ReportFiles, ReportInput, ReportKind, comparisons, published};
 use crate::evaluate::Interval;
-use crate::evaluate::accuracy::{ACCURACY, FAILURE, TRAIN_GRAPHS};
+use crate::evaluate::accuracy::{ACCURACY, FAILURE, GROUPS, TRAIN_GRAPHS};
 
 /// How many training graphs a cell of the grid has.
 const TRAIN_BINS: [&str; 4] = ["0", "1-4", "5-19", "20+"];
@@ -22,6 +22,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     for by in ["depth", "edges"] {
         files.table(&format!("accuracy-by-{by}"), by_attribute(input, &arms, by));
     }
+    files.table("accuracy-by-group", by_group(input, &arms));
     files.table("failures", failures(input, &arms));
     files.table("published", published::compare(input, &arms, ReportKind::Accuracy));
     files.tables.extend(arms::effort_table(input, &arms).map(|table| ("effort".to_owned(), table)));
@@ -93,6 +94,29 @@ fn by_attribute(input: &ReportInput, arms: &[Arm], attribute: &str) -> Table {
         let Ok(number) = value.parse() else { continue };
         let cell = format!("{attribute}={value}");
         let mut row = vec![Cell::Integer(number), train_graphs(arms, &cell)];
+        row.extend(arms.iter().map(|arm| arm.cell(ACCURACY, &cell)));
+        table.push(row);
+    }
+    table.notes = notes(input, arms);
+    table
+}
+
+/// Rows: small and large graphs, well and little known services; groups without prompts are left out.
+fn by_group(input: &ReportInput, arms: &[Arm]) -> Table {
+    let mut columns = vec![Column::text("prompts of"), Column::number("prompts", "")];
+    columns.extend(arms.iter().map(|arm| Column::share(name(arm, arms))));
+    let mut table = Table::new(format!("Accuracy by group: {}", input.title), columns);
+    for group in GROUPS {
+        let cell = format!("group={group}");
+        let prompts = arms.iter().map(|arm| arm.answers(ACCURACY, &cell)).max().unwrap_or(0);
+        if prompts == 0 {
+            continue;
+        }
+        let head = match group.strip_prefix("service ") {
+            Some(bin) => format!("service with {bin} training graphs"),
+            None => group.to_owned(),
+        };
+        let mut row = vec![Cell::text(head), Cell::Integer(prompts)];
         row.extend(arms.iter().map(|arm| arm.cell(ACCURACY, &cell)));
         table.push(row);
     }

@@ -211,6 +211,13 @@ impl Arm<'_> {
         self.runs.iter().map(|run| run.graphs).sum()
     }
 
+    /// Answers of a cell over all seeds, 0 where there are none.
+    pub fn answers(&self, metric: &str, cell: &str) -> u64 {
+        let records = self.runs.iter().filter_map(|run| run.outcome.as_ref().ok()).flatten();
+        let inside = records.filter(|record| record.metric == metric && record.cell == cell);
+        inside.map(|record| record.count).sum()
+    }
+
     /// What is known of each answer, by seed; `None` where a seed failed, or nothing was kept.
     pub fn units(&self) -> Option<Seeds<'_>> {
         let units = self.runs.iter().map(|run| Some((run.seed, run.units.as_ref()?)));

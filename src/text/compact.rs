@@ -14,11 +14,12 @@ use std::fmt::Write as _;
 use rand::{Rng, RngExt};
 
 use super::name;
-use super::parse::{clip, format, name as read_name, number};
+use super::parse::{clip, format as format_error, name as read_name, number};
 use super::recursive::KEEP;
 use crate::graph::ViolationCode as Code;
 use crate::graph::{
-    CallType, LayerCondition, LayerEdge, MAX_SPLIT_PARTS, Step, StepBody, Subgraph, Violation,
+    CallType, LayerCondition, LayerEdge, MAX_LAYER_EDGES, MAX_SPLIT_PARTS, Step, StepBody,
+    Subgraph, Violation,
 };
 
 /// Signs of the numbers of a condition, in their order.
@@ -58,16 +59,26 @@ pub(super) fn line_start(countdown: bool, left: &Left, sign: char) -> String {
     text
 }
 
-/// What becomes a token besides names and bytes.
+/// Calls up to which a number of calls is one token in texts with a countdown.
+const MOST_CALLS: u32 = 40;
+
+/// What becomes a token besides names and bytes. With a countdown a count is one token with its sign,
+/// so that counting down is a step from token to token, not arithmetic on digits.
 pub fn phrases(countdown: bool) -> Vec<String> {
     let lines: &[&str] = match countdown {
-        true => &["\n", "}\n", "/", ">", "!>", "|e", "!|e"],
+        true => &[">", "!>", "|e", "!|e", "/"],
         false => &["\n>", "}\n>", "\n|e"],
     };
     let fixed = [",#", ",f", "{e", ",@", ",^"].iter().chain(lines).map(|&text| text.to_owned());
-    let numbers = NUMBERS.iter().map(|sign| std::format!(",{sign}"));
-    let types = CallType::ALL.iter().map(|kind| std::format!(":{kind},#"));
-    fixed.chain(numbers).chain(types).collect()
+    let numbers = NUMBERS.iter().map(|sign| format!(",{sign}"));
+    let types = CallType::ALL.iter().map(|kind| format!(":{kind},#"));
+    let calls = (0..=MOST_CALLS).flat_map(|n| [",e", "{e", "/"].map(|sign| format!("{sign}{n}")));
+    let edges = (0..=MAX_LAYER_EDGES).flat_map(|n| {
+        let signs = [",d", ",k", ",g", "\n"].map(|sign| format!("{sign}{n}"));
+        signs.into_iter().chain([format!("\n{n}>")])
+    });
+    let counts = calls.chain(edges).filter(|_| countdown);
+    fixed.chain(numbers).chain(types).chain(counts).collect()
 }
 
 fn numbers(condition: &LayerCondition) -> [Option<u32>; 7] {
@@ -202,7 +213,7 @@ pub fn grammar(
 ) -> Result<StepBody, Violation> {
     let mut lines = answer.split('\n');
     if lines.next() != Some("") {
-        return Err(format("an answer begins with a line break"));
+        return Err(format_error("an answer begins with a line break"));
     }
     let (mut edges, mut subgraphs, mut parts) = (Vec::new(), Vec::new(), Vec::new());
     for line in lines {
@@ -215,7 +226,7 @@ pub fn grammar(
             };
             let edge = read_edge(edge)?;
             if let Some(below) = below {
-                let unclosed = || format(std::format!("`}}` is missing in `{}`", clip(below)));
+                let unclosed = || format_error(format!("`}}` is missing in `{}`", clip(below)));
                 let numbers = below.strip_suffix('}').ok_or_else(unclosed)?;
                 let below = LayerCondition {
                     service: condition.service.clone(),
@@ -234,21 +245,21 @@ pub fn grammar(
                 ..read_numbers(line)?
             });
         } else {
-            return Err(format(std::format!("`{}` is neither edge nor part", clip(line))));
+            return Err(format_error(format!("`{}` is neither edge nor part", clip(line))));
         }
     }
     match (edges.is_empty(), parts.is_empty()) {
         (false, true) => Ok(StepBody::Layer { edges, subgraphs }),
         (true, false) if parts.len() <= MAX_SPLIT_PARTS => Ok(StepBody::Split { parts }),
-        (true, false) => Err(format(std::format!("a split of {} parts", parts.len()))),
-        (true, true) => Err(format("the layer has no edges")),
-        (false, false) => Err(format("edges and parts in one answer")),
+        (true, false) => Err(format_error(format!("a split of {} parts", parts.len()))),
+        (true, true) => Err(format_error("the layer has no edges")),
+        (false, false) => Err(format_error("edges and parts in one answer")),
     }
 }
 
 fn read_edge(text: &str) -> Result<LayerEdge, Violation> {
     let wrong = |what: &str| {
-        Violation::new(Code::EdgeField, std::format!("cannot read the {what} of `{}`", clip(text)))
+        Violation::new(Code::EdgeField, format!("cannot read the {what} of `{}`", clip(text)))
     };
     // The type is behind the last colon: names may have colons.
     let (call, times) = text.split_once(",#").ok_or_else(|| wrong("edge_id"))?;
@@ -269,11 +280,11 @@ fn read_numbers(text: &str) -> Result<LayerCondition, Violation> {
     let mut fields = text.split(',');
     for (sign, value) in NUMBERS.iter().zip(&mut values) {
         let field = fields.next().and_then(|field| field.strip_prefix(*sign));
-        let wrong = || format(std::format!("cannot read `{sign}` of `{}`", clip(text)));
+        let wrong = || format_error(format!("cannot read `{sign}` of `{}`", clip(text)));
         *value = field.and_then(number).ok_or_else(wrong)?;
     }
     if fields.next().is_some() {
-        return Err(format(std::format!("more than a condition in `{}`", clip(text))));
+        return Err(format_error(format!("more than a condition in `{}`", clip(text))));
     }
     let [edges, depth, latency, start, first, current, subgraphs] = values.map(Some);
     Ok(LayerCondition {
