@@ -6,7 +6,9 @@ use anyhow::Result;
 
 use super::manifest::{DatasetManifest, SourceSpec};
 use super::simulator::{Cloud, SimulatorConfig};
-use super::{Dataset, DatasetCard, Funnel, call_table, finish, raw, split, structures};
+use super::{
+    Dataset, DatasetCard, Funnel, Side, call_table, finish, nezha, raw, split, structures,
+};
 use crate::graph::CallGraph;
 use crate::progress::Progress;
 
@@ -26,8 +28,11 @@ pub struct BuildOptions {
 }
 
 /// Graphs that a source gave, and what became of the rest.
+#[derive(Default)]
 pub(super) struct Harvest {
     pub graphs: Vec<CallGraph>,
+    /// Graphs that met an injected fault.
+    pub faulty: Vec<CallGraph>,
     pub funnel: Funnel,
     /// Labels that every output must carry.
     pub labels: Vec<String>,
@@ -45,8 +50,10 @@ const DEFAULT_DRAWN: u64 = 100_000;
 /// Inputs that are missing or, without `skip_bad_rows`, not what they claim to be.
 pub fn build(manifest: &DatasetManifest, options: &BuildOptions) -> Result<Dataset> {
     let inputs = manifest.inputs(options.data_root.as_deref())?;
-    let Harvest { graphs, funnel, labels } = harvest(manifest, options)?;
-    let (sides, split) = split::split(&graphs, &manifest.split);
+    let Harvest { mut graphs, faulty, funnel, labels } = harvest(manifest, options)?;
+    let (mut sides, split) = split::split(&graphs, &manifest.split);
+    sides.resize(graphs.len() + faulty.len(), Side::Faulty);
+    graphs.extend(faulty);
     let card = DatasetCard {
         name: manifest.name.clone(),
         source: manifest.source.id().to_owned(),
@@ -67,7 +74,13 @@ pub(super) fn harvest(manifest: &DatasetManifest, options: &BuildOptions) -> Res
         SourceSpec::CallTable { .. } => {
             let (graphs, mut funnel) = call_table::read(&files, options.skip_bad_rows)?;
             let graphs = sample(graphs, limit, manifest.split.seed, &mut funnel);
-            Ok(Harvest { graphs, funnel, labels: Vec::new() })
+            Ok(Harvest { graphs, funnel, ..Harvest::default() })
+        }
+        SourceSpec::Nezha { .. } => {
+            let faults = manifest.faults(options.data_root.as_deref())?;
+            let mut read = nezha::read(&files, &faults, options.skip_bad_rows)?;
+            read.graphs = sample(read.graphs, limit, manifest.split.seed, &mut read.funnel);
+            Ok(read)
         }
         SourceSpec::Simulator { seed, cloud } => {
             simulate(cloud, *seed, drawn.unwrap_or(DEFAULT_SIMULATED), options.progress)
@@ -109,7 +122,7 @@ fn simulate(
     step.finish();
     let mut funnel = Funnel::default();
     funnel.push("simulated", calls(&graphs), Some(count));
-    Ok(Harvest { graphs, funnel, labels: Vec::new() })
+    Ok(Harvest { graphs, funnel, ..Harvest::default() })
 }
 
 /// At most `limit` of the graphs: those whose fingerprint with `seed` is smallest, in that order.

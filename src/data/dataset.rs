@@ -16,6 +16,8 @@ pub enum Side {
     Train,
     /// The paper's 10 % "validation" graphs. Training never sees them.
     Test,
+    /// Graphs that met an injected fault: real anomalies, which are in neither of the two.
+    Faulty,
 }
 
 /// A file that went into a dataset.
@@ -115,6 +117,7 @@ impl Dataset {
             let text = match side {
                 Side::Train => "train",
                 Side::Test => "test",
+                Side::Faulty => "faulty",
             };
             std::iter::repeat_n(text, graph.calls().len())
         });
@@ -174,9 +177,10 @@ impl Dataset {
             sides.push(match side_of_row.get(row) {
                 Some("train") => Side::Train,
                 Some("test") => Side::Test,
+                Some("faulty") => Side::Faulty,
                 other => {
                     let place = format!("row {}, column side", row + 1);
-                    let message = format!("{other:?} is neither train nor test");
+                    let message = format!("{other:?} is none of train, test and faulty");
                     return Err(UserError::input(&path, place, message).into());
                 }
             });

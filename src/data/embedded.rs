@@ -16,4 +16,8 @@ pub const EMBEDDED: &[(&str, &str)] = embedded![
     "alibaba-v2022-structures",
     "alibaba-v2022-sample",
     "alibaba-v2021-sample",
+    "nezha-onlineboutique",
+    "nezha-onlineboutique-faults",
+    "nezha-trainticket",
+    "nezha-trainticket-faults",
 ];

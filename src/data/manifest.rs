@@ -56,6 +56,13 @@ pub enum SourceSpec {
     AlibabaV2021 { path: PathBuf },
     /// Complete graphs, one row per call.
     CallTable { path: PathBuf },
+    /// Span tables of Nezha. Traces that meet one of the faults that the `faults` files list are kept
+    /// apart as anomalies.
+    Nezha {
+        path: PathBuf,
+        #[serde(default)]
+        faults: Vec<PathBuf>,
+    },
     /// Distinct graphs with the number of traces that had each, without times.
     WeightedStructures {
         path: PathBuf,
@@ -81,6 +88,7 @@ impl SourceSpec {
             Self::AlibabaV2022 { .. } => "alibaba-v2022",
             Self::AlibabaV2021 { .. } => "alibaba-v2021",
             Self::CallTable { .. } => "call-table",
+            Self::Nezha { .. } => "nezha",
             Self::WeightedStructures { .. } => "weighted-structures",
             Self::Simulator { .. } => "simulator",
         }
@@ -92,6 +100,7 @@ impl SourceSpec {
             Self::AlibabaV2022 { path }
             | Self::AlibabaV2021 { path }
             | Self::CallTable { path }
+            | Self::Nezha { path, .. }
             | Self::WeightedStructures { path, .. } => Some(path),
             Self::Simulator { .. } => None,
         }
@@ -223,7 +232,7 @@ impl DatasetManifest {
     /// A file that is not there, with how to say where data lies.
     pub fn inputs(&self, data_root: Option<&Path>) -> Result<Vec<InputFile>> {
         let mut files = Vec::new();
-        for path in self.files(data_root)? {
+        for path in self.files(data_root)?.into_iter().chain(self.faults(data_root)?) {
             files.push(inputs::hash(&path)?);
         }
         if let SourceSpec::WeightedStructures { times_from, .. } = &self.source {
@@ -238,6 +247,16 @@ impl DatasetManifest {
             Some(path) => inputs::files(&self.name, path, data_root, self.folder.as_deref()),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Paths of its lists of injected faults.
+    pub(super) fn faults(&self, data_root: Option<&Path>) -> Result<Vec<PathBuf>> {
+        let SourceSpec::Nezha { faults, .. } = &self.source else { return Ok(Vec::new()) };
+        let mut files = Vec::new();
+        for path in faults {
+            files.extend(inputs::files(&self.name, path, data_root, self.folder.as_deref())?);
+        }
+        Ok(files)
     }
 
     /// The manifest of the dataset that lends its response times: one with measured times.

@@ -10,6 +10,7 @@ mod funnel;
 mod inputs;
 mod lines;
 mod manifest;
+mod nezha;
 mod raw;
 mod services;
 pub mod simulator;

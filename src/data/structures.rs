@@ -86,7 +86,7 @@ pub fn read(
         Some(count),
     );
     let label = format!("times are drawn from {times_from} by call type and depth, not measured");
-    Ok(Harvest { graphs, funnel, labels: vec![label] })
+    Ok(Harvest { graphs, funnel, labels: vec![label], ..Harvest::default() })
 }
 
 /// The structures that can be unrolled. Rows of the funnel are structures, traces are traces.

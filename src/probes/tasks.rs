@@ -167,6 +167,7 @@ fn one_side(
     let (word, number) = match side {
         Side::Train => ("training", 0),
         Side::Test => ("test", 1),
+        Side::Faulty => ("faulty", 2),
     };
     let graphs = dataset.side(side);
     let mut places = Vec::new();

@@ -16,14 +16,22 @@ const REFERENCES: [Reference; 4] = [
     ("size of the graph", "size"),
 ];
 
-const KINDS: [(&str, &str); 3] =
-    [("all", "kind=all"), ("structure", "kind=structure"), ("latency", "kind=latency")];
+const KINDS: [(&str, &str); 4] = [
+    ("all", "kind=all"),
+    ("structure", "kind=structure"),
+    ("latency", "kind=latency"),
+    ("faults", "kind=fault"),
+];
 
-fn entries(metric: &'static str, name: &str) -> Vec<Entry> {
-    KINDS
-        .iter()
-        .map(|(kind, cell)| Entry::new(format!("{name}{kind}"), "", metric, *cell))
-        .collect()
+/// The cells that there are records of: few datasets have real faults.
+fn entries(input: &ReportInput, arms: &[Arm], metric: &'static str, name: &str) -> Vec<Entry> {
+    let floor = input.floor.unwrap_or_default();
+    let known = |cell: &str| {
+        let of_floor = floor.iter().any(|record| record.cell.split('/').next() == Some(cell));
+        of_floor || arms.iter().any(|arm| arm.cells_of(metric).contains(&cell))
+    };
+    let kinds = KINDS.iter().filter(|(_, cell)| known(cell));
+    kinds.map(|(kind, cell)| Entry::new(format!("{name}{kind}"), "", metric, *cell)).collect()
 }
 
 /// Adds table and figure, if the records are about anomalies.
@@ -33,7 +41,9 @@ pub fn add(input: &ReportInput, arms: &[Arm], files: &mut ReportFiles) {
     if !of_arms && !of_floor {
         return;
     }
-    let columns = [entries(AUC, "AUC, "), entries(AUC_PR, "AUC-PR, ")].concat();
+    let columns = [(AUC, "AUC, "), (AUC_PR, "AUC-PR, ")]
+        .map(|(metric, name)| entries(input, arms, metric, name))
+        .concat();
     let mut table = overview::table("Anomaly detection", input, arms, &REFERENCES, &columns);
     table.notes.insert(
         0,
@@ -47,7 +57,7 @@ pub fn add(input: &ReportInput, arms: &[Arm], files: &mut ReportFiles) {
 fn figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let panel = |label: &str, metric| {
         let axis = |_: &figure::Bars| Axis::linear(label, 0.5, 1.0);
-        overview::panel("", axis, input, arms, &REFERENCES, &entries(metric, ""))
+        overview::panel("", axis, input, arms, &REFERENCES, &entries(input, arms, metric, ""))
     };
     let mut notes = vec![
         "Detectors of anomalies in real graphs, trained on generated graphs, by kind of anomaly. Bars begin at 0.5, which is chance."

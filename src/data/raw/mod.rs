@@ -80,7 +80,7 @@ pub fn read(
     {
         funnel.push(sampled(limit), super::build::calls(&graphs), Some(limit));
     }
-    Ok(Harvest { graphs, funnel, labels: Vec::new() })
+    Ok(Harvest { graphs, funnel, ..Harvest::default() })
 }
 
 /// Sends the rows of all files to buckets: fast by polars; if that stops anywhere, line by line,

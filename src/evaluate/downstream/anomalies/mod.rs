@@ -18,7 +18,7 @@ use anyhow::Result;
 use rand::RngExt;
 use rayon::prelude::*;
 
-use crate::data::Dataset;
+use crate::data::{Dataset, Side};
 use crate::evaluate::observed::with_intervals;
 use crate::evaluate::ranking::Ranking;
 use crate::evaluate::{Case, Interval, Record};
@@ -32,8 +32,9 @@ use inject::{Kind, Normal};
 /// test graphs: the probability that a graph with an anomaly scores above one without, equal scores
 /// counted half. Range 0 to 1, higher is better, ½ is chance. Cells `kind=structure` and
 /// `kind=latency` for the two kinds of anomalies, each against the graphs that it was put into, and
-/// `kind=all`. Bootstrap interval over the services of the test graphs, which does not cover the
-/// chance of training; NaN for fewer than 20 graphs to train on or to test on.
+/// `kind=all`; where the dataset has graphs that met a real fault (`nezha`), `kind=fault` compares
+/// them with as many other test graphs. Bootstrap interval over the services of the test graphs,
+/// which does not cover the chance of training; NaN for fewer than 20 graphs to train on or to test on.
 ///
 /// Source: the paper's figure 5 (right) with TraceVAE; the detector, the anomalies and their sizes
 /// are ours, so compare with the rows of real training graphs and not with published numbers. The
@@ -62,13 +63,6 @@ const TEST: usize = 2_000;
 const FEW: usize = 2_000;
 /// Fewer graphs than this give no number.
 const LEAST: usize = 20;
-
-/// The kinds of anomalies, by cell.
-const CELLS: [(&str, Option<Kind>); 3] = [
-    ("kind=all", None),
-    ("kind=structure", Some(Kind::Structure)),
-    ("kind=latency", Some(Kind::Latency)),
-];
 
 /// Trained on the arm's valid graphs.
 ///
@@ -141,72 +135,84 @@ fn sample<'a>(
 }
 
 /// Real test graphs: one as it is at each even place, and behind it the same with an anomaly, of
-/// structure and of latency by turns.
+/// structure and of latency by turns; then graphs that met a real fault, if the dataset has some.
 struct TestSet {
     graphs: Vec<CallGraph>,
-    /// By pair of graphs.
-    kinds: Vec<Kind>,
+    anomalous: Vec<bool>,
+    /// Index of each graph's service.
     services: Vec<usize>,
     service_count: usize,
+    /// Which graphs each cell compares.
+    cells: Vec<(&'static str, Vec<bool>)>,
 }
 
 impl TestSet {
     fn new(dataset: &Dataset, seed: u64) -> Self {
         let normal = Normal::new(dataset.graphs());
         let chosen = sample(dataset.test(), TEST, seed, "anomalies/test");
-        let mut names: BTreeMap<&Name, usize> =
-            chosen.iter().map(|graph| (graph.service(), 0)).collect();
-        names.values_mut().zip(0..).for_each(|(id, order)| *id = order);
-        let mut test = Self {
-            graphs: Vec::with_capacity(2 * chosen.len()),
-            kinds: Vec::with_capacity(chosen.len()),
-            services: chosen.iter().map(|graph| names[graph.service()]).collect(),
-            service_count: names.len(),
-        };
-        for (graph, index) in chosen.into_iter().zip(0..) {
-            let kind = if index % 2 == 0 { Kind::Structure } else { Kind::Latency };
+        let faulty = sample(dataset.side(Side::Faulty), chosen.len(), seed, "anomalies/faulty");
+        let kinds = [Kind::Structure, Kind::Latency].into_iter().cycle();
+        let mut graphs = Vec::with_capacity(2 * chosen.len() + faulty.len());
+        for ((graph, index), kind) in chosen.iter().zip(0..).zip(kinds) {
             let mut rng = random::stream(seed, "anomalies/inject", &[index]);
-            test.graphs.extend([graph.clone(), normal.inject(kind, graph, &mut rng)]);
-            test.kinds.push(kind);
+            graphs.extend([(*graph).clone(), normal.inject(kind, graph, &mut rng)]);
         }
-        test
+        let pairs = graphs.len();
+        let mask = |within: &dyn Fn(usize) -> bool| (0..pairs + faulty.len()).map(within).collect();
+        let mut cells: Vec<(&str, Vec<bool>)> = vec![
+            ("kind=all", mask(&|index| index < pairs)),
+            ("kind=structure", mask(&|index| index < pairs && index / 2 % 2 == 0)),
+            ("kind=latency", mask(&|index| index < pairs && index / 2 % 2 == 1)),
+        ];
+        if !faulty.is_empty() {
+            let met = |index| index >= pairs || (index % 2 == 0 && index / 2 < faulty.len());
+            cells.push(("kind=fault", mask(&met)));
+        }
+        let anomalous = mask(&|index| index >= pairs || index % 2 == 1);
+        graphs.extend(faulty.into_iter().cloned());
+        let (services, service_count) = services(&graphs);
+        Self { graphs, anomalous, services, service_count, cells }
     }
 
     fn is_too_small(&self) -> bool {
-        self.kinds.len() < LEAST
+        self.anomalous.iter().filter(|anomalous| !**anomalous).count() < LEAST
     }
 
     /// Both metrics in every cell; NaN without scores.
     fn records(&self, scores: Option<Vec<f64>>, reference: &str, seed: u64) -> Vec<Record> {
         let values = match scores {
             Some(scores) if !self.is_too_small() => self.areas(&scores, seed),
-            _ => vec![(f64::NAN, Interval::NONE); 2 * CELLS.len()],
+            _ => vec![(f64::NAN, Interval::NONE); 2 * self.cells.len()],
         };
-        let metrics = values.chunks_exact(2).zip(CELLS).flat_map(|(areas, (cell, kind))| {
-            let graphs =
-                2 * self.kinds.iter().filter(|found| kind.is_none_or(|k| k == **found)).count();
-            let cell = format!("{cell}{reference}");
-            [AUC, AUC_PR].into_iter().zip(areas).map(move |(metric, (value, interval))| {
-                Record::new(metric, cell.clone(), *value, *interval, graphs as u64)
-            })
-        });
+        let metrics =
+            values.chunks_exact(2).zip(&self.cells).flat_map(|(areas, (cell, within))| {
+                let graphs = within.iter().filter(|within| **within).count() as u64;
+                let cell = format!("{cell}{reference}");
+                [AUC, AUC_PR].into_iter().zip(areas).map(move |(metric, (value, interval))| {
+                    Record::new(metric, cell.clone(), *value, *interval, graphs)
+                })
+            });
         metrics.collect()
     }
 
     /// Both areas, cell by cell.
     fn areas(&self, scores: &[f64], seed: u64) -> Vec<(f64, Interval)> {
-        let anomalous: Vec<bool> = (0..scores.len()).map(|index| index % 2 == 1).collect();
         let ranking = Ranking::new(scores);
         with_intervals(seed, self.service_count, |drawn| {
-            let areas = CELLS.iter().flat_map(|(_, kind)| {
-                let areas = ranking.areas(&anomalous, |index| {
-                    let pair = index / 2;
-                    let counts = kind.is_none_or(|kind| kind == self.kinds[pair]);
-                    if counts { f64::from(drawn[self.services[pair]]) } else { 0.0 }
+            let areas = self.cells.iter().flat_map(|(_, within)| {
+                let areas = ranking.areas(&self.anomalous, |index| {
+                    if within[index] { f64::from(drawn[self.services[index]]) } else { 0.0 }
                 });
                 [areas.roc, areas.precision_recall]
             });
             areas.collect()
         })
     }
+}
+
+/// Index of each graph's service, in order of names, and how many there are.
+fn services(graphs: &[CallGraph]) -> (Vec<usize>, usize) {
+    let mut ids: BTreeMap<&Name, usize> = graphs.iter().map(|graph| (graph.service(), 0)).collect();
+    ids.values_mut().zip(0..).for_each(|(id, order)| *id = order);
+    (graphs.iter().map(|graph| ids[graph.service()]).collect(), ids.len())
 }

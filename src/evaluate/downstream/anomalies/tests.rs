@@ -1,4 +1,5 @@
 use super::*;
+use crate::data::DatasetCard;
 use crate::data::simulator::{Cloud, SimulatorConfig};
 use crate::evaluate::conditions::condition_of;
 use crate::evaluate::tests::{answer, dataset, failed, find, flat, reversed};
@@ -106,4 +107,20 @@ fn equal_graphs_are_no_obstacle() {
     let all = find(&records, AUC, "kind=all");
     // A second call or another destination was never seen. One service: nothing to resample.
     assert!(all.value > 0.9 && all.low.is_nan(), "{all:?}");
+}
+
+/// Graphs of another cloud in the place of those that met a fault.
+#[test]
+fn real_faults_have_a_cell_of_their_own() {
+    let (train, test, faulty) = (cloud(5, 0..60), cloud(5, 100..130), cloud(40, 0..50));
+    let sides =
+        [(Side::Train, train.len()), (Side::Test, test.len()), (Side::Faulty, faulty.len())];
+    let sides = sides.iter().flat_map(|(side, count)| vec![*side; *count]).collect();
+    let graphs = [train.clone(), test, faulty].concat();
+    let real = Dataset::new(DatasetCard::default(), graphs, sides);
+    let records = score(&real, &train);
+    let fault = find(&records, AUC, "kind=fault");
+    // 50 were to be had, for 30 others.
+    assert!(fault.count == 60 && fault.value > 0.8, "{fault:?}");
+    assert_eq!(find(&records, AUC, "kind=all").count, 60);
 }
