@@ -94,7 +94,10 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
         .map(|name| Experiment::find(name, flags.profile))
         .collect::<Result<_>>()?;
     if let Some(seeds) = &flags.seeds {
-        experiments.iter_mut().for_each(|experiment| experiment.seeds.clone_from(seeds));
+        for experiment in &mut experiments {
+            experiment.seeds.clone_from(seeds);
+            experiment.more_seeds.clear();
+        }
     }
     for name in &flags.with {
         // A probe tunes the networks that it names.

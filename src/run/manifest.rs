@@ -79,6 +79,9 @@ struct ExperimentFile {
 #[serde(deny_unknown_fields)]
 struct ProfileFile {
     seeds: Vec<u64>,
+    /// Further seeds of generators that train no network, whose trainings cost next to nothing.
+    #[serde(default)]
+    more_seeds: Vec<u64>,
     graphs: Option<u64>,
     generators: Option<Vec<String>>,
     #[serde(default)]
@@ -112,6 +115,8 @@ pub struct Experiment {
     #[serde(flatten)]
     pub measure: Measure,
     pub seeds: Vec<u64>,
+    /// Further seeds of generators that train no network.
+    pub more_seeds: Vec<u64>,
     /// Graphs of the dataset, where the dataset is drawn or simulated.
     pub graphs: Option<u64>,
 }
@@ -209,8 +214,17 @@ impl Experiment {
             snapshots: file.snapshots,
             measure,
             seeds: overrides.seeds.clone(),
+            more_seeds: overrides.more_seeds.clone(),
             graphs: overrides.graphs,
         })
+    }
+}
+
+impl Experiment {
+    /// Seeds of a generator, which trains a `network` or none.
+    pub fn seeds_of(&self, network: bool) -> Vec<u64> {
+        let more = self.more_seeds.iter().filter(|seed| !network && !self.seeds.contains(seed));
+        self.seeds.iter().chain(more).copied().collect()
     }
 }
 
@@ -389,6 +403,14 @@ arms = ["pretrained", "majority"]
 seeds = [0]
 probe = { train = 20, tuning = { epochs = 1 } }
 "#;
+
+    #[test]
+    fn generators_without_a_network_have_more_seeds() {
+        let text = EXAMPLE.replace("seeds = [0, 1]", "seeds = [0, 1]\nmore_seeds = [1, 4]");
+        let experiment = read(&text, Profile::Full).unwrap();
+        assert_eq!(experiment.seeds_of(true), [0, 1]);
+        assert_eq!(experiment.seeds_of(false), [0, 1, 4]);
+    }
 
     #[test]
     fn a_probe_stands_in_place_of_conditions() {

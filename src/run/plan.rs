@@ -132,7 +132,7 @@ impl Plan {
         match &experiment.measure {
             Measure::Answers(answers) => {
                 for baseline in &baselines {
-                    for &seed in &experiment.seeds {
+                    for seed in experiment.seeds_of(baseline.network) {
                         let training = self.train(baseline, seed, &dataset_key, &mut sources)?;
                         let place = (&experiment, answers, &dataset_key);
                         self.arms(place, baseline, seed, &training, &mut arms)?;

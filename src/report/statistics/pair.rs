@@ -26,13 +26,15 @@ pub struct Comparison {
 
 /// Compares two arms in `metric`; `None` if one of them does not have it by prompt.
 ///
-/// Paired arms are compared on the prompts for which both have a value.
+/// Arms are compared on the seeds that both have, if there are any, and paired arms on the prompts
+/// for which both have a value.
 pub fn compare(
     [one, other]: [&Seeds; 2],
     metric: &str,
     services: &Services,
     resampling: &Resampling,
 ) -> Option<Comparison> {
+    let (one, other) = (&common(one, other), &common(other, one));
     let paired = asked_the_same(one, other);
     let exists = |seeds: &Seeds, seed: usize, index: usize| {
         seeds[seed].1.column(metric).is_some_and(|values| !values[index].is_nan())
@@ -67,6 +69,13 @@ pub fn compare(
         improvement,
         p,
     })
+}
+
+/// The seeds of `one` that `other` has too; all of them if it has none.
+fn common<'a>(one: &Seeds<'a>, other: &Seeds) -> Seeds<'a> {
+    let shared = one.iter().filter(|(seed, _)| other.iter().any(|(known, _)| known == seed));
+    let shared: Seeds = shared.copied().collect();
+    if shared.is_empty() { one.clone() } else { shared }
 }
 
 fn asked_the_same(one: &Seeds, other: &Seeds) -> bool {

@@ -132,9 +132,15 @@ fn other_prompts_are_not_paired() {
     let found = compared(&one, &others);
     assert!(!found.paired && found.p.is_nan());
     close(found.difference.value, 0.125);
-    // Nor are other seeds.
-    let two = [shares(&[0.5, 0.25]), shares(&[0.5, 0.25])];
-    assert!(!compared(&one, &two).paired);
+}
+
+#[test]
+fn seeds_that_one_arm_lacks_do_not_count() {
+    let one = [shares(&[0.75, 0.25])];
+    let two = [shares(&[0.5, 0.25]), shares(&[1.0, 1.0])];
+    let (found, alone) = (compared(&one, &two), compared(&one, &two[..1]));
+    assert!(found.paired && found.prompts == alone.prompts);
+    assert_eq!((found.difference, found.p), (alone.difference, alone.p));
 }
 
 #[test]
