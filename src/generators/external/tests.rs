@@ -125,7 +125,8 @@ fn what_goes_wrong_is_told_with_the_message_that_it_followed() {
         (vec![r#"{"error":{"message":"no licence"}}"#.into()], "it reports: no licence"),
         (vec![DESCRIBE.into(), LOAD.into(), refused], "after `generate`: it ended"),
     ] {
-        let place = place("cat replies; echo the reason is this >&2; exit 3");
+        // First the reason: a process whose reply is wrong is stopped at once.
+        let place = place("echo the reason is this >&2; cat replies; exit 3");
         place.write("replies", replies.iter().map(|line| format!("{line}\n")).collect::<String>());
         let error = format!("{:#}", place.generate().expect_err(words));
         assert!(error.contains(words), "{error}");
