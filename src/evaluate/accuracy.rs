@@ -32,29 +32,26 @@ pub const TRAIN_GRAPHS: &str = "train-graphs/1";
 const TRAIN_BINS: [(&str, u64, u64); 4] =
     [("0", 0, 0), ("1-4", 1, 4), ("5-19", 5, 19), ("20+", 20, u64::MAX)];
 
+/// Whether a prompt whose service has so many training graphs is in a group.
+type InGroup = fn(&Condition, u64) -> bool;
+
 /// Groups of prompts in cells `group=NAME`: by size, and by how many training graphs the service of
 /// the prompt has. Prompts that leave the attribute open are in no group.
-pub const GROUPS: [&str; 8] = [
-    "edges 1-10",
-    "edges 11+",
-    "depth 1-3",
-    "depth 4+",
-    "service 0",
-    "service 1-4",
-    "service 5-19",
-    "service 20+",
+pub const GROUPS: [(&str, InGroup); 8] = [
+    ("edges 1-10", |condition, _| condition.num_edges.is_some_and(|edges| edges <= 10)),
+    ("edges 11+", |condition, _| condition.num_edges.is_some_and(|edges| edges > 10)),
+    ("depth 1-3", |condition, _| condition.depth.is_some_and(|depth| depth <= 3)),
+    ("depth 4+", |condition, _| condition.depth.is_some_and(|depth| depth > 3)),
+    ("service 0", |_, graphs| train_bin(graphs) == 0),
+    ("service 1-4", |_, graphs| train_bin(graphs) == 1),
+    ("service 5-19", |_, graphs| train_bin(graphs) == 2),
+    ("service 20+", |_, graphs| train_bin(graphs) == 3),
 ];
 
-/// The groups of a prompt whose service has so many training graphs.
-fn groups(condition: &Condition, service_graphs: u64) -> impl Iterator<Item = String> {
-    let upto = |value: Option<u32>, most: u32, small: &str, large: &str| {
-        value.map(|value| if value <= most { small.to_owned() } else { large.to_owned() })
-    };
-    let size = upto(condition.num_edges, 10, "edges 1-10", "edges 11+");
-    let depth = upto(condition.depth, 3, "depth 1-3", "depth 4+");
-    let bin = TRAIN_BINS.iter().find(|(_, least, most)| (*least..=*most).contains(&service_graphs));
-    let service = bin.map(|(bin, ..)| format!("service {bin}"));
-    [size, depth, service].into_iter().flatten()
+/// Index of the bin of [`TRAIN_BINS`] that so many training graphs fall into.
+fn train_bin(graphs: u64) -> usize {
+    let bin = TRAIN_BINS.iter().position(|(_, fewest, most)| (*fewest..=*most).contains(&graphs));
+    bin.expect("the bins hold every number")
 }
 
 /// Accurate answers among prompts.
@@ -85,12 +82,12 @@ pub fn records(dataset: &Dataset, conditions: &[Condition], verdicts: &[Verdict]
     let mut by_edges: BTreeMap<u32, Tally> = BTreeMap::new();
     let mut by_depth: BTreeMap<u32, Tally> = BTreeMap::new();
     let mut by_train = [Tally::default(); TRAIN_BINS.len()];
-    let mut by_group: BTreeMap<String, Tally> = BTreeMap::new();
+    let mut by_group: BTreeMap<&str, Tally> = BTreeMap::new();
     let services = service_graphs(dataset);
     for (condition, verdict) in conditions.iter().zip(verdicts) {
         let accurate = verdict.violation.is_none();
         let of_service = services.get(&condition.service).copied().unwrap_or(0);
-        for group in groups(condition, of_service) {
+        for (group, _) in GROUPS.iter().filter(|(_, holds)| holds(condition, of_service)) {
             by_group.entry(group).or_default().add(accurate);
         }
         if let Some(edges) = condition.num_edges {
@@ -101,12 +98,7 @@ pub fn records(dataset: &Dataset, conditions: &[Condition], verdicts: &[Verdict]
         }
         if let (Some(edges), Some(depth)) = (condition.num_edges, condition.depth) {
             by_cell.entry((edges, depth)).or_default().add(accurate);
-            let graphs = train_of(&(edges, depth));
-            for (tally, (_, fewest, most)) in by_train.iter_mut().zip(TRAIN_BINS) {
-                if (fewest..=most).contains(&graphs) {
-                    tally.add(accurate);
-                }
-            }
+            by_train[train_bin(train_of(&(edges, depth)))].add(accurate);
         }
     }
     let share =
@@ -129,31 +121,28 @@ pub fn records(dataset: &Dataset, conditions: &[Condition], verdicts: &[Verdict]
 
 /// Number of training graphs by (num_edges, depth).
 fn train_graphs(dataset: &Dataset) -> BTreeMap<(u32, u32), u64> {
-    let mut cells = BTreeMap::new();
-    for graph in dataset.train() {
-        *cells.entry((graph.num_edges(), graph.depth())).or_insert(0) += 1;
-    }
-    cells
+    count(dataset.train().into_iter().map(|graph| (graph.num_edges(), graph.depth())))
 }
 
 /// Number of training graphs by service.
 fn service_graphs(dataset: &Dataset) -> BTreeMap<&Name, u64> {
-    let mut services = BTreeMap::new();
-    for graph in dataset.train() {
-        *services.entry(graph.service()).or_insert(0) += 1;
-    }
-    services
+    count(dataset.train().into_iter().map(|graph| graph.service()))
+}
+
+/// How often each key occurs.
+fn count<K: Ord>(keys: impl Iterator<Item = K>) -> BTreeMap<K, u64> {
+    let mut counts = BTreeMap::new();
+    keys.for_each(|key| *counts.entry(key).or_insert(0) += 1);
+    counts
 }
 
 fn failures(verdicts: &[Verdict]) -> Vec<Record> {
-    let mut codes: BTreeMap<ViolationCode, u64> = BTreeMap::new();
-    for code in verdicts.iter().filter_map(|verdict| verdict.violation) {
-        *codes.entry(code).or_insert(0) += 1;
-    }
-    let count = verdicts.len() as u64;
+    let codes: BTreeMap<ViolationCode, u64> =
+        count(verdicts.iter().filter_map(|verdict| verdict.violation));
+    let prompts = verdicts.len() as u64;
     let records = codes.iter();
     records
-        .map(|(code, hits)| Record::share(FAILURE, format!("code={code}"), *hits, count))
+        .map(|(code, hits)| Record::share(FAILURE, format!("code={code}"), *hits, prompts))
         .collect()
 }
 

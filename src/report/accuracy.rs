@@ -106,7 +106,7 @@ fn by_group(input: &ReportInput, arms: &[Arm]) -> Table {
     let mut columns = vec![Column::text("prompts of"), Column::number("prompts", "")];
     columns.extend(arms.iter().map(|arm| Column::share(name(arm, arms))));
     let mut table = Table::new(format!("Accuracy by group: {}", input.title), columns);
-    for group in GROUPS {
+    for (group, _) in GROUPS {
         let cell = format!("group={group}");
         let prompts = arms.iter().map(|arm| arm.answers(ACCURACY, &cell)).max().unwrap_or(0);
         if prompts == 0 {

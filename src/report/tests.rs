@@ -311,6 +311,14 @@ fn check_files(files: &ReportFiles, figures: &[&str]) {
     );
 }
 
+/// A failed run is told with its reason, and no runs at all are a report too.
+fn check_failures_and_nothing(draw: fn(&[RunRecords]) -> ReportFiles) {
+    let failed = draw(&[run("recursive-llm", 0, Err("no graphs".into()))]);
+    assert!(failed.tables[0].1.to_markdown().contains("**failed**: seed 0: no graphs"));
+    assert!(failed.figures.iter().all(|(_, figure)| figure.to_svg().is_ok()));
+    assert!(!draw(&[]).tables.is_empty());
+}
+
 #[test]
 fn accuracy() {
     let files = draw(ReportKind::Accuracy, &runs(accuracy_records), &[]);

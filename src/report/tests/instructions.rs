@@ -43,17 +43,7 @@ fn floor() -> Vec<Record> {
 }
 
 fn draw(runs: &[RunRecords]) -> ReportFiles {
-    let input = ReportInput {
-        experiment: "example",
-        title: "an example",
-        dataset: &card(),
-        profile: "quick",
-        runs,
-        drawn: &[],
-        floor: Some(&floor()),
-        training_logs: &[],
-    };
-    report(ReportKind::Instructions, &input)
+    draw_with(ReportKind::Instructions, runs, &[], Some(&floor()))
 }
 
 #[test]
@@ -69,8 +59,5 @@ fn instructions() {
 
 #[test]
 fn failures_and_nothing() {
-    let failed = draw(&[run("recursive-llm", 0, Err("no graphs".into()))]);
-    assert!(failed.tables[0].1.to_markdown().contains("**failed**: seed 0: no graphs"));
-    assert!(failed.figures.iter().all(|(_, figure)| figure.to_svg().is_ok()));
-    assert!(!draw(&[]).tables.is_empty());
+    check_failures_and_nothing(draw);
 }

@@ -34,17 +34,12 @@ fn records(distance: f64, reference: &str) -> Vec<Record> {
 }
 
 fn draw(runs: &[RunRecords]) -> ReportFiles {
-    let input = ReportInput {
-        experiment: "example",
-        title: "an example",
-        dataset: &card(),
-        profile: "quick",
+    draw_with(
+        ReportKind::Truth,
         runs,
-        drawn: &[],
-        floor: Some(&[records(0.05, "train"), records(0.1, "test")].concat()),
-        training_logs: &[],
-    };
-    report(ReportKind::Truth, &input)
+        &[],
+        Some(&[records(0.05, "train"), records(0.1, "test")].concat()),
+    )
 }
 
 #[test]
@@ -57,8 +52,5 @@ fn truth() {
 
 #[test]
 fn failures_and_nothing() {
-    let failed = draw(&[run("recursive-llm", 0, Err("no graphs".into()))]);
-    assert!(failed.tables[0].1.to_markdown().contains("**failed**: seed 0: no graphs"));
-    assert!(failed.figures.iter().all(|(_, figure)| figure.to_svg().is_ok()));
-    assert!(!draw(&[]).tables.is_empty());
+    check_failures_and_nothing(draw);
 }
