@@ -1,8 +1,8 @@
 //! Accuracy by number of edges, depth, temperature and training data.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::arms::{self, Arm, COST, name, table_cell, values_of};
+use super::arms::{self, Arm, COST, table_cell, values_of};
 use super::figure::{
     Axis, BarSeries, Bars, Bounded, COLUMN, Content, Figure, HeatMap, Line, Lines, PAGE, Panel,
 };
@@ -46,7 +46,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
         files.figure(format!("accuracy-by-training-graphs{suffix}"), by_training);
     }
     if temperatures.len() > 1 {
-        files.figure("accuracy-by-temperature", by_temperature(input, &arms, &temperatures));
+        files.figure("accuracy-by-temperature", by_temperature(input, &arms));
     }
     comparisons::add(&mut files, input, &arms, &comparisons::SHARES);
     files
@@ -84,18 +84,66 @@ fn overview(input: &ReportInput, arms: &[Arm]) -> Table {
     table
 }
 
-/// Columns: the attribute, training graphs, one per arm.
+/// Tables with a column per generator; a sweep of temperatures has a block of rows for each.
+struct ByGenerator<'a, 'b> {
+    arms: &'b [Arm<'a>],
+    labels: Vec<&'a str>,
+    temperatures: Vec<f64>,
+}
+
+impl<'a, 'b> ByGenerator<'a, 'b> {
+    fn new(arms: &'b [Arm<'a>]) -> Self {
+        let mut labels: Vec<&str> = Vec::new();
+        for arm in arms {
+            if !labels.contains(&arm.label) {
+                labels.push(arm.label);
+            }
+        }
+        Self { arms, labels, temperatures: arms::temperatures(arms) }
+    }
+
+    /// Columns: the temperature where there are several, `head`, one per generator.
+    fn table(&self, title: String, head: impl IntoIterator<Item = Column>) -> Table {
+        let mut columns = Vec::new();
+        if self.temperatures.len() > 1 {
+            columns.push(Column::number("temperature", ""));
+        }
+        columns.extend(head);
+        columns.extend(self.labels.iter().map(|label| Column::share(*label)));
+        Table::new(title, columns)
+    }
+
+    fn row(
+        &self,
+        temperature: f64,
+        head: impl IntoIterator<Item = Cell>,
+        cell: impl Fn(&Arm) -> Cell,
+    ) -> Vec<Cell> {
+        let mut row = Vec::new();
+        if self.temperatures.len() > 1 {
+            row.push(Cell::text(temperature.to_string()));
+        }
+        row.extend(head);
+        row.extend(self.labels.iter().map(|label| {
+            let of = |arm: &&Arm| arm.label == *label && arm.temperature == temperature;
+            self.arms.iter().find(of).map_or(Cell::Missing, &cell)
+        }));
+        row
+    }
+}
+
+/// Columns: the attribute, training graphs, one per generator.
 fn by_attribute(input: &ReportInput, arms: &[Arm], attribute: &str) -> Table {
-    let unit = "calls";
-    let mut columns = vec![Column::number(attribute, unit), Column::number("training graphs", "")];
-    columns.extend(arms.iter().map(|arm| Column::share(name(arm, arms))));
-    let mut table = Table::new(format!("Accuracy by {attribute}: {}", input.title), columns);
-    for value in values_of(arms, ACCURACY, attribute) {
-        let Ok(number) = value.parse() else { continue };
-        let cell = format!("{attribute}={value}");
-        let mut row = vec![Cell::Integer(number), train_graphs(arms, &cell)];
-        row.extend(arms.iter().map(|arm| arm.cell(ACCURACY, &cell)));
-        table.push(row);
+    let by = ByGenerator::new(arms);
+    let head = [Column::number(attribute, "calls"), Column::number("training graphs", "")];
+    let mut table = by.table(format!("Accuracy by {attribute}: {}", input.title), head);
+    for temperature in &by.temperatures {
+        for value in values_of(arms, ACCURACY, attribute) {
+            let Ok(number) = value.parse() else { continue };
+            let cell = format!("{attribute}={value}");
+            let head = [Cell::Integer(number), train_graphs(arms, &cell)];
+            table.push(by.row(*temperature, head, |arm| arm.cell(ACCURACY, &cell)));
+        }
     }
     table.notes = notes(input, arms);
     table
@@ -103,22 +151,23 @@ fn by_attribute(input: &ReportInput, arms: &[Arm], attribute: &str) -> Table {
 
 /// Rows: small and large graphs, well and little known services; groups without prompts are left out.
 fn by_group(input: &ReportInput, arms: &[Arm]) -> Table {
-    let mut columns = vec![Column::text("prompts of"), Column::number("prompts", "")];
-    columns.extend(arms.iter().map(|arm| Column::share(name(arm, arms))));
-    let mut table = Table::new(format!("Accuracy by group: {}", input.title), columns);
-    for (group, _) in GROUPS {
-        let cell = format!("group={group}");
-        let prompts = arms.iter().map(|arm| arm.answers(ACCURACY, &cell)).max().unwrap_or(0);
-        if prompts == 0 {
-            continue;
+    let by = ByGenerator::new(arms);
+    let head = [Column::text("prompts of"), Column::number("prompts", "")];
+    let mut table = by.table(format!("Accuracy by group: {}", input.title), head);
+    for temperature in &by.temperatures {
+        for (group, _) in GROUPS {
+            let cell = format!("group={group}");
+            let prompts = arms.iter().map(|arm| arm.answers(ACCURACY, &cell)).max().unwrap_or(0);
+            if prompts == 0 {
+                continue;
+            }
+            let group = match group.strip_prefix("service ") {
+                Some(bin) => format!("service with {bin} training graphs"),
+                None => group.to_owned(),
+            };
+            let head = [Cell::text(group), Cell::Integer(prompts)];
+            table.push(by.row(*temperature, head, |arm| arm.cell(ACCURACY, &cell)));
         }
-        let head = match group.strip_prefix("service ") {
-            Some(bin) => format!("service with {bin} training graphs"),
-            None => group.to_owned(),
-        };
-        let mut row = vec![Cell::text(head), Cell::Integer(prompts)];
-        row.extend(arms.iter().map(|arm| arm.cell(ACCURACY, &cell)));
-        table.push(row);
     }
     table.notes = notes(input, arms);
     table
@@ -137,9 +186,9 @@ fn train_graphs(arms: &[Arm], part: &str) -> Cell {
 
 /// Rows: violation codes, most frequent over all arms first. A code that an arm never met is 0.
 fn failures(input: &ReportInput, arms: &[Arm]) -> Table {
-    let mut columns = vec![Column::text("first violation")];
-    columns.extend(arms.iter().map(|arm| Column::share(name(arm, arms))));
-    let mut table = Table::new(format!("Why answers fail: {}", input.title), columns);
+    let by = ByGenerator::new(arms);
+    let head = [Column::text("first violation")];
+    let mut table = by.table(format!("Why answers fail: {}", input.title), head);
     let mut codes: BTreeMap<String, u64> = BTreeMap::new();
     for arm in arms {
         let records = arm.runs.iter().filter_map(|run| run.outcome.as_ref().ok()).flatten();
@@ -150,13 +199,13 @@ fn failures(input: &ReportInput, arms: &[Arm]) -> Table {
     }
     let mut codes: Vec<(String, u64)> = codes.into_iter().collect();
     codes.sort_by_key(|(_, hits)| std::cmp::Reverse(*hits));
-    let row = |head: &str, cell: &dyn Fn(&Arm) -> Cell| {
-        std::iter::once(Cell::text(head)).chain(arms.iter().map(cell)).collect()
-    };
-    table.push(row("(none: accurate)", &|arm| arm.cell(ACCURACY, "")));
-    for (cell, _) in &codes {
-        let code = cell.strip_prefix("code=").unwrap_or(cell);
-        table.push(row(code, &|arm| failure_cell(arm, cell)));
+    for temperature in &by.temperatures {
+        let head = [Cell::text("(none: accurate)")];
+        table.push(by.row(*temperature, head, |arm| arm.cell(ACCURACY, "")));
+        for (cell, _) in &codes {
+            let head = [Cell::text(cell.strip_prefix("code=").unwrap_or(cell))];
+            table.push(by.row(*temperature, head, |arm| failure_cell(arm, cell)));
+        }
     }
     table.notes = notes(input, arms);
     table
@@ -280,20 +329,15 @@ fn by_training_graphs(input: &ReportInput, arms: &[Arm]) -> Figure {
     column_figure(input, arms, format!("Accuracy by training graphs: {}", input.title), panel)
 }
 
-fn by_temperature(input: &ReportInput, arms: &[Arm], temperatures: &[f64]) -> Figure {
-    let labels: BTreeSet<(usize, &str)> = arms
-        .iter()
-        .map(|arm| {
-            let first = arms.iter().position(|other| other.label == arm.label);
-            (first.unwrap_or(0), arm.label)
-        })
-        .collect();
-    let lines = labels.into_iter().map(|(first, label)| {
+fn by_temperature(input: &ReportInput, arms: &[Arm]) -> Figure {
+    let ByGenerator { labels, temperatures, .. } = ByGenerator::new(arms);
+    let lines = labels.into_iter().map(|label| {
         let at = |temperature: &f64| {
             let arm = arms.iter().find(|a| a.label == label && a.temperature == *temperature);
             let value = arm.map_or(Bounded::NONE, |arm| arm.bounded(ACCURACY, ""));
             (*temperature, value)
         };
+        let first = arms.iter().position(|arm| arm.label == label).unwrap_or(0);
         Line {
             label: label.to_owned(),
             style: arms[first].style,

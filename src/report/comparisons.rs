@@ -16,7 +16,7 @@ pub type Compared = (&'static str, &'static str);
 pub const SHARES: [Compared; 2] = [("valid", VALID), ("accuracy", ACCURACY)];
 
 /// Up to so many arms, all pairs are compared; of more, the first with all others.
-const MOST_PAIRED: usize = 5;
+const MOST_PAIRED: usize = 6;
 
 const INTERVALS: &str =
     "95 % intervals in brackets: bootstrap over seeds and over services, which all seeds share.";

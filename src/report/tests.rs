@@ -362,7 +362,15 @@ fn accuracy_at_several_temperatures() {
     let names: Vec<&str> = files.figures.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["accuracy-by-temperature", "comparisons"]);
     assert_eq!(files.tables[0].1.rows.len(), 6);
-    assert_eq!(files.tables[1].1.columns[2].name, "recursive-LLM, T = 0");
+    let by_depth = &files.tables[1].1;
+    let names: Vec<&str> = by_depth.columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(names[..2], ["temperature", "depth"]);
+    assert_eq!(names[3..], ["recursive-LLM", "probabilistic"]);
+    let heads: Vec<String> = by_depth.rows.iter().map(|row| format!("{:?}", &row[..2])).collect();
+    assert_eq!(heads.len(), 3 * 4);
+    assert_eq!(heads[5], format!("{:?}", [Cell::text("0.4"), Cell::Integer(2)]));
+    // Warmer is worse: the rows of one depth differ.
+    assert_ne!(format!("{:?}", by_depth.rows[1]), format!("{:?}", by_depth.rows[5]));
 }
 
 #[test]
