@@ -44,6 +44,19 @@ impl Interval {
         }
     }
 
+    /// Normal interval of a share in [0, 1] by the delete-one-group jackknife: `without` are its values
+    /// without each of the groups (Tukey, 1958). None for fewer than two groups or a value that is NaN.
+    pub fn jackknife(share: f64, without: &[f64]) -> Self {
+        let groups = without.len() as f64;
+        if without.len() < 2 || share.is_nan() || without.iter().any(|value| value.is_nan()) {
+            return Self::NONE;
+        }
+        let mean = without.iter().sum::<f64>() / groups;
+        let squares: f64 = without.iter().map(|value| (value - mean).powi(2)).sum();
+        let half = Z * (squares * (groups - 1.0) / groups).sqrt();
+        Self { low: (share - half).max(0.0), high: (share + half).min(1.0) }
+    }
+
     /// From the 2.5 % to the 97.5 % point of `values`, interpolated between neighbours. None if
     /// there are fewer than two values or one of them is NaN: leaving out the failed ones would
     /// show the spread of the others only.
@@ -100,6 +113,22 @@ mod tests {
     fn close(interval: Interval, low: f64, high: f64) {
         assert!((interval.low - low).abs() < 1e-4, "{interval:?}");
         assert!((interval.high - high).abs() < 1e-4, "{interval:?}");
+    }
+
+    /// For a mean of groups of one, the jackknife's variance is s²/n.
+    #[test]
+    fn the_jackknife_of_a_mean_is_its_standard_error() {
+        let values = [0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0];
+        let (count, sum) = (values.len() as f64, values.iter().sum::<f64>());
+        let mean = sum / count;
+        let without: Vec<f64> = values.iter().map(|value| (sum - value) / (count - 1.0)).collect();
+        let Interval { low, high } = Interval::jackknife(mean, &without);
+        let variance =
+            values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        let half = Z * (variance / count).sqrt();
+        assert!((low - (mean - half)).abs() < 1e-12 && (high - (mean + half)).abs() < 1e-12);
+        assert!(Interval::jackknife(0.5, &[0.5]).low.is_nan());
+        assert!(Interval::jackknife(f64::NAN, &[0.5, 0.4]).low.is_nan());
     }
 
     #[test]

@@ -75,8 +75,7 @@ pub fn score(
 ) -> Result<Scores> {
     let verdicts = judge_all(conditions, answers)?;
     let case = Case { dataset, conditions, answers, verdicts: &verdicts, seed };
-    // An evaluation that has more to say of each prompt takes `&mut units` and adds its columns.
-    let units = Units::new(conditions, &verdicts);
+    let mut units = Units::new(conditions, &verdicts);
     let mut records = match spec {
         Evaluation::Accuracy => accuracy::records(dataset, conditions, &verdicts),
         Evaluation::Fidelity => fidelity::records(dataset, conditions, answers, &verdicts, seed),
@@ -86,6 +85,11 @@ pub fn score(
         Evaluation::Truth => truth::records(&case)?,
         Evaluation::Downstream { task } => downstream::records(*task, &case)?,
     };
+    match spec {
+        Evaluation::Novelty => novelty::add_units(&case, &mut units),
+        Evaluation::Instructions => instructions::add_units(&case, &mut units)?,
+        _ => {}
+    }
     records.extend(effort::records(conditions, answers, &verdicts, seed));
     Ok(Scores { records, units })
 }

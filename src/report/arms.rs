@@ -6,7 +6,11 @@ use super::figure::{Bounded, Style};
 use super::statistics::Seeds;
 use super::table::{Cell, Column, Table};
 use super::{ReportInput, RunRecords};
-use crate::evaluate::{Interval, Record, accuracy, effort};
+use crate::evaluate::novelty::{occurrence, privacy};
+use crate::evaluate::{
+    Interval, Record, accuracy, effort, fidelity, heavy_hitters, instructions, popular_calls,
+    shape, truth,
+};
 
 /// Name of the table of wall times: the only one that differs from run to run.
 pub const COST: &str = "cost";
@@ -81,31 +85,31 @@ fn snapshot_index(runs: &[RunRecords], run: &RunRecords) -> Option<usize> {
 
 /// Metrics that are counts of graphs among independent graphs.
 const PROPORTIONS: &[&str] = &[
-    "accuracy/1",
-    "failure/1",
-    "valid/1",
-    "edges-share/1",
-    "depth-share/1",
-    "instruction-followed/1",
-    "novelty/1",
-    "memorised/1",
+    accuracy::ACCURACY,
+    accuracy::FAILURE,
+    fidelity::VALID,
+    shape::EDGES_SHARE,
+    shape::DEPTH_SHARE,
+    instructions::FOLLOWED,
+    occurrence::NOVELTY,
+    occurrence::MEMORISED,
     crate::probes::ACCURACY,
 ];
 
 /// Other metrics that are shown in per cent.
 const SHARES: &[&str] = &[
-    "heavy-hitters/1",
-    "popular-call/1",
-    "instruction-gain/1",
-    "instruction-accuracy-change/1",
-    "branch-recall/1",
-    "branch-recall-expected/1",
-    "false-calls/1",
-    "uniqueness/1",
-    "distinct-prompts/1",
-    "valid-unique-novel/1",
-    "dcr-protection/1",
-    "authenticity/1",
+    heavy_hitters::HEAVY_HITTERS,
+    popular_calls::POPULAR_CALL,
+    instructions::GAIN,
+    instructions::ACCURACY_CHANGE,
+    truth::BRANCH_RECALL,
+    truth::EXPECTED_RECALL,
+    truth::FALSE_CALLS,
+    occurrence::UNIQUENESS,
+    occurrence::DISTINCT_PROMPTS,
+    occurrence::VALID_UNIQUE_NOVEL,
+    privacy::PROTECTION,
+    privacy::AUTHENTICITY,
 ];
 
 /// Whether a metric is shown in per cent.

@@ -8,6 +8,11 @@ use super::notes::{figure_notes, notes};
 use super::table::{Cell, Column, Table};
 use super::{ReportFiles, ReportInput, ReportKind, comparisons, published};
 use crate::evaluate::Record;
+use crate::evaluate::accuracy::ACCURACY;
+use crate::evaluate::fidelity::VALID;
+use crate::evaluate::heavy_hitters::HEAVY_HITTERS;
+use crate::evaluate::popular_calls::{KL_TOP100, KL_TOP100_OTHER, POPULAR_CALL};
+use crate::evaluate::shape::{DEPTH_TV, EDGES_TV, LATENCY_KS};
 
 /// Rows of the floor: label, what its cells end in, and whether it has heavy hitters.
 const FLOORS: [(&str, Option<&str>); 2] =
@@ -15,15 +20,15 @@ const FLOORS: [(&str, Option<&str>); 2] =
 
 /// Columns of the overview: heading, metric, cell.
 const OVERVIEW: [(&str, &str, &str); 9] = [
-    ("valid", "valid/1", ""),
-    ("accuracy", "accuracy/1", ""),
-    ("KL top 100, valid", "kl-top100/1", "graphs=valid"),
-    ("KL top 100, all", "kl-top100/1", "graphs=all"),
-    ("KL top 100 + other, valid", "kl-top100-other/1", "graphs=valid"),
-    ("KL top 100 + other, all", "kl-top100-other/1", "graphs=all"),
-    ("TV edges", "edges-tv/1", ""),
-    ("TV depth", "depth-tv/1", ""),
-    ("KS latency", "latency-ks/1", ""),
+    ("valid", VALID, ""),
+    ("accuracy", ACCURACY, ""),
+    ("KL top 100, valid", KL_TOP100, "graphs=valid"),
+    ("KL top 100, all", KL_TOP100, "graphs=all"),
+    ("KL top 100 + other, valid", KL_TOP100_OTHER, "graphs=valid"),
+    ("KL top 100 + other, all", KL_TOP100_OTHER, "graphs=all"),
+    ("TV edges", EDGES_TV, ""),
+    ("TV depth", DEPTH_TV, ""),
+    ("KS latency", LATENCY_KS, ""),
 ];
 
 pub fn report(input: &ReportInput) -> ReportFiles {
@@ -62,7 +67,7 @@ fn floor_cell(input: &ReportInput, metric: &str, cell: &str) -> Cell {
 fn overview(input: &ReportInput, arms: &[Arm]) -> Table {
     let mut columns = vec![Column::text("generator"), Column::number("answers", "")];
     columns.extend(OVERVIEW.map(|(heading, metric, _)| match metric {
-        "valid/1" | "accuracy/1" => Column::share(heading),
+        VALID | ACCURACY => Column::share(heading),
         _ if metric.starts_with("kl-") => Column::estimate(heading, "nats"),
         _ => Column::estimate(heading, ""),
     }));
@@ -89,7 +94,7 @@ fn overview(input: &ReportInput, arms: &[Arm]) -> Table {
 
 /// Values of K in the records of arms or floor.
 fn ks(arms: &[Arm]) -> Vec<String> {
-    values_of(arms, "heavy-hitters/1", "k")
+    values_of(arms, HEAVY_HITTERS, "k")
 }
 
 fn heavy_hitters(input: &ReportInput, arms: &[Arm]) -> Table {
@@ -100,7 +105,7 @@ fn heavy_hitters(input: &ReportInput, arms: &[Arm]) -> Table {
         Table::new(format!("Overlap of the K most called microservices: {}", input.title), columns);
     let cells: Vec<String> = ks.iter().map(|k| format!("k={k}")).collect();
     let metrics: Vec<(&str, &str)> =
-        cells.iter().map(|cell| ("heavy-hitters/1", cell.as_str())).collect();
+        cells.iter().map(|cell| (HEAVY_HITTERS, cell.as_str())).collect();
     if input.floor.is_some() {
         let mut row = vec![Cell::text(FLOORS[0].0)];
         row.extend(metrics.iter().map(|(metric, cell)| floor_cell(input, metric, cell)));
@@ -119,11 +124,11 @@ fn heavy_hitters(input: &ReportInput, arms: &[Arm]) -> Table {
 
 /// The popular calls in order of rank: rank, call.
 fn calls(arms: &[Arm]) -> Vec<(u64, String)> {
-    let Some(arm) = arms.iter().find(|arm| !arm.cells_of("popular-call/1").is_empty()) else {
+    let Some(arm) = arms.iter().find(|arm| !arm.cells_of(POPULAR_CALL).is_empty()) else {
         return Vec::new();
     };
     let mut calls: Vec<(u64, String)> = arm
-        .cells_of("popular-call/1")
+        .cells_of(POPULAR_CALL)
         .into_iter()
         .filter_map(|cell| {
             let rest = cell.strip_prefix("rank=")?;
@@ -136,7 +141,7 @@ fn calls(arms: &[Arm]) -> Vec<(u64, String)> {
 }
 
 fn call_value(arm: &Arm, rank: u64, side: &str, call: &str) -> Option<Bounded> {
-    arm.estimate("popular-call/1", &format!("rank={rank}/side={side}/call={call}"))
+    arm.estimate(POPULAR_CALL, &format!("rank={rank}/side={side}/call={call}"))
 }
 
 /// What is real is the same for all arms.
@@ -169,11 +174,13 @@ fn popular_calls(input: &ReportInput, arms: &[Arm]) -> Table {
             Cell::text(source),
             Cell::text(destination),
             Cell::text(kind),
-            table_cell("popular-call/1", real),
+            table_cell(POPULAR_CALL, real),
         ];
-        row.extend(arms.iter().map(|arm| {
-            arm.cell("popular-call/1", &format!("rank={rank}/side=synthetic/call={call}"))
-        }));
+        row.extend(
+            arms.iter().map(|arm| {
+                arm.cell(POPULAR_CALL, &format!("rank={rank}/side=synthetic/call={call}"))
+            }),
+        );
         table.push(row);
     }
     table
@@ -204,15 +211,15 @@ fn sizes(input: &ReportInput, arms: &[Arm], attribute: &str) -> Table {
 
 /// Divergence of the popular calls, a place on the axis for each arm.
 fn divergence_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
-    const METRIC: &str = "kl-top100-other/1";
     let shown: Vec<&Arm> = arms.iter().filter(|arm| arm.failure().is_none()).collect();
     let series = [("valid graphs", "graphs=valid"), ("all answers", "graphs=all")];
     let series = series.iter().enumerate().map(|(index, (label, cell))| {
         let floor = FLOORS.iter().filter(|_| input.floor.is_some()).map(|(_, other)| {
             let cell = other.unwrap_or(cell);
-            floor_value(input.floor, METRIC, cell).unwrap_or(Bounded::NONE)
+            floor_value(input.floor, KL_TOP100_OTHER, cell).unwrap_or(Bounded::NONE)
         });
-        let values = floor.chain(shown.iter().map(|arm| arm.bounded(METRIC, cell))).collect();
+        let values =
+            floor.chain(shown.iter().map(|arm| arm.bounded(KL_TOP100_OTHER, cell))).collect();
         BarSeries { label: (*label).to_owned(), style: Style::Generator(index), values }
     });
     let bars = Bars { backdrop: None, series: series.collect() };
@@ -284,7 +291,7 @@ fn heavy_hitters_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let value = |value: Option<Bounded>| value.unwrap_or(Bounded::NONE);
     let mut series = Vec::new();
     if input.floor.is_some() {
-        let floor = |cell| value(floor_value(input.floor, "heavy-hitters/1", cell));
+        let floor = |cell| value(floor_value(input.floor, HEAVY_HITTERS, cell));
         series.push(BarSeries {
             label: FLOORS[0].0.to_owned(),
             style: Style::Real,
@@ -294,7 +301,7 @@ fn heavy_hitters_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     series.extend(arms.iter().filter(|arm| arm.failure().is_none()).map(|arm| BarSeries {
         label: name(arm, arms),
         style: arm.style,
-        values: cells.iter().map(|cell| arm.bounded("heavy-hitters/1", cell)).collect(),
+        values: cells.iter().map(|cell| arm.bounded(HEAVY_HITTERS, cell)).collect(),
     }));
     let panel = Panel {
         title: String::new(),

@@ -6,7 +6,7 @@ use super::figure::{Axis, Figure, PAGE};
 use super::notes::{figure_notes, notes};
 use super::overview::{self, Entry, Reference};
 use super::table::{Cell, Column, Table};
-use super::{ReportFiles, ReportInput, ReportKind, published};
+use super::{ReportFiles, ReportInput, ReportKind, comparisons, published};
 use crate::evaluate::accuracy::ACCURACY;
 use crate::evaluate::instructions::{ACCURACY_CHANGE, FOLLOWED, GAIN, Kind, PROMPTS};
 use crate::evaluate::reference_cell;
@@ -24,6 +24,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     files.tables.extend(arms::effort_table(input, &arms).map(|table| ("effort".to_owned(), table)));
     files.table(COST, arms::cost_table(input, &arms));
     files.figure("instructions", figure(input, &arms));
+    comparisons::add(&mut files, input, &arms, &[("followed", FOLLOWED)]);
     files
 }
 

@@ -7,14 +7,17 @@ use super::notes::{background, figure_notes, notes};
 use super::table::{Cell, Column, Table};
 use super::training_log::{self, Entry};
 use super::{ReportFiles, ReportInput};
+use crate::evaluate::accuracy::ACCURACY;
+use crate::evaluate::fidelity::VALID;
+use crate::evaluate::popular_calls::{KL_TOP100, KL_TOP100_OTHER};
 
 /// What is followed through training: heading, metric, cell, is a share.
 const FOLLOWED: [(&str, &str, &str, bool); 5] = [
-    ("accuracy", "accuracy/1", "", true),
-    ("valid", "valid/1", "", true),
-    ("KL top 100, valid", "kl-top100/1", "graphs=valid", false),
-    ("KL top 100, all", "kl-top100/1", "graphs=all", false),
-    ("KL top 100 + other, all", "kl-top100-other/1", "graphs=all", false),
+    ("accuracy", ACCURACY, "", true),
+    ("valid", VALID, "", true),
+    ("KL top 100, valid", KL_TOP100, "graphs=valid", false),
+    ("KL top 100, all", KL_TOP100, "graphs=all", false),
+    ("KL top 100 + other, all", KL_TOP100_OTHER, "graphs=all", false),
 ];
 
 const MEANING: &str = "KL: divergence of the real from the synthetic distribution of the 100 most popular real calls, without or with one more bucket for all other calls; `valid` counts the calls of valid graphs, `all` those of all answers.";

@@ -6,7 +6,8 @@ use super::figure::{Axis, Bars, Content, Figure, Level, Line, Lines, PAGE, Panel
 use super::notes::figure_notes;
 use super::overview::{self, Entry, Reference};
 use super::table::Table;
-use super::{ReportFiles, ReportInput, ReportKind, published};
+use super::{ReportFiles, ReportInput, ReportKind, comparisons, published};
+use crate::evaluate::fidelity::VALID;
 use crate::evaluate::novelty::membership::{LOG_LIKELIHOOD, MEMBERSHIP, MEMBERSHIP_BY_SIZE};
 use crate::evaluate::novelty::occurrence::{
     DISTINCT_PROMPTS, MEMORISED, NOVELTY, UNIQUENESS, VALID_UNIQUE_NOVEL,
@@ -47,11 +48,12 @@ pub fn report(input: &ReportInput) -> ReportFiles {
         files.figure("novelty", novelty_figure(input, &arms));
         files.figure("privacy", privacy_figure(input, &arms));
     }
+    comparisons::add(&mut files, input, &arms, &[("valid", VALID), ("novel, by names", NOVELTY)]);
     files
 }
 
 fn novelty(input: &ReportInput, arms: &[Arm]) -> Table {
-    let mut entries = vec![Entry::new("valid", "%", "valid/1", "")];
+    let mut entries = vec![Entry::new("valid", "%", VALID, "")];
     let levels = [
         ("novel", NOVELTY, &[0, 1, 2, 3][..]),
         ("unique", UNIQUENESS, &[0, 1, 3]),
@@ -67,7 +69,7 @@ fn novelty(input: &ReportInput, arms: &[Arm]) -> Table {
     let mut table = overview::table("Novelty", input, arms, &REFERENCES, &entries);
     table.notes.insert(
         0,
-        "Novel: valid graphs that do not occur in training; unique: distinct ones among the valid; by what makes two graphs the same: the shape of the tree, + service, microservices and types, + times. Higher is not better: compare with real graphs, which repeat too. Unique by no more than the prompts' own variety comes with following them. Shares of distinct graphs have no interval: whether a graph is the first of its kind depends on all others."
+        "Novel: valid graphs that do not occur in training; unique: distinct ones among the valid; by what makes two graphs the same: the shape of the tree, + service, microservices and types, + times. Higher is not better: compare with real graphs, which repeat too. Unique by no more than the prompts' own variety comes with following them. Intervals of shares of distinct graphs: jackknife over services."
             .to_owned(),
     );
     table

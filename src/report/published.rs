@@ -8,6 +8,8 @@ use super::notes::notes;
 use super::number;
 use super::table::{Cell, Column, Table};
 use super::{ReportInput, ReportKind};
+use crate::evaluate::accuracy;
+use crate::evaluate::novelty::occurrence;
 use crate::probes;
 
 #[derive(Deserialize)]
@@ -107,13 +109,13 @@ fn claims() -> Vec<Claim> {
 impl Claim {
     fn belongs_to(&self, kind: ReportKind) -> bool {
         match kind {
-            ReportKind::Accuracy => self.metric == "accuracy/1",
+            ReportKind::Accuracy => self.metric == accuracy::ACCURACY,
             ReportKind::Fidelity => {
                 self.metric.starts_with("kl-") || self.metric.starts_with("heavy-hitters/")
             }
             ReportKind::Learning => false,
             ReportKind::Distribution => self.metric.starts_with("emd-"),
-            ReportKind::Novelty => self.metric == "memorised/1",
+            ReportKind::Novelty => self.metric == occurrence::MEMORISED,
             ReportKind::Instructions => self.metric.starts_with("instruction-"),
             ReportKind::Truth => false,
             ReportKind::Downstream => self.metric.starts_with("downstream-"),

@@ -5,6 +5,7 @@ mod instructions;
 mod truth;
 
 use super::figure::Content;
+use super::table::Cell;
 use super::*;
 use crate::data::SplitCard;
 use crate::evaluate::Interval;

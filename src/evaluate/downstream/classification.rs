@@ -86,14 +86,13 @@ fn fold(condition: &Condition) -> usize {
 /// Examples of the real test graphs.
 struct Test {
     examples: Vec<Example>,
-    folds: Vec<usize>,
     truth: Truth,
 }
 
 impl Test {
     fn new(task: &Classification, usual: &Usual, graphs: &[&CallGraph]) -> Self {
         let mut services: BTreeMap<&Name, u32> = BTreeMap::new();
-        let mut test = Self { examples: Vec::new(), folds: Vec::new(), truth: Truth::default() };
+        let mut test = Self { examples: Vec::new(), truth: Truth::default() };
         let mut of: Vec<&Name> = Vec::new();
         for graph in graphs {
             let examples = (task.examples)(graph, usual);
@@ -102,7 +101,7 @@ impl Test {
             }
             services.insert(graph.service(), 0);
             of.extend(examples.iter().map(|_| graph.service()));
-            test.folds.extend(examples.iter().map(|_| fold(&condition_of(graph))));
+            test.truth.folds.extend(examples.iter().map(|_| fold(&condition_of(graph))));
             test.truth.graphs += 1;
             test.examples.extend(examples);
         }
@@ -128,7 +127,7 @@ impl Test {
             let others = answers.iter().filter(|(other, _)| *other != fold);
             let others: Vec<&[Example]> = others.map(|(_, examples)| examples.as_slice()).collect();
             let learner = Learner::new(&others)?;
-            let here = (0..scores.len()).filter(|index| self.folds[*index] == fold);
+            let here = (0..scores.len()).filter(|index| self.truth.folds[*index] == fold);
             let here: Vec<usize> = here.collect();
             let examples: Vec<&Example> = here.iter().map(|index| &self.examples[*index]).collect();
             for (index, score) in here.into_iter().zip(learner.scores(&examples)) {

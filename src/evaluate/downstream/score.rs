@@ -28,15 +28,20 @@ pub const F1: &str = "downstream-f1/1";
 /// random false one, ties counting half. Range 0 to 1, higher is better, 0.5 for chance. It needs no
 /// threshold, so an arm whose classes have other sizes than the real ones is not blamed for that.
 /// Interval as for [`ACCURACY`].
-pub const AUC: &str = "downstream-auc/1";
+///
+/// Where models are cross-fitted, pairs are taken within folds: scores of different models need not
+/// be on one scale. Reference rows are ranked within the same folds. NaN without a pair.
+pub const AUC: &str = "downstream-auc/2";
 
 /// [`BALANCED_ACCURACY`] of the model minus that of the same model trained on real training graphs,
-/// as many as there were prompts, in points (hundredths). Negative: generated graphs taught less.
+/// in points (hundredths); as many as each model had prompts: all of them for critical components, four
+/// fifths where models are cross-fitted. Range −100 to 100, higher is better; negative: generated
+/// graphs taught less.
 /// The interval is paired: both models are scored on the same resamples of the test examples. It
 /// does not contain the uncertainty of the training samples, which the difference over seeds shows.
 pub const GAP: &str = "downstream-gap/1";
 
-/// As [`GAP`], for [`ACCURACY`]: the number that the paper gives for figure 5.
+/// As [`GAP`], for [`ACCURACY`]: the number that the paper gives for figure 5. Same range.
 pub const ACCURACY_GAP: &str = "downstream-accuracy-gap/1";
 
 /// Share of the training examples that are true; the count is their number. Compare it with the
@@ -51,6 +56,8 @@ pub struct Truth {
     /// Which examples resemble each other and are drawn together.
     pub clusters: Vec<u32>,
     pub num_clusters: usize,
+    /// Which model scores each example, where models are cross-fitted; empty for a single one.
+    pub folds: Vec<usize>,
     /// Graphs behind the examples.
     pub graphs: u64,
 }
@@ -95,7 +102,7 @@ impl Truth {
             let mut sums = [0.0; 4];
             for (guesses, ranking) in &fits {
                 let weight = |index: usize| f64::from(drawn[self.clusters[index] as usize]);
-                let auc = ranking.auc(&self.labels, weight);
+                let auc = self.auc(ranking, weight);
                 let [balanced, accuracy, f1] = self.confusion(guesses, weight);
                 for (sum, value) in sums.iter_mut().zip([balanced, accuracy, f1, auc]) {
                     *sum += value;
@@ -103,6 +110,30 @@ impl Truth {
             }
             sums.map(|sum| sum / fits.len() as f64)
         }
+    }
+
+    /// The probability that a true example of a fold scores above a false one of the same fold.
+    fn auc(&self, ranking: &Ranking, weight: impl Fn(usize) -> f64) -> f64 {
+        let Some(last) = self.folds.iter().max() else {
+            return ranking.auc(&self.labels, weight);
+        };
+        let (mut above, mut pairs) = (0.0, 0.0);
+        for fold in 0..=*last {
+            let weight = |index: usize| match self.folds[index] == fold {
+                true => weight(index),
+                false => 0.0,
+            };
+            let (mut trues, mut falses) = (0.0, 0.0);
+            for (index, label) in self.labels.iter().enumerate() {
+                *(if *label { &mut trues } else { &mut falses }) += weight(index);
+            }
+            let of_fold: f64 = trues * falses;
+            if of_fold > 0.0 {
+                above += of_fold * ranking.auc(&self.labels, weight);
+                pairs += of_fold;
+            }
+        }
+        above / pairs
     }
 
     fn confusion(&self, guesses: &[bool], weight: impl Fn(usize) -> f64) -> [f64; 3] {
@@ -157,6 +188,7 @@ mod tests {
             labels: (0..40).map(|row| (row * 7) % 10 > 6).collect(),
             clusters: (0..40).map(|row| row % 8).collect(),
             num_clusters: 8,
+            folds: Vec::new(),
             graphs: 40,
         }
     }
@@ -177,6 +209,27 @@ mod tests {
         let gap = find(&gaps, GAP, "");
         assert_eq!((gap.value, gap.low, gap.high), (-50.0, -50.0, -50.0));
         assert!((find(&gaps, ACCURACY_GAP, "").value + 30.0).abs() < 1e-9);
+    }
+
+    /// Two models that are right on an example of each class of their own fold, on other scales:
+    /// pooled, one in four pairs would be in the wrong order.
+    #[test]
+    fn scores_of_different_models_are_not_ranked_together() {
+        let truth = Truth {
+            labels: vec![true, false, true, false, false],
+            clusters: (0..5).collect(),
+            num_clusters: 5,
+            folds: vec![0, 0, 1, 1, 1],
+            graphs: 5,
+        };
+        let auc = |scores: [f64; 5]| find(&truth.records("", &[scores.to_vec()], 1), AUC, "").value;
+        assert_eq!(auc([9.0, 8.0, 2.0, 1.0, 1.0]), 1.0);
+        // One of the three pairs within folds is wrong, in another fold a tie.
+        assert_eq!(auc([9.0, 8.0, 2.0, 3.0, 1.0]), 2.0 / 3.0);
+        assert_eq!(auc([9.0, 8.0, 2.0, 3.0, 2.0]), 1.5 / 3.0);
+        let lonely = Truth { folds: vec![0, 1, 2, 3, 4], ..truth };
+        let records = lonely.records("", &[vec![1.0; 5]], 1);
+        assert!(find(&records, AUC, "").value.is_nan());
     }
 
     #[test]

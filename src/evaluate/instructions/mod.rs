@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::interval::bootstrap;
 use super::verdict::Verdict;
-use super::{Case, Interval, Record, accuracy};
+use super::{Case, Interval, Record, Units, accuracy};
 use crate::data::{Dataset, ServiceStatistics};
 use crate::error::UserError;
 use crate::generators::Condition;
@@ -152,6 +152,21 @@ pub fn records(case: &Case) -> Result<Vec<Record>> {
         records.push(accurate.difference(ACCURACY_CHANGE, &cell, case.seed));
     }
     Ok(records)
+}
+
+/// Adds whether each request was followed ([`FOLLOWED`], whole requests); NaN for prompts without one.
+///
+/// # Errors
+/// As [`records`].
+pub fn add_units(case: &Case, units: &mut Units) -> Result<()> {
+    let services = ServiceStatistics::new(case.dataset.train());
+    let value = |pair: &Pair| {
+        let mut requests = pair.condition.requests.iter();
+        let followed = requests.all(|request| pair.met(request, &services)[0]);
+        [f64::from(u8::from(followed)), f64::NAN]
+    };
+    units.add(FOLLOWED, pairs(case)?.iter().flat_map(value).collect());
+    Ok(())
 }
 
 /// A prompt with a request, and what became of it with and without it.

@@ -9,7 +9,7 @@ pub mod privacy;
 
 use anyhow::Result;
 
-use super::{Case, Record, accuracy, fidelity};
+use super::{Case, Record, Units, accuracy, fidelity};
 use crate::data::Dataset;
 use crate::graph::CallGraph;
 
@@ -28,6 +28,13 @@ pub fn records(case: &Case) -> Result<Vec<Record>> {
     records.extend(occurrence::records(&train, &valid, case.conditions, ""));
     records.extend(privacy::records(case));
     Ok(records)
+}
+
+/// Adds whether each valid answer is novel by names ([`occurrence::NOVELTY`], `level=names`).
+pub fn add_units(case: &Case, units: &mut Units) {
+    let answers: Vec<Option<&CallGraph>> =
+        case.verdicts.iter().map(|verdict| verdict.graph.as_ref()).collect();
+    units.add(occurrence::NOVELTY, occurrence::novel_by_names(&case.dataset.train(), &answers));
 }
 
 /// The reference rows. `reference=test` takes the test graphs for generated ones: what perfect

@@ -1,6 +1,6 @@
 //! Whether generated graphs occur in training, and how many of them are distinct.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::cell;
 use crate::evaluate::{Interval, Record};
 use crate::generators::Condition;
-use crate::graph::{CallGraph, CallRow, CanonicalHash, Level};
+use crate::graph::{CallGraph, CallRow, CanonicalHash, Level, Name};
 use crate::random;
 
 /// Distinct graphs among the valid ones, at four levels of the canonical hash, which does not see the
@@ -17,8 +17,9 @@ use crate::random;
 /// milliseconds: exact below 16 ms, else within 12.5 %), `times` (exact).
 ///
 /// Range 0 to 1; higher is more varied, but real graphs repeat too: read it against the test graphs.
-/// No interval: whether a graph is the first of its kind depends on all others, so the graphs are no
-/// independent trials, and a bootstrap, which draws graphs twice, makes copies of its own.
+/// Interval: jackknife over services ([`Interval::jackknife`]). Whether a graph is the first of its kind
+/// depends on all others, so that the graphs are no independent trials, and a bootstrap, which draws
+/// graphs twice, would make copies of its own; leaving out one service does neither.
 ///
 /// Pitfalls: it falls with the number of graphs, so only equal numbers compare; and it is partly the
 /// prompts' doing ([`DISTINCT_PROMPTS`]).
@@ -40,8 +41,8 @@ pub const DISTINCT_PROMPTS: &str = "distinct-prompts/1";
 pub const NOVELTY: &str = "novelty/1";
 
 /// Distinct valid graphs that are novel, by all prompts: valid, unique and novel in one number, at the
-/// levels of [`UNIQUENESS`]. Range 0 to 1, higher is better up to the row of test graphs. No interval,
-/// for the reason that uniqueness has none.
+/// levels of [`UNIQUENESS`]. Range 0 to 1, higher is better up to the row of test graphs. Interval as for
+/// uniqueness.
 pub const VALID_UNIQUE_NOVEL: &str = "valid-unique-novel/1";
 
 /// Share of valid graphs whose structure and edge attributes occur in the training set (paper, figure
@@ -136,17 +137,17 @@ pub fn records(
     for identity in Identity::ALL {
         let known = identity.known(train);
         let hashes = identity.hashes(graphs);
-        let distinct: HashSet<CanonicalHash> = hashes.iter().copied().collect();
-        let fresh = distinct.iter().filter(|hash| !known.contains(hash)).count();
+        let kinds = Kinds::new(graphs, &hashes, conditions);
         let seen: Vec<bool> = hashes.iter().map(|hash| known.contains(hash)).collect();
         let copies = seen.iter().filter(|seen| **seen).count() as u64;
-        let share = |metric: &str, hits: usize, of: u64| {
-            let value = hits as f64 / of as f64;
-            Record::new(metric, identity.cell(reference), value, Interval::NONE, of)
+        let share = |metric: &str, of: Of, count: u64, counts: &dyn Fn(&CanonicalHash) -> bool| {
+            let (value, interval) = kinds.share(of, counts);
+            Record::new(metric, identity.cell(reference), value, interval, count)
         };
-        records.push(share(UNIQUENESS, distinct.len(), valid));
+        records.push(share(UNIQUENESS, Of::Valid, valid, &|_| true));
         records.push(Record::share(NOVELTY, identity.cell(reference), valid - copies, valid));
-        records.push(share(VALID_UNIQUE_NOVEL, fresh, asked));
+        let fresh = |hash: &CanonicalHash| !known.contains(hash);
+        records.push(share(VALID_UNIQUE_NOVEL, Of::Asked, asked, &fresh));
         if let Some(attributes) = attributes(identity) {
             records.push(Record::share(MEMORISED, cell(attributes, reference), copies, valid));
         }
@@ -155,6 +156,79 @@ pub fn records(
         }
     }
     records
+}
+
+/// 1 for a graph whose names no training graph has, 0 for one that occurs there, NaN for none.
+pub fn novel_by_names(train: &[&CallGraph], graphs: &[Option<&CallGraph>]) -> Vec<f64> {
+    let known = Identity::Names.known(train);
+    let novel = |graph: &&CallGraph| !known.contains(&Identity::Names.hash(graph));
+    let value = |graph: &Option<&CallGraph>| {
+        graph.as_ref().map_or(f64::NAN, |graph| f64::from(u8::from(novel(graph))))
+    };
+    graphs.par_iter().map(value).collect()
+}
+
+/// What a number of distinct graphs is divided by.
+#[derive(Clone, Copy)]
+enum Of {
+    Valid,
+    Asked,
+}
+
+/// Distinct graphs, with the services that have them.
+struct Kinds<'a> {
+    /// The only service with such a graph; `None` if there are several.
+    owners: BTreeMap<CanonicalHash, Option<&'a Name>>,
+    /// Valid graphs and prompts by service.
+    services: BTreeMap<&'a Name, [u64; 2]>,
+}
+
+impl<'a> Kinds<'a> {
+    fn new(
+        graphs: &[&'a CallGraph],
+        hashes: &[CanonicalHash],
+        conditions: &'a [Condition],
+    ) -> Self {
+        let (mut owners, mut services) = (BTreeMap::new(), BTreeMap::new());
+        for (graph, hash) in graphs.iter().zip(hashes) {
+            let service = graph.service();
+            let owner = owners.entry(*hash).or_insert(Some(service));
+            if *owner != Some(service) {
+                *owner = None;
+            }
+            services.entry(service).or_insert([0, 0])[0] += 1;
+        }
+        for condition in conditions {
+            services.entry(&condition.service).or_insert([0, 0])[1] += 1;
+        }
+        Self { owners, services }
+    }
+
+    /// How many of the distinct graphs `counts` accepts, as a share, with its interval.
+    fn share(&self, of: Of, counts: &dyn Fn(&CanonicalHash) -> bool) -> (f64, Interval) {
+        let mut own: BTreeMap<&Name, u64> = BTreeMap::new();
+        let mut distinct = 0;
+        for (_, owner) in self.owners.iter().filter(|(hash, _)| counts(hash)) {
+            distinct += 1;
+            if let Some(owner) = owner {
+                *own.entry(owner).or_default() += 1;
+            }
+        }
+        let of = |counted: &[u64; 2]| match of {
+            Of::Valid => counted[0],
+            Of::Asked => counted[1],
+        };
+        let all: u64 = self.services.values().map(of).sum();
+        let share = |distinct: u64, all: u64| distinct as f64 / all as f64;
+        let without = self.services.iter().filter(|(_, counted)| of(counted) > 0).map(
+            |(service, counted)| {
+                let own = own.get(service).copied().unwrap_or(0);
+                share(distinct - own, all - of(counted))
+            },
+        );
+        let value = share(distinct, all);
+        (value, Interval::jackknife(value, &without.collect::<Vec<f64>>()))
+    }
 }
 
 /// The cell of figure 15 that an identity stands for.
@@ -231,6 +305,32 @@ pub fn halves(graphs: &[CallGraph], seed: u64, reference: &str) -> Vec<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::condition_of;
+    use crate::evaluate::tests::{chain, find, flat};
+
+    /// Three services: two graphs of one kind, one of the same shape elsewhere, one of its own.
+    #[test]
+    fn shares_of_distinct_graphs_leave_out_one_service_at_a_time() {
+        let graphs = [flat("S_1", 2, 9), flat("S_1", 2, 9), flat("S_2", 2, 9), chain("S_3", 4, 9)];
+        let graphs: Vec<&CallGraph> = graphs.iter().collect();
+        let asked: Vec<Condition> = graphs.iter().map(|graph| condition_of(graph)).collect();
+        let records = records(&[], &graphs, &asked, "");
+        let names = find(&records, UNIQUENESS, "level=names");
+        assert_eq!(names.value, 0.75);
+        // Without each of the services: 2 of 2, 2 of 3, 2 of 3.
+        assert_eq!((names.low, names.high), bounds(0.75, &[1.0, 2.0 / 3.0, 2.0 / 3.0]));
+        let structure = find(&records, UNIQUENESS, "level=structure");
+        // S_1 and S_2 share a shape: leaving out one leaves both shapes.
+        assert_eq!((structure.low, structure.high), bounds(0.5, &[1.0, 2.0 / 3.0, 1.0 / 3.0]));
+        let novel = novel_by_names(&graphs[..1], &[Some(graphs[1]), None, Some(graphs[3])]);
+        assert!(novel[0] == 0.0 && novel[1].is_nan() && novel[2] == 1.0);
+    }
+
+    fn bounds(share: f64, without: &[f64]) -> (f64, f64) {
+        let Interval { low, high } = Interval::jackknife(share, without);
+        assert!(low < share && share < high);
+        (low, high)
+    }
 
     #[test]
     fn times_are_binned_by_their_leading_bits() {

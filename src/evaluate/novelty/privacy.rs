@@ -60,6 +60,8 @@ pub const NEAREST: &str = "nearest-distance/1";
 ///
 /// Pitfalls: where training graphs repeat each other, their own distance is 0, and any graph that is
 /// not an exact copy is authentic; copies of what occurs once are what it finds.
+/// A graph that has nothing in common with any training graph counts as authentic, also where training
+/// graphs have nothing in common with each other.
 pub const AUTHENTICITY: &str = "authenticity/1";
 
 /// Valid graphs that are looked at.

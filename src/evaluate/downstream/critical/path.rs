@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::graph::CallGraph;
+use crate::graph::{Call, CallGraph};
 
 /// Time that each microservice on the critical path takes itself, in milliseconds: of each of its
 /// calls on the path the response time, without the time in which the path is in a call below it.
@@ -10,16 +10,20 @@ use crate::graph::CallGraph;
 ///
 /// The critical path (FIRM, algorithm 1) leads from a call to its last-returned child; before this
 /// child, to the last-returned of those children that had finished when it began; and so on. Calls
-/// that run beside these are not on it. Of children that return at the same time the last one in
-/// canonical order is taken.
+/// that run beside these are not on it. Of children that return at the same time the one that starts
+/// last is taken, then by name and size; the order of siblings decides between what is alike.
 pub fn own_times(graph: &CallGraph) -> BTreeMap<&str, u32> {
     let calls = graph.calls();
     let children = graph.children();
+    let sizes = graph.subtree_sizes();
     let mut times: BTreeMap<&str, u32> = BTreeMap::new();
     let mut open = vec![0usize];
     while let Some(index) = open.pop() {
         let mut order = children[index].clone();
-        order.sort_by_key(|child| std::cmp::Reverse((calls[*child as usize].finish, *child)));
+        order.sort_by_key(|child| {
+            let Call { finish, start, destination, .. } = &calls[*child as usize];
+            std::cmp::Reverse((finish, start, destination, sizes[*child as usize], *child))
+        });
         let mut begins = u32::MAX;
         let mut below = 0;
         for child in order.into_iter().map(|child| child as usize) {
