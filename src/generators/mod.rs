@@ -7,7 +7,7 @@ mod contract;
 mod digress;
 pub mod external;
 mod graph_rnn;
-mod in_context;
+pub mod in_context;
 pub mod language_model;
 mod likelihood;
 mod markov;

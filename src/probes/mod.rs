@@ -5,6 +5,7 @@
 //! the same network without its training on traces, and beside simple models on the same
 //! information. Nothing is generated, and nothing of the generator is changed: probes read its files.
 
+mod in_context;
 mod references;
 mod tasks;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use crate::data::Dataset;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::evaluate::Record;
-use crate::generators::FitReport;
+use crate::generators::{self, FitReport};
 use crate::progress::Progress;
 
 /// Share of questions about test graphs that are answered exactly.
@@ -46,6 +47,10 @@ pub struct Probe {
     /// Questions about test graphs, at most.
     pub test: usize,
     pub arms: Vec<Arm>,
+    /// Questions about test graphs for [`Arm::InContext`], at most: the first of those that the others
+    /// are asked, as such models are large and slow.
+    #[serde(default = "Probe::default_in_context")]
+    pub in_context: usize,
     #[serde(default)]
     pub tuning: Tuning,
 }
@@ -60,6 +65,8 @@ pub enum Arm {
     PretrainedLora,
     /// The same network from random weights: same vocabulary, same questions, same budget.
     Untrained,
+    /// A large model that was never trained on traces and sees a few questions with their answers.
+    InContext,
     /// The most frequent answer to questions of the kind.
     Majority,
     /// The most frequent answer in the most specific situation that was seen, from the same
@@ -76,8 +83,12 @@ pub enum Arm {
 /// What an arm works with.
 enum Player {
     Network(Start),
+    InContext,
     Reference(Reference),
 }
+
+/// Generators whose networks are tuned: questions are written in their format.
+const TUNED: [&str; 2] = ["recursive-llm", "recursive-instruction-llm"];
 
 impl Arm {
     /// Name in manifests, and of rows.
@@ -86,6 +97,7 @@ impl Arm {
             Self::Pretrained => "pretrained",
             Self::PretrainedLora => "pretrained-lora",
             Self::Untrained => "untrained",
+            Self::InContext => "in-context",
             Self::Majority => "majority",
             Self::Counts => "counts",
             Self::CountsAll => "counts-all",
@@ -100,6 +112,7 @@ impl Arm {
             Self::Pretrained => format!("{network}, tuned"),
             Self::PretrainedLora => format!("{network}, tuned by LoRA"),
             Self::Untrained => format!("{network}, untrained"),
+            Self::InContext => network.to_owned(),
             Self::Majority => "Most frequent answer".to_owned(),
             Self::Counts => "Counts with back-off".to_owned(),
             Self::CountsAll => "Counts, all training graphs".to_owned(),
@@ -113,11 +126,21 @@ impl Arm {
         matches!(self.player(), Player::Network(_))
     }
 
+    /// The generators whose baselines it takes its model from; `None` where it has one of its own.
+    pub fn generators(self) -> Option<&'static [&'static str]> {
+        match self.player() {
+            Player::Network(_) => Some(&TUNED),
+            Player::InContext => Some(&[generators::in_context::ID]),
+            Player::Reference(_) => None,
+        }
+    }
+
     fn player(self) -> Player {
         match self {
             Self::Pretrained => Player::Network(Start::Pretrained),
             Self::PretrainedLora => Player::Network(Start::PretrainedLora),
             Self::Untrained => Player::Network(Start::Random),
+            Self::InContext => Player::InContext,
             Self::Majority => Player::Reference(Reference::Majority),
             Self::Counts => Player::Reference(Reference::Counts),
             Self::CountsAll => Player::Reference(Reference::CountsAll),
@@ -128,6 +151,10 @@ impl Arm {
 }
 
 impl Probe {
+    fn default_in_context() -> usize {
+        50
+    }
+
     /// Checks what the types do not.
     ///
     /// # Errors
@@ -141,7 +168,10 @@ impl Probe {
             let (train, test) = (self.train, self.test);
             return wrong(format!("probe: train {train} and test {test}: use at least 2 and 1"));
         }
-        if self.arms.contains(&Arm::Logistic) && self.task != Task::Later {
+        if self.in_context == 0 {
+            return wrong("probe: in_context is 0: use at least 1".to_owned());
+        }
+        if self.arms.contains(&Arm::Logistic) && self.task.choices().is_none() {
             let task = self.task.id();
             return wrong(format!(
                 "probe: arm `logistic` answers yes or no, task `{task}` does not"
@@ -156,6 +186,8 @@ pub struct Context<'a> {
     pub dataset: &'a Dataset,
     /// Folder of the trained network, for the arms that need one.
     pub model: Option<&'a Path>,
+    /// Settings of the baseline of [`Arm::InContext`].
+    pub in_context: Option<&'a toml::Table>,
     pub seed: u64,
     pub device: DeviceChoice,
     /// Survives an interruption: checkpoints, and the tuned network.
@@ -199,6 +231,12 @@ pub fn run(
     let samples = draw(task, context.dataset, (train, test), context.seed)?;
     let (answers, mut fit) = match arm.player() {
         Player::Network(start) => tune::answers(start, &samples, tuning, context)?,
+        Player::InContext => {
+            let Some(settings) = context.in_context else {
+                anyhow::bail!("a model is to be asked, and none is named");
+            };
+            in_context::answers(&samples, settings, context)?
+        }
         Player::Reference(reference) => {
             let all = match reference {
                 Reference::CountsAll => Some(tasks::all(task, context.dataset, context.seed)?),
@@ -207,7 +245,10 @@ pub fn run(
             references::answers(reference, all.as_ref().unwrap_or(&samples.train), &samples.test)
         }
     };
-    fit.notes.insert(0, ("training questions".to_owned(), samples.train.len().to_string()));
+    if arm != Arm::InContext {
+        let learnt = samples.train.len().to_string();
+        fit.notes.insert(0, ("training questions".to_owned(), learnt));
+    }
     let answers: Vec<Answered> = samples
         .test
         .iter()

@@ -28,6 +28,8 @@ pub enum Task {
     Attribute,
     /// Destination and type of the call that connects two layers.
     Call,
+    /// Whether a graph is slow for its service, all times hidden (paper, table 2).
+    HighLatency,
 }
 
 /// Calls that [`Task::Later`] shows.
@@ -46,12 +48,13 @@ impl Task {
             Self::Later => "later",
             Self::Attribute => "attribute",
             Self::Call => "call",
+            Self::HighLatency => "high-latency",
         }
     }
 
     /// The answers between which the task chooses, where they are few and known.
     pub fn choices(self) -> Option<[&'static str; 2]> {
-        (self == Self::Later).then_some([YES, NO])
+        matches!(self, Self::Later | Self::HighLatency).then_some([YES, NO])
     }
 
     /// What a graph must have to be asked about.
@@ -63,6 +66,10 @@ impl Task {
             }
             Self::Attribute => "graphs with a layer of two calls or more",
             Self::Call => "graphs with a layer below a call that is not the root",
+            Self::HighLatency => {
+                "slow and usual graphs of services with at least 10 training graphs, whose p90 latency \
+                 lies more than 5 ms above the mean"
+            }
         }
     }
 }
@@ -78,7 +85,7 @@ impl Attribute {
     const ALL: [Self; 2] = [Self::Type, Self::Destination];
 
     /// Its name in the format.
-    fn key(self) -> &'static str {
+    pub fn key(self) -> &'static str {
         match self {
             Self::Type => "type",
             Self::Destination => "destination",
@@ -114,6 +121,8 @@ pub enum Sample {
     Attribute { layer: Layer, place: usize, attribute: Attribute },
     /// The layers above and below the missing call.
     Call { above: Layer, missing: LayerEdge, below: Layer },
+    /// A whole graph, and whether its latency reaches the p90 of its service.
+    HighLatency { graph: CallGraph, slow: bool },
 }
 
 /// A step that is a layer, not a split.
@@ -185,7 +194,7 @@ fn one_side(
         }));
     }
     places.sort_unstable();
-    if task == Task::Later {
+    if task.choices().is_some() {
         places = balanced(places, count);
     }
     places.truncate(count);
@@ -228,6 +237,7 @@ fn samples_of(task: Task, graph: &CallGraph, services: &ServiceStatistics) -> Ve
         Task::Later => later(graph, services).into_iter().collect(),
         Task::Attribute => attributes(graph),
         Task::Call => calls(graph),
+        Task::HighLatency => high_latency(graph, services).into_iter().collect(),
     }
 }
 
@@ -250,6 +260,11 @@ fn later(graph: &CallGraph, services: &ServiceStatistics) -> Option<Sample> {
     let rows: Vec<_> = first.iter().map(|index| rows[*index].clone()).collect();
     let first = CallGraph::from_rows(graph.service().clone(), &rows).ok()?;
     Some(Sample::Later { first, uncommon })
+}
+
+fn high_latency(graph: &CallGraph, services: &ServiceStatistics) -> Option<Sample> {
+    let limit = services.get(graph.service())?.high_latency()?;
+    Some(Sample::HighLatency { graph: graph.clone(), slow: graph.latency() >= limit })
 }
 
 fn attributes(graph: &CallGraph) -> Vec<Sample> {
@@ -301,8 +316,10 @@ impl Sample {
     /// The right answer, as it is written.
     pub fn answer(&self) -> String {
         match self {
-            Self::Later { uncommon: true, .. } => YES.to_owned(),
-            Self::Later { .. } => NO.to_owned(),
+            Self::Later { uncommon: true, .. } | Self::HighLatency { slow: true, .. } => {
+                YES.to_owned()
+            }
+            Self::Later { .. } | Self::HighLatency { .. } => NO.to_owned(),
             Self::Attribute { layer, place, attribute } => attribute.field(&layer.edges[*place]),
             Self::Call { missing, .. } => {
                 Attribute::ALL.map(|attribute| attribute.field(missing)).concat()
@@ -327,6 +344,10 @@ impl Sample {
                 let text = format!("{}\n{}", above.written(rng), below.written(rng));
                 question(&text, missing.number)
             }
+            Self::HighLatency { graph, .. } => {
+                let layers = steps(graph).into_iter().map(|step| timeless(step, rng));
+                format!("{}\nslow: ", layers.collect::<Vec<_>>().join("\n"))
+            }
         }
     }
 
@@ -338,6 +359,7 @@ impl Sample {
                 format!("task=attribute/attribute={}", attribute.key())
             }
             Self::Call { .. } => "task=call".to_owned(),
+            Self::HighLatency { .. } => format!("task=high-latency/answer={}", self.answer()),
         }
     }
 
@@ -370,18 +392,23 @@ impl Sample {
                 let below = below.calls().into_iter().collect::<Vec<_>>().join(",");
                 vec![format!("{source}|{below}"), below, format!("from {source}"), String::new()]
             }
+            Self::HighLatency { graph, .. } => {
+                let service = graph.service().to_string();
+                let shape = format!("{service}|{}|{}", graph.num_edges(), graph.depth());
+                vec![self.bag().join("|"), shape, service, String::new()]
+            }
         }
     }
 
     /// What is known of the graph, as a bag of words: a word that occurs twice is there twice.
     pub fn bag(&self) -> Vec<String> {
         let mut bag = match self {
-            Self::Later { first, .. } => {
-                let calls = first.communications().map(|communication| {
+            Self::Later { first: graph, .. } | Self::HighLatency { graph, .. } => {
+                let calls = graph.communications().map(|communication| {
                     let crate::graph::Communication { source, destination, kind } = communication;
                     format!("{source}>{destination}:{kind}")
                 });
-                let service = format!("service {}", first.service());
+                let service = format!("service {}", graph.service());
                 calls.chain([service]).collect()
             }
             Self::Attribute { layer, place, attribute } => {
@@ -416,6 +443,37 @@ fn call(edge: &LayerEdge) -> String {
 /// A step as training wrote it, with every attribute of its condition.
 fn written(step: &Step, rng: &mut impl Rng) -> String {
     recursive::prompt(&step.condition) + &recursive::answer(step, rng)
+}
+
+/// A step without anything that tells a time.
+fn timeless(mut step: Step, rng: &mut impl Rng) -> String {
+    let hide = |condition: &mut LayerCondition| {
+        condition.latency = None;
+        condition.start_communication_at = None;
+    };
+    hide(&mut step.condition);
+    match &mut step.body {
+        StepBody::Layer { subgraphs, .. } => {
+            subgraphs.iter_mut().for_each(|subgraph| hide(&mut subgraph.condition));
+        }
+        StepBody::Split { parts } => parts.iter_mut().for_each(hide),
+    }
+    let text = written(&step, rng);
+    let lines = text.split('\n').map(|line| match fields(line) {
+        Some(fields) => {
+            let kept = fields.filter(|field| !field.starts_with("communication "));
+            format!("({})", kept.collect::<Vec<_>>().join(","))
+        }
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The fields of an edge's line; `None` for any other line. Names hold neither the signs that part
+/// fields nor those around them.
+fn fields(line: &str) -> Option<impl Iterator<Item = &str>> {
+    let inner = line.strip_prefix('(')?.strip_suffix(')')?;
+    Some(inner.split(','))
 }
 
 impl Layer {
@@ -487,12 +545,11 @@ impl Layer {
     }
 }
 
-/// The line of an edge with a hole in place of one value. Names hold neither the signs that part
-/// fields nor those around them.
+/// The line of an edge with a hole in place of one value.
 fn punched(line: &str, key: &str) -> String {
     let head = format!("{key} is ");
-    let inner = line.trim_start_matches('(').trim_end_matches(')');
-    let fields = inner.split(',').map(|field| match field.starts_with(&head) {
+    let Some(fields) = fields(line) else { return line.to_owned() };
+    let fields = fields.map(|field| match field.starts_with(&head) {
         true => format!("{head}{HOLE}"),
         false => field.to_owned(),
     });

@@ -7,14 +7,14 @@ use crate::graph::{CallGraph, CallRow};
 use crate::random;
 use crate::testing::{any_graph, paper_example, row};
 
-fn dataset(train: Vec<CallGraph>, test: Vec<CallGraph>) -> Dataset {
+pub fn dataset(train: Vec<CallGraph>, test: Vec<CallGraph>) -> Dataset {
     let mut sides = vec![Side::Train; train.len()];
     sides.resize(train.len() + test.len(), Side::Test);
     let card = DatasetCard { name: "example".into(), ..DatasetCard::default() };
     Dataset::new(card, train.into_iter().chain(test).collect(), sides)
 }
 
-fn questions(task: Task, graph: &CallGraph) -> Vec<Sample> {
+pub fn questions(task: Task, graph: &CallGraph) -> Vec<Sample> {
     let data = dataset(vec![graph.clone()], vec![graph.clone()]);
     tasks::all(task, &data, 0).unwrap_or_default()
 }
@@ -54,6 +54,37 @@ fn a_later_communication_by_hand() {
     assert!(text(yes).contains("num_edges:10/") && !text(yes).contains("MS_9"));
     assert_eq!(yes.bag().len(), 11);
     assert_eq!(yes.cell(), "task=later/answer=yes");
+}
+
+/// A slow graph and a usual one of the same calls give the same question, letter for letter.
+#[test]
+fn high_latency_by_hand() {
+    let graph = |finish: u32| {
+        let rows = [
+            row("0", "USER", "MS_1", "http", 0, finish),
+            row("0.1", "MS_1", "MS_2", "rpc", finish / 4, finish / 2),
+            row("0.1.1", "MS_2", "MS_3", "mc", finish / 3, finish / 3),
+        ];
+        CallGraph::from_rows("S_1".into(), &rows).expect("valid")
+    };
+    // p90 is 100 ms, the mean 19 ms.
+    let mut train: Vec<CallGraph> = (0..18).map(|_| graph(10)).collect();
+    train.extend([graph(100), graph(100), graph(100)]);
+    let test = vec![graph(100), graph(99), graph(7)];
+    let samples = draw(Task::HighLatency, &dataset(train, test), (100, 100), 0).unwrap();
+    let answers: Vec<String> = samples.test.iter().map(Sample::answer).collect();
+    assert_eq!(answers, ["yes", "no"]);
+    let (slow, usual) = (&samples.test[0], &samples.test[1]);
+    assert_eq!(text(slow), text(usual));
+    assert!(text(slow).ends_with("</layer>\nslow: ") && text(slow).contains("MS_3"));
+    for told in ["latency", "start_communication_at", "milliseconds"] {
+        assert!(!text(slow).contains(told), "{}", text(slow));
+    }
+    assert_eq!(slow.cell(), "task=high-latency/answer=yes");
+    assert_eq!(slow.situations(), usual.situations());
+    // No service is known well enough.
+    let few = dataset(vec![graph(10); 9], vec![graph(10)]);
+    assert!(draw(Task::HighLatency, &few, (10, 10), 0).is_err());
 }
 
 #[test]
@@ -204,6 +235,7 @@ fn context<'a>(
     Context {
         dataset,
         model,
+        in_context: None,
         seed: 3,
         device: DeviceChoice::Cpu,
         scratch: dirs[0].path(),

@@ -242,14 +242,14 @@ impl<'a> Field<'a> {
             let none = Bounded { value: 0.5, ..Bounded::NONE };
             let level =
                 Level { label: "no difference".to_owned(), style: Style::Real, value: none };
-            let title = match with_first {
-                true => format!("{}, above {}", metric.0, self.name(0)),
-                false => metric.0.to_owned(),
+            let above = match with_first {
+                true => format!("P(above {})", self.name(0)),
+                false => "P(above)".to_owned(),
             };
             Panel {
-                title,
+                title: metric.0.to_owned(),
                 x: Axis::names("", names.collect()),
-                y: Axis::share("P(above)"),
+                y: Axis::share(&above),
                 content: Content::Lines(Lines { lines: vec![line], levels: vec![level] }),
             }
         });

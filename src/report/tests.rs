@@ -540,7 +540,7 @@ fn novelty() {
     insta::assert_snapshot!("novelty-md", text(&files, Table::to_markdown));
     insta::assert_snapshot!("novelty-csv", text(&files, Table::to_csv));
     insta::assert_snapshot!("novelty-tex", text(&files, Table::to_latex));
-    check_files(&files, &["novelty", "privacy"]);
+    check_files(&files, &["novelty", "privacy", "comparisons"]);
 }
 
 /// Figure 15: lines for what has a temperature, levels for the rest.
@@ -554,7 +554,7 @@ fn memorisation_at_several_temperatures() {
         all.extend(warm.map(|run| RunRecords { temperature, ..run }));
     }
     let files = draw(ReportKind::Novelty, &all, &[]);
-    check_files(&files, &["memorisation"]);
+    check_files(&files, &["memorisation", "comparisons"]);
     let Content::Lines(lines) = &files.figures[0].1.panels[0].content else { panic!("lines") };
     assert_eq!((lines.lines.len(), lines.levels.len()), (1, 3));
     assert_eq!(lines.lines[0].points.len(), 3);

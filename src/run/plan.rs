@@ -1,5 +1,6 @@
 //! From manifests to stages: which stages an invocation needs, and which share a key.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -148,6 +149,7 @@ impl Plan {
                 }
             }
             Measure::Probe { probe } => {
+                baselines.iter().try_for_each(|baseline| check_probed(baseline, probe))?;
                 for arm in &probe.arms {
                     self.probe(probe, *arm, &baselines, &dataset_key, &mut sources, &mut probes)?;
                 }
@@ -359,7 +361,8 @@ impl Plan {
         Ok(())
     }
 
-    /// One arm of a probe, for each seed: of every baseline if it tunes a network, else once.
+    /// One arm of a probe, for each seed: of every baseline that has a model for it, or once if it needs
+    /// none.
     fn probe(
         &mut self,
         probe: &Probe,
@@ -370,36 +373,42 @@ impl Plan {
         arms: &mut Vec<ProbeArm>,
     ) -> Result<()> {
         let experiment = sources.experiment;
-        let networks: Vec<Option<&Baseline>> = match arm.is_network() {
-            true => baselines.iter().map(Some).collect(),
-            false => vec![None],
+        let models: Vec<Option<&Baseline>> = match arm.generators() {
+            Some(known) => {
+                let fits = |baseline: &&Baseline| known.contains(&baseline.generator.as_str());
+                baselines.iter().filter(fits).map(Some).collect()
+            }
+            None => vec![None],
         };
-        for baseline in networks {
-            for &seed in &experiment.seeds {
-                let network = match baseline {
-                    Some(baseline) => {
-                        check_probed(baseline)?;
-                        Some(NetworkWork {
-                            train: self.train(baseline, seed, dataset, sources)?.key,
-                            tuning: probe.tuning.clone(),
-                            device: self.device_kind().to_owned(),
-                        })
-                    }
+        let in_context = arm == probes::Arm::InContext;
+        for baseline in models {
+            // Nothing is trained: another seed would only ask other questions.
+            let seeds = if in_context { &experiment.seeds[..1] } else { &experiment.seeds[..] };
+            for &seed in seeds {
+                let network = match baseline.filter(|_| arm.is_network()) {
+                    Some(baseline) => Some(NetworkWork {
+                        train: self.train(baseline, seed, dataset, sources)?.key,
+                        tuning: probe.tuning.clone(),
+                        device: self.device_kind().to_owned(),
+                    }),
                     None => None,
                 };
                 let name = match baseline {
-                    Some(baseline) if arm == probes::Arm::Pretrained => baseline.name.clone(),
+                    Some(baseline) if in_context || arm == probes::Arm::Pretrained => {
+                        baseline.name.clone()
+                    }
                     Some(baseline) => format!("{}+{}", baseline.name, arm.id()),
                     None => arm.id().to_owned(),
                 };
                 let work = Work::Probe(ProbeWork {
                     task: probe.task,
                     train_questions: probe.train,
-                    test_questions: probe.test,
+                    test_questions: if in_context { probe.in_context } else { probe.test },
                     arm,
                     seed,
                     dataset: dataset.clone(),
                     network,
+                    in_context: baseline.filter(|_| in_context).map(|b| b.settings.clone()),
                 });
                 let label = format!("probe {name} seed {seed} for {}", experiment.id);
                 let stage = self.stage(label, work, arm.is_network())?;
@@ -423,16 +432,18 @@ impl Plan {
     }
 }
 
-/// Questions are written in the recursive format: only networks that read it can be asked.
-fn check_probed(baseline: &Baseline) -> Result<(), UserError> {
-    const PROBED: [&str; 2] = ["recursive-llm", "recursive-instruction-llm"];
-    if PROBED.contains(&baseline.generator.as_str()) {
+/// Whether one of the probe's arms can take its model from the baseline.
+fn check_probed(baseline: &Baseline, probe: &Probe) -> Result<(), UserError> {
+    let known: BTreeSet<&str> =
+        probe.arms.iter().filter_map(|arm| arm.generators()).flatten().copied().collect();
+    if known.contains(baseline.generator.as_str()) {
         return Ok(());
     }
     let Baseline { name, generator, .. } = baseline;
+    let known: Vec<&str> = known.into_iter().collect();
     Err(UserError::setting(format!(
-        "baseline `{name}` cannot be probed: generator `{generator}` is none of {}",
-        PROBED.join(", ")
+        "baseline `{name}` cannot be probed: generator `{generator}` is none of those that the probe's arms take ({})",
+        known.join(", ")
     )))
 }
 

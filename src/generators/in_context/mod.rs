@@ -22,17 +22,17 @@ use self::endpoint::{Endpoint, EndpointSettings};
 use self::prompt::Message;
 use super::{
     Condition, Effort, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe,
-    no_snapshot, settings,
+    Sampling, no_snapshot, settings,
 };
 use crate::data::calls::{self, Group};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{CallGraph, Violation, ViolationCode};
 use crate::model::pretrained::Pretrained;
-use crate::progress::StepProgress;
+use crate::progress::{Progress, StepProgress};
 use crate::random;
 
-const ID: &str = "in-context";
+pub const ID: &str = "in-context";
 
 /// `[settings]` of a baseline.
 #[derive(Clone, Debug, Deserialize)]
@@ -75,6 +75,20 @@ impl Settings {
         }
         self.endpoint.as_ref().map_or(Ok(()), EndpointSettings::check)
     }
+
+    fn open(&self) -> Result<Box<dyn Model>> {
+        Ok(match &self.endpoint {
+            Some(endpoint) => Box::new(Endpoint::new(endpoint, &self.model)?),
+            None => Box::new(local::Local::open(&local::path(&self.model)?)?),
+        })
+    }
+
+    fn parameters(&self) -> Result<u64> {
+        match &self.endpoint {
+            Some(_) => Ok(0),
+            None => Ok(Pretrained::open(&local::path(&self.model)?)?.config().parameters()),
+        }
+    }
 }
 
 /// As the registry wants it.
@@ -96,15 +110,12 @@ impl Recipe for InContext {
     fn fit(&self, context: &FitContext) -> Result<FitReport> {
         let settings = &self.settings;
         let mut notes = vec![("model".to_owned(), settings.model.clone())];
-        let parameters = match &settings.endpoint {
-            Some(endpoint) => {
-                notes.push(("endpoint".to_owned(), endpoint.url.clone()));
-                notes.extend(endpoint.prices());
-                0
-            }
-            // Also finds out now, and not after an hour, that the weights are not there.
-            None => Pretrained::open(&local::path(&settings.model)?)?.config().parameters(),
-        };
+        if let Some(endpoint) = &settings.endpoint {
+            notes.push(("endpoint".to_owned(), endpoint.url.clone()));
+            notes.extend(endpoint.prices());
+        }
+        // Also finds out now, and not after an hour, that the weights are not there.
+        let parameters = settings.parameters()?;
         let mut pool = context.dataset.train();
         pool.retain(|graph| graph.num_edges() <= settings.example_calls);
         if pool.is_empty() && settings.examples > 0 {
@@ -143,10 +154,7 @@ impl Recipe for InContext {
         };
         let examples = calls::from_frame(&path, &calls::read(&path)?)?;
         let pool = examples.into_iter().map(graph).collect::<Result<_>>()?;
-        let model: Box<dyn Model> = match &self.settings.endpoint {
-            Some(endpoint) => Box::new(Endpoint::new(endpoint, &self.settings.model)?),
-            None => Box::new(local::Local::open(&local::path(&self.settings.model)?)?),
-        };
+        let model = self.settings.open()?;
         Ok(Box::new(Asked { settings: self.settings.clone(), pool, model }))
     }
 }
@@ -157,6 +165,89 @@ struct Question {
     /// Address of its randomness.
     seed: u64,
     max_tokens: u32,
+}
+
+/// A model to be asked about anything, with the settings of a baseline.
+pub struct Asker {
+    settings: Settings,
+    model: Box<dyn Model>,
+}
+
+/// Examples with their answers, and the question.
+pub struct Conversation {
+    pub instructions: String,
+    pub examples: Vec<(String, String)>,
+    pub question: String,
+    /// Address of its randomness, below 2³¹.
+    pub seed: u64,
+    /// Tokens of the answer, at most.
+    pub max_tokens: u32,
+}
+
+impl Asker {
+    /// # Errors
+    /// Settings that cannot be, weights that are not there.
+    pub fn open(table: &toml::Table) -> Result<Self> {
+        let settings: Settings = settings(ID, table)?;
+        settings.check()?;
+        let model = settings.open()?;
+        Ok(Self { settings, model })
+    }
+
+    /// The model's name in the settings.
+    pub fn name(&self) -> &str {
+        &self.settings.model
+    }
+
+    /// Examples that a conversation should show.
+    pub fn examples(&self) -> u32 {
+        self.settings.examples
+    }
+
+    /// Parameters of the model; 0 behind an endpoint, which does not tell.
+    ///
+    /// # Errors
+    /// Weights that cannot be read.
+    pub fn parameters(&self) -> Result<u64> {
+        self.settings.parameters()
+    }
+
+    /// The most likely answers, in the order of the conversations, and whatever they are.
+    ///
+    /// # Errors
+    /// A question that is longer than the model's context, an endpoint that does not answer.
+    pub fn ask(
+        &self,
+        conversations: Vec<Conversation>,
+        batch: usize,
+        progress: Progress,
+    ) -> Result<Vec<String>> {
+        let options = GenerateOptions {
+            seed: 0,
+            sampling: Sampling { temperature: 0.0, top_k: None },
+            decoding: super::Decoding::Free,
+            batch,
+            progress,
+        };
+        let bar = progress.step("asking", "questions", conversations.len() as u64);
+        let questions = conversations.into_iter().map(Question::from).collect();
+        let replies = self.model.ask(questions, &options, &bar)?;
+        bar.finish();
+        Ok(replies.into_iter().map(|reply| reply.text).collect())
+    }
+}
+
+impl From<Conversation> for Question {
+    fn from(conversation: Conversation) -> Self {
+        let Conversation { instructions, examples, question, seed, max_tokens } = conversation;
+        let message = |role, content| Message { role, content };
+        let mut messages = vec![message("system", instructions)];
+        for (asked, answered) in examples {
+            messages.extend([message("user", asked), message("assistant", answered)]);
+        }
+        messages.push(message("user", question));
+        Self { messages, seed, max_tokens }
+    }
 }
 
 /// What a model says.

@@ -30,6 +30,12 @@ impl Bars {
         series.flat_map(|series| &series.values).flat_map(|value| value.all()).collect()
     }
 
+    /// How high bars and markers stand, for a y axis that cuts off long intervals.
+    pub fn heights(&self) -> impl Iterator<Item = f64> {
+        let series = self.backdrop.iter().chain(&self.series);
+        series.flat_map(|series| &series.values).map(|value| value.value)
+    }
+
     pub(super) fn keys(&self) -> Vec<Key> {
         let key = |series: &BarSeries, swatch| Key {
             label: series.label.clone(),

@@ -185,6 +185,7 @@ impl Work {
                 &[
                     "probes/",
                     "run/work/probe.rs",
+                    "generators/in_context/",
                     "data/services.rs",
                     "evaluate/classifier",
                     "evaluate/interval.rs",
@@ -193,7 +194,7 @@ impl Work {
                     "random.rs",
                     "text/",
                 ],
-                &["model/pretrained/", "text/constrained/"],
+                &["text/constrained/"],
             ),
             Self::Report(_) => facts::code_version(&["report/", "run/work/report.rs"], &[]),
         }

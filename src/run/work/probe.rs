@@ -22,6 +22,9 @@ pub struct ProbeWork {
     /// Absent where no network is tuned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkWork>,
+    /// Settings of the baseline whose model is asked without training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_context: Option<toml::Table>,
 }
 
 /// What an arm that tunes a network depends on besides.
@@ -45,6 +48,7 @@ impl ProbeWork {
         let context = Context {
             dataset: &dataset,
             model: model.as_deref(),
+            in_context: self.in_context.as_ref(),
             seed: self.seed,
             device: bench.device,
             scratch: bench.scratch,
