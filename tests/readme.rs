@@ -1,4 +1,5 @@
-//! Every result in the README is a cell of a committed results file.
+//! Every result in the README is a cell of a committed results file, in the row or column of its
+//! generator.
 
 use std::path::Path;
 
@@ -17,11 +18,25 @@ fn numbers(text: &str) -> Vec<(String, bool)> {
     found
 }
 
-/// All numeric cells of a results file.
-fn cells(path: &Path) -> Vec<f64> {
+/// The numbers that a results file has for a generator: those of its rows, or of its columns.
+fn of_generator(path: &Path, label: &str) -> Vec<f64> {
     let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let rows = text.lines().filter(|line| !line.starts_with('#'));
-    rows.flat_map(|row| row.split(',').filter_map(|cell| cell.parse().ok())).collect()
+    let rows: String = text.split_inclusive('\n').filter(|line| !line.starts_with('#')).collect();
+    let mut reader = csv::Reader::from_reader(rows.as_bytes());
+    let columns: Vec<usize> = {
+        let headers = reader.headers().unwrap().iter().enumerate();
+        let own = |header: &str| header.strip_suffix(" (share)") == Some(label);
+        headers.filter(|(_, header)| own(header)).map(|(column, _)| column).collect()
+    };
+    let mut cells = Vec::new();
+    for record in reader.records() {
+        let record = record.unwrap();
+        let own = &record[0] == label;
+        let inside = |column: &usize| own || columns.contains(column);
+        let of_row = record.iter().enumerate().filter(|(column, _)| inside(column));
+        cells.extend(of_row.filter_map(|(_, cell)| cell.parse::<f64>().ok()));
+    }
+    cells
 }
 
 #[test]
@@ -32,9 +47,15 @@ fn every_result_in_the_readme_is_in_a_results_file() {
     for block in readme.split("<!-- numbers from ").skip(1) {
         let (files, block) = block.split_once(" -->").expect("the comment ends");
         let (block, _) = block.split_once("<!-- end -->").expect("the block ends");
-        let cells: Vec<f64> = files.split(' ').flat_map(|file| cells(&root.join(file))).collect();
         for row in block.lines().filter(|line| line.starts_with('|')).skip(2) {
-            let (_, row) = row[1..].split_once('|').expect("a label, then numbers");
+            let (label, row) = row[1..].split_once('|').expect("a label, then numbers");
+            // What stands in brackets explains the row, unless it is one of real graphs.
+            let label = match label.trim() {
+                label if label.starts_with("real") => label,
+                label => label.split(" (").next().unwrap_or(label),
+            };
+            let known = files.split(' ').flat_map(|file| of_generator(&root.join(file), label));
+            let cells: Vec<f64> = known.collect();
             for (number, percent) in numbers(row) {
                 let decimals = number.split_once('.').map_or(0, |(_, decimals)| decimals.len());
                 let factor = if percent { 100.0 } else { 1.0 };

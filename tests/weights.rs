@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tracegym::device::DeviceChoice;
 use tracegym::model::decode::{CachedModel, CpuModel, Feed};
 use tracegym::model::lora::{Lora, LoraConfig, LoraStep, LoraTrainer};
-use tracegym::model::pretrained::{Pretrained, SMOLLM2_FILE, Vocabulary};
+use tracegym::model::pretrained::{self, Pretrained, SMOLLM2_FILE, Vocabulary};
 use tracegym::model::{Batch, Document, ModelConfig, Weights, kernels};
 
 /// Exit code, standard output and standard error.
@@ -166,11 +166,15 @@ struct Reference {
     log_probability: f64,
 }
 
-/// The file that `tracegym weights smollm2` fetches, if TRACEGYM_SMOLLM2 names it.
+/// The file that `tracegym weights smollm2` fetches: what TRACEGYM_SMOLLM2 names, or where it puts it.
 fn smollm2() -> Option<PathBuf> {
-    let path = std::env::var_os("TRACEGYM_SMOLLM2").map(PathBuf::from);
+    let fetched = || {
+        let path = pretrained::folder()?.join(SMOLLM2_FILE);
+        path.exists().then_some(path)
+    };
+    let path = std::env::var_os("TRACEGYM_SMOLLM2").map(PathBuf::from).or_else(fetched);
     if path.is_none() {
-        eprintln!("skipped: TRACEGYM_SMOLLM2 does not name {SMOLLM2_FILE}");
+        eprintln!("skipped: `tracegym weights smollm2` has not fetched {SMOLLM2_FILE}");
     }
     path
 }
