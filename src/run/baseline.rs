@@ -264,13 +264,21 @@ impl Baseline {
         Ok(())
     }
 
-    /// Half of the training tokens go to the simulator's graphs, and the rest to the dataset's.
+    /// Half of the training tokens go to the simulator's graphs, and the rest to the dataset's. Where one
+    /// training goes on from another, that is so of the first.
     fn simulate_first(&mut self) -> Result<()> {
+        if let Some(start) = &mut self.starts_from
+            && start.dataset.is_none()
+        {
+            start.baseline.simulate_first()?;
+            self.label = format!("{}, simulator first", self.label);
+            return Ok(());
+        }
         let tokens = self.settings.get("tokens").and_then(toml::Value::as_integer);
         let (Some(tokens), None) = (tokens, &self.starts_from) else {
             let name = &self.name;
             let message = format!(
-                "`{name}` takes no `+sim-to-real`: it has no `tokens` in its settings, or it starts from another training already"
+                "`{name}` takes no `+sim-to-real`: it has no `tokens` in its settings, or it starts from another dataset already"
             );
             return Err(UserError::setting(message).into());
         };
@@ -326,6 +334,14 @@ mod tests {
         let start = sim.starts_from.as_ref().expect("starts from the simulator");
         assert_eq!(start.dataset.as_deref(), Some("simulator"));
         assert_eq!(tokens(&sim) + tokens(&start.baseline), tokens(&plain));
+        // Behind a training that goes on from another one, it is the first that changes.
+        let tuned = find("recursive-instruction-llm").unwrap();
+        let sim_tuned = find("recursive-instruction-llm+sim-to-real").unwrap();
+        assert_eq!(tokens(&sim_tuned), tokens(&tuned));
+        let base = &sim_tuned.starts_from.as_ref().expect("starts from a base").baseline;
+        let first = base.starts_from.as_ref().expect("the base starts from the simulator");
+        assert_eq!(first.dataset.as_deref(), Some("simulator"));
+        assert_eq!(tokens(base) + tokens(&first.baseline), tokens(&plain));
         let taught = find("recursive-llm+taught").unwrap();
         let start = taught.starts_from.as_ref().expect("starts from itself");
         assert_eq!((start.lesson, &start.baseline.settings), (Some(LESSON), &plain.settings));
@@ -344,7 +360,7 @@ mod tests {
             ("resample+constrained", "generator `resample` cannot"),
             ("markov+sim-to-real", "generator `markov` cannot"),
             ("in-context-smollm2+taught", "generator `in-context` cannot"),
-            ("recursive-instruction-llm+sim-to-real", "starts from another training"),
+            ("recursive-llm+sim-to-real+sim-to-real", "starts from another dataset already"),
             ("recursive-lm+constrained", "did you mean `recursive-llm`"),
         ] {
             let error = find(name).unwrap_err();
