@@ -38,6 +38,31 @@ pub fn paper_example() -> CallGraph {
     CallGraph::from_rows("S_000034483".into(), &rows).expect("valid")
 }
 
+/// Another name for each name but `USER`: letters and digits are those from the other end of the
+/// alphabet (a is z, 0 is 9), so that names of one form come in the opposite order.
+pub fn other_name(name: &Name) -> Name {
+    let turned = |char: char| match char {
+        'a'..='z' => char::from(b'a' + (b'z' - char as u8)),
+        'A'..='Z' => char::from(b'A' + (b'Z' - char as u8)),
+        '0'..='9' => char::from(b'0' + (b'9' - char as u8)),
+        _ => char,
+    };
+    match name.as_str() {
+        USER => name.clone(),
+        other => Name::from(other.chars().map(turned).collect::<String>().as_str()),
+    }
+}
+
+/// The same graph with its service and all microservices renamed by [`other_name`].
+pub fn renamed(graph: &CallGraph) -> CallGraph {
+    let rows = graph.rows().into_iter().map(|row| CallRow {
+        source: other_name(&row.source),
+        destination: other_name(&row.destination),
+        ..row
+    });
+    CallGraph::from_rows(other_name(graph.service()), &rows.collect::<Vec<_>>()).expect("valid")
+}
+
 /// Any valid graph of 1 to `max_edges` calls over a few services and microservices, with wide
 /// layers, deep chains, gaps in the numbers of siblings and times of several magnitudes.
 pub fn any_graph(max_edges: usize) -> impl Strategy<Value = CallGraph> {

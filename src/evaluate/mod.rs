@@ -129,6 +129,7 @@ mod tests {
     use super::*;
     use crate::data::{DatasetCard, Side};
     use crate::graph::{CallGraph, CallRow, EdgeId, USER, Violation, ViolationCode};
+    use crate::testing::renamed;
 
     /// A dataset of these graphs on these sides.
     pub fn dataset(train: Vec<CallGraph>, test: Vec<CallGraph>) -> Dataset {
@@ -188,5 +189,28 @@ mod tests {
         let record = found.next().unwrap_or_else(|| panic!("no record {metric} {cell}"));
         assert!(found.next().is_none(), "two records {metric} {cell}");
         record
+    }
+
+    /// Whether two numbers are no farther apart than this, or both do not exist.
+    pub fn near(one: f64, other: f64, tolerance: f64) -> bool {
+        one.is_nan() && other.is_nan() || (one - other).abs() <= tolerance
+    }
+
+    /// The same records with the same values, whatever their intervals.
+    pub fn assert_same_values(one: &[Record], other: &[Record], tolerance: f64) {
+        assert_eq!(one.len(), other.len());
+        for (one, other) in one.iter().zip(other) {
+            assert_eq!(
+                (&one.metric, &one.cell, one.count),
+                (&other.metric, &other.cell, other.count)
+            );
+            assert!(near(one.value, other.value, tolerance), "{one:?} {other:?}");
+        }
+    }
+
+    /// Graphs of the dataset with all names changed to others in another order.
+    pub fn renamed_dataset(dataset: &Dataset) -> Dataset {
+        let of = |graphs: Vec<&CallGraph>| graphs.into_iter().map(renamed).collect();
+        self::dataset(of(dataset.train()), of(dataset.test()))
     }
 }

@@ -5,7 +5,7 @@ use crate::data::{DatasetCard, Side};
 use crate::generators::{self, FitContext};
 use crate::graph::{CallGraph, CallRow};
 use crate::random;
-use crate::testing::{any_graph, paper_example, row};
+use crate::testing::{any_graph, paper_example, renamed, row};
 
 pub fn dataset(train: Vec<CallGraph>, test: Vec<CallGraph>) -> Dataset {
     let mut sides = vec![Side::Train; train.len()];
@@ -286,6 +286,76 @@ fn references_by_hand() {
     assert_eq!(majority.records[0].count, 60);
     assert_eq!(majority.records[1].count + majority.records[2].count, 60);
     assert_eq!(majority, of(Arm::Majority));
+}
+
+/// Which questions are answered right, whatever things are called.
+#[test]
+fn names_do_not_matter() {
+    // Each leaf twice as often as the one before it, as equal votes are decided by the alphabet.
+    let leaves = [("MS_10", "db"), ("MS_20", "mc"), ("MS_30", "mq"), ("MS_40", "rpc")];
+    let attribute = (0..100u64).map(|index| {
+        let mut rows = vec![row("0", "USER", "MS_1", "http", 0, 9)];
+        for number in 1..4u32 {
+            let drawn = (index * 7 + u64::from(number) * 4) % 15;
+            let (destination, kind) = leaves[(15 - drawn).ilog2() as usize];
+            rows.push(row(&format!("0.{number}"), "MS_1", destination, kind, number, 9));
+        }
+        CallGraph::from_rows("S_1".into(), &rows).expect("valid")
+    });
+    let later: Vec<CallGraph> = (0..60)
+        .map(|index| {
+            dozen(["MS_3", "MS_4"][index % 2], ["MS_2", "MS_9"][usize::from(index % 14 == 1)])
+        })
+        .collect();
+    let counts = [Arm::Counts, Arm::CountsAll, Arm::Majority];
+    let cases = [
+        (Task::Attribute, attribute.collect(), counts.to_vec()),
+        (Task::Later, later, [&counts[..], &[Arm::Nearest, Arm::Logistic]].concat()),
+    ];
+    for (task, graphs, arms) in cases {
+        let graphs: Vec<CallGraph> = graphs;
+        let others: Vec<CallGraph> = graphs.iter().map(renamed).collect();
+        for arm in arms {
+            let right = |graphs: &[CallGraph]| -> Vec<bool> {
+                let data = dataset(graphs[..40].to_vec(), graphs[40..].to_vec());
+                let outcome = answered(arm, task, &data, None, &Tuning::default());
+                outcome.answers.iter().map(|answer| answer.right == answer.answered).collect()
+            };
+            let found = right(&graphs);
+            assert!(found.contains(&true), "{arm:?}");
+            assert_eq!(found, right(&others), "{task:?} {arm:?}");
+        }
+    }
+}
+
+#[test]
+fn one_question_is_enough_to_learn_from() {
+    // The only call that connects two layers.
+    let data = dataset(vec![paper_example()], vec![paper_example()]);
+    for arm in [Arm::Majority, Arm::Counts, Arm::CountsAll, Arm::Nearest] {
+        let outcome = answered(arm, Task::Call, &data, None, &Tuning::default());
+        assert_eq!((outcome.records[0].value, outcome.records[0].count), (1.0, 1), "{arm:?}");
+    }
+    // One answer is all that a regression ever saw.
+    let mut samples =
+        draw(Task::Later, &dataset(later_pair(), later_pair()), (2, 2), 0).expect("questions");
+    samples.train.truncate(1);
+    let (answers, _) = references::answers(Reference::Logistic, &samples.train, &samples.test);
+    assert_eq!(answers, vec![Some(samples.train[0].answer()); 2]);
+    // None is held out from a network.
+    let model = trained(&data, 2_000);
+    let tuning = Tuning { epochs: 1.0, warmup_steps: 1, ..Tuning::default() };
+    for arm in [Arm::Pretrained, Arm::PretrainedLora] {
+        let outcome = answered(arm, Task::Call, &data, Some(model.path()), &tuning);
+        assert_eq!(outcome.answers.len(), 1);
+        let held_out = outcome.fit.notes.iter().find(|(name, _)| name.starts_with("held-out"));
+        assert_eq!(held_out.map(|(_, value)| value.as_str()), Some("0 of 0"));
+    }
+}
+
+/// Graphs of which one in twelve ends uncommonly.
+fn later_pair() -> Vec<CallGraph> {
+    [vec![dozen("MS_3", "MS_2"); 11], vec![dozen("MS_3", "MS_9")]].concat()
 }
 
 #[test]

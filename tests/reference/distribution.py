@@ -62,5 +62,19 @@ def polygraph() -> None:
     print("polygraph", bound, roc_auc_score(labels[24:], p))
 
 
-for make in (histogram, joint, logistic, polygraph):
+def mmd() -> None:
+    """mmd.rs, `discrepancies_as_numpy_has_them`: 24 real vectors against 16, with the last column."""
+    vectors = np.column_stack([example()[0], np.arange(40) < 3])
+    squared = ((vectors[:, None] - vectors[None]) ** 2).sum(axis=2)
+    real = np.sqrt(np.sort(squared[:24, :24][np.triu_indices(24, k=1)]))
+    bandwidth = real[len(real) // 2]
+    print("mmd", bandwidth)
+    for factor in (0.25, 0.5, 1, 2, 4):
+        kernel = np.exp(-squared / (2 * (factor * bandwidth) ** 2))
+        sides = [kernel[:24, :24], kernel[24:, 24:]]
+        within = sum((side.sum() - len(side)) / (len(side) * (len(side) - 1)) for side in sides)
+        print("mmd", factor, within - 2 * kernel[:24, 24:].mean())
+
+
+for make in (histogram, joint, logistic, polygraph, mmd):
     make()

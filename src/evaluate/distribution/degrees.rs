@@ -199,6 +199,22 @@ mod tests {
     }
 
     #[test]
+    fn in_degrees_and_response_times_by_hand() {
+        let (real, synthetic) = (paper_example(), flat("S_1", 4, 5));
+        let values = values(&[&real], &[&synthetic]);
+        let close = |metric: &str, cell: &str, expected: f64| {
+            let value = values[&format!("{metric} {cell}")];
+            assert!((value - expected).abs() < 1e-12, "{metric} {cell} {value}");
+        };
+        // Calls received: (1, 1, 1, 2, 2) against ones, of variance 0.24.
+        close(EMD_IN_DEGREE, "nodes=microservices", 0.4 / 0.24f64.sqrt());
+        // Callers: (2, 1, 1, 1, 1) against ones, as USER is one and MS_63670 calls itself.
+        close(EMD_IN_DEGREE, "nodes=service-graph", 0.2 / 0.4);
+        // Times: 8, 3 and five of 1 against 5: 25/7 to move, of mean 16/7 and variance 290/49.
+        close(EMD_RESPONSE_TIME, "", 25.0 / 290.0f64.sqrt());
+    }
+
+    #[test]
     fn the_service_graph_counts_callers_once() {
         // Twice the same graph is the same service graph.
         let (one, other) = (paper_example(), paper_example());

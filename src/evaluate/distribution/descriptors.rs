@@ -253,6 +253,27 @@ mod tests {
         assert_eq!(critical_path(&chain("S_1", 3, 9)), [0, 0, 10, SHARES + 3]);
     }
 
+    #[test]
+    fn sizes_times_and_labels_by_hand() {
+        let graph = paper_example();
+        assert_eq!(subtree_sizes(&graph), [7, 3, 1, 1, 1, 1, 1]);
+        assert_eq!(response_times(&graph), [8, 3, 1, 1, 1, 1, 1]);
+        // From 16 on two bins for each power of two.
+        assert_eq!(subtree_sizes(&flat("S_1", 25, 9))[..2], [17, 1]);
+        assert_eq!(response_times(&flat("S_1", 2, 40)), [18, 18]);
+        // How many calls have each label: the type, then what is below, then what is below that.
+        let labels = |graph: &CallGraph| {
+            let vector = DESCRIPTORS[5].of(graph);
+            let mut counts: Vec<f64> = vector.iter().map(|(_, v)| v.exp_m1().round()).collect();
+            counts.sort_by(|one, other| other.total_cmp(one));
+            counts
+        };
+        // A leaf and two calls with a leaf of the type below; then all three differ.
+        assert_eq!(labels(&chain("S_1", 3, 9)), [3.0, 2.0, 1.0, 1.0, 1.0, 1.0]);
+        // Two leaves and a root, both times.
+        assert_eq!(labels(&flat("S_1", 3, 9)), [3.0, 2.0, 2.0, 1.0, 1.0]);
+    }
+
     fn all(graph: &CallGraph) -> Vec<Sparse> {
         DESCRIPTORS.iter().map(|descriptor| descriptor.of(graph)).collect()
     }
@@ -279,6 +300,17 @@ mod tests {
             ..row
         });
         CallGraph::from_rows("S_other".into(), &rows.collect::<Vec<_>>()).expect("valid")
+    }
+
+    #[test]
+    fn other_names_are_other_bigrams() {
+        let (one, other) = (paper_example(), renamed(&paper_example()));
+        let names: Vec<&str> = DESCRIPTORS
+            .iter()
+            .filter(|descriptor| descriptor.of(&one) != descriptor.of(&other))
+            .map(|descriptor| descriptor.name)
+            .collect();
+        assert_eq!(names, ["name-bigrams", "name-trigrams"]);
     }
 
     proptest! {

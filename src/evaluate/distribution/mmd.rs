@@ -263,6 +263,48 @@ mod tests {
         assert!(mmd(&real, &synthetic[..1], &[1]).is_nan() && mmd(&[], &[], &[]).is_nan());
     }
 
+    /// Made by tests/reference/distribution.py with numpy: one vector stands for every descriptor.
+    #[test]
+    fn discrepancies_as_numpy_has_them() {
+        let (vectors, _) = crate::evaluate::distribution::logistic::example();
+        let graphs = |vectors: &[Sparse]| {
+            let described = |vector: &Sparse| Described {
+                service: 0,
+                vectors: vec![vector.clone(); DESCRIPTORS.len()],
+            };
+            let graphs: Vec<Described> = vectors.iter().map(described).collect();
+            Sample { services: vec![0], counts: vec![graphs.len() as f64], graphs }
+        };
+        let (real, synthetic) = vectors.split_at(24);
+        let sides = [real, synthetic].map(graphs);
+        let width = bandwidth(&sides[0].graphs, 0);
+        assert!((width - NUMPY_BANDWIDTH).abs() < 1e-12, "{width}");
+        // With each of the factors in the place of all, and with all of them.
+        let factors = (0..FACTORS.len()).map(|factor| [factor; FACTORS.len()]);
+        let all = [0, 1, 2, 3, 4];
+        for (factors, expected) in factors.chain([all]).zip(NUMPY.into_iter().chain([NUMPY[4]])) {
+            let kernel = |one: usize, other: usize| {
+                let widths = [width; DESCRIPTORS.len()];
+                let Kernel { sums } =
+                    Kernel::new(&sides[one], &sides[other], one == other, &widths);
+                Kernel { sums: factors.map(|factor| sums[factor].clone()) }
+            };
+            let (real, synthetic, between) = (kernel(0, 0), kernel(1, 1), kernel(0, 1));
+            let sides = [&vectors[..24], &vectors[24..]].map(graphs);
+            let value = Mmd { sides, real, synthetic, between }.values(&[1])[0];
+            assert!((value - expected).abs() < 1e-12, "{factors:?} {value} {expected}");
+        }
+    }
+
+    const NUMPY_BANDWIDTH: f64 = 4.123_105_625_617_661;
+    const NUMPY: [f64; FACTORS.len()] = [
+        -0.078_051_429_687_519_4,
+        -0.065_966_062_670_249_51,
+        -0.035_670_068_185_506,
+        -0.012_041_077_002_910_017,
+        -0.003_279_978_857_346_099_7,
+    ];
+
     fn described(graph: &CallGraph) -> Described {
         Described { service: 0, vectors: DESCRIPTORS.iter().map(|d| d.of(graph)).collect() }
     }

@@ -110,14 +110,17 @@ impl PolyGraph {
             .enumerate()
             .map(|(index, descriptor)| Scores::new(index, descriptor, &described))
             .collect();
-        // The first of equals.
-        let better = |best: usize, index: usize| {
-            let ahead = scores[index].cross_validated > scores[best].cross_validated;
-            if ahead { index } else { best }
-        };
-        let best = (0..scores.len()).fold(0, better);
-        Self { scores, best, graphs: graphs as u64 }
+        Self { best: best(&scores), scores, graphs: graphs as u64 }
     }
+}
+
+/// The descriptor that does best in cross-validation; the first of equals.
+fn best(scores: &[Scores]) -> usize {
+    let better = |best: usize, index: usize| {
+        let ahead = scores[index].cross_validated > scores[best].cross_validated;
+        if ahead { index } else { best }
+    };
+    (0..scores.len()).fold(0, better)
 }
 
 impl Family for PolyGraph {
@@ -319,9 +322,43 @@ mod tests {
 
     const SCIKIT_LEARN: [f64; 2] = [-0.023_143_888_589_522_987, 0.625];
 
+    fn scored(logit: f64, real: bool) -> Scored {
+        Scored { service: u32::from(real), real, logit }
+    }
+
+    #[test]
+    fn detections_by_hand() {
+        let folds = vec![
+            vec![scored(-1.0, false), scored(0.0, true), scored(0.0, false), scored(2.0, true)],
+            vec![scored(-1.0, true), scored(0.0, false), scored(1.0, true), scored(2.0, false)],
+        ];
+        // Areas 7/8 and 1/4, which counts as ½.
+        assert_eq!(detection(&folds, &[1, 1]), 1.0 - (0.75 + 0.0) / 2.0);
+        assert_eq!(detection(&folds[1..], &[1, 1]), 1.0);
+        assert!(detection(&folds, &[1, 0]).is_nan());
+    }
+
+    #[test]
+    fn cross_validation_chooses_and_not_the_scoring_half() {
+        let of = |cross_validated, logit| Scores {
+            cross_validated,
+            scored: vec![scored(logit, true), scored(-logit, false)],
+            folds: vec![vec![scored(0.0, true), scored(0.0, false)]],
+        };
+        // The best in the scoring half is worst in cross-validation; of equals the first is taken.
+        let scores = vec![of(0.1, 60.0), of(0.3, 1.0), of(0.3, 2.0), of(0.2, 0.0)];
+        let best = best(&scores);
+        assert_eq!(best, 1);
+        let values = PolyGraph { scores, best, graphs: 40 }.values(&[1, 1]);
+        // p(real) = 1 / (1 + 1/e) on both sides.
+        let expected = (1.0 - (-1f64).exp().ln_1p() / std::f64::consts::LN_2).sqrt();
+        assert!((values[0] - expected).abs() < 1e-12, "{values:?}");
+        assert_eq!((values[0], values[4]), (values[2], 0.0));
+        assert!(values[1] > 0.999);
+    }
+
     #[test]
     fn areas_and_bounds_by_hand() {
-        let scored = |logit, real| Scored { service: u32::from(real), real, logit };
         let some = [scored(-1.0, false), scored(0.0, true), scored(0.0, false), scored(2.0, true)];
         assert_eq!(area(&some, &[1, 1]), 0.875);
         assert!(area(&some, &[1, 0]).is_nan() && bound(&some, &[0, 1]).is_nan());

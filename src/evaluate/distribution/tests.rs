@@ -1,8 +1,11 @@
 use super::*;
 use crate::evaluate::conditions::condition_of;
-use crate::evaluate::tests::{answer, chain, dataset, failed, find, flat, reversed};
+use crate::evaluate::tests::{
+    answer, assert_same_values, chain, dataset, failed, find, flat, near, reversed,
+};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::generators::{Condition, Generated};
+use crate::testing::renamed;
 
 /// Graphs of four services: flat trees and chains of several sizes and latencies.
 fn graphs(count: u32) -> Vec<CallGraph> {
@@ -81,12 +84,73 @@ fn nothing_valid_is_said_and_not_scored() {
         (&[], &asked, copies.clone()),
         (&real[..1], &asked[..1], copies[..1].to_vec()),
         (&real, &[], Vec::new()),
+        (&[], &[], Vec::new()),
     ] {
         let records = score(real, asked, &answers);
         let names = records.iter().map(|r| (r.metric.clone(), r.cell.clone()));
         assert_eq!(names.collect::<Vec<_>>(), all);
         assert!(find(&records, PGD, "").value.is_nan() && find(&records, MMD, "").value.is_nan());
+        let empty = real.is_empty() || answers.iter().all(|answer| answer.failure.is_some());
+        for record in records.iter().filter(|record| empty && record.metric != VALID) {
+            assert!(record.value.is_nan() && record.low.is_nan(), "{record:?}");
+        }
     }
+}
+
+#[test]
+fn equal_graphs_cannot_be_told_apart() {
+    let real = vec![flat("S_1", 4, 9); 48];
+    let copies: Vec<Generated> = real.iter().map(answer).collect();
+    let records = score(&real, &conditions_of(&real), &copies);
+    for metric in [PGD, DETECTION] {
+        let cells = DESCRIPTORS.iter().map(|descriptor| format!("descriptor={}", descriptor.name));
+        for cell in cells {
+            let expected = if metric == PGD { 0.0 } else { 1.0 };
+            assert_eq!(find(&records, metric, &cell).value, expected, "{metric} {cell}");
+        }
+    }
+    for (metric, cell, value) in [
+        (PGD, "", 0.0),
+        (MMD, "", 0.0),
+        (EMD_OUT_DEGREE, "nodes=calls", 0.0),
+        (RESPONSE_TIME_KS, "", 0.0),
+        (RESPONSE_TIME_EMD, "", 0.0),
+        (RESPONSE_TIME_COVERAGE, "", 1.0),
+        (START_OFFSET_KS, "", 0.0),
+        (CONCURRENCY_KS, "", 0.0),
+        (QUANTILE_RATIO, "of=latency/quantile=p50", 1.0),
+        (CONTINGENCY_SIMILARITY, "", 1.0),
+    ] {
+        assert!(near(find(&records, metric, cell).value, value, 1e-12), "{metric} {cell}");
+    }
+    // Nothing varies: no deviation to measure by, and no correlation.
+    for (metric, cell) in [
+        (EMD_IN_DEGREE, "nodes=microservices"),
+        (EMD_RESPONSE_TIME, ""),
+        (CORRELATION_SIMILARITY, "pair=edges-depth"),
+    ] {
+        assert!(find(&records, metric, cell).value.is_nan(), "{metric} {cell}");
+    }
+}
+
+/// Names are hashed into bins by the classifiers and kernels; everything else sees which are equal.
+#[test]
+fn names_do_not_matter() {
+    let real = graphs(100);
+    let shifted = |graph: &CallGraph| flat(graph.service(), graph.num_edges(), graph.latency() + 3);
+    let synthetic: Vec<CallGraph> = real.iter().map(shifted).collect();
+    let values = |change: fn(&CallGraph) -> CallGraph| {
+        let [real, synthetic] =
+            [&real, &synthetic].map(|side| side.iter().map(change).collect::<Vec<_>>());
+        let answers: Vec<Generated> = synthetic.iter().map(answer).collect();
+        let mut records = score(&real, &conditions_of(&real), &answers);
+        records.retain(|record| ![PGD, DETECTION, MMD].contains(&record.metric.as_str()));
+        records
+    };
+    let one = values(CallGraph::clone);
+    assert!(find(&one, EMD_OUT_DEGREE, "nodes=service-graph").value > 0.0);
+    assert!(find(&one, RESPONSE_TIME_EMD, "").value > 0.0);
+    assert_same_values(&one, &values(renamed), 1e-12);
 }
 
 #[test]

@@ -218,6 +218,32 @@ mod tests {
         assert_eq!(concurrency(&CallGraph::from_rows("S_1".into(), &apart).unwrap()), 2);
     }
 
+    /// Graphs of one call.
+    fn roots(to: &str, time: u32, count: usize) -> Vec<CallGraph> {
+        let rows = [row("0", "USER", to, "http", 0, time)];
+        vec![CallGraph::from_rows("S_1".into(), &rows).expect("valid"); count]
+    }
+
+    #[test]
+    fn pairs_count_by_their_real_calls() {
+        let real = [roots("a", 10, 20), roots("b", 20, 60), roots("c", 5, 20)].concat();
+        let synthetic =
+            [roots("a", 15, 20), roots("b", 20, 10), roots("b", 40, 10), roots("c", 9, 19)]
+                .concat();
+        let found = values(&real.iter().collect::<Vec<_>>(), &synthetic.iter().collect::<Vec<_>>());
+        // a: all calls, 5 ms; b: half of the calls, 10 ms; c has too few.
+        let ks = (20.0 * 1.0 + 60.0 * 0.5) / 80.0;
+        let moved = (20.0 * 5.0 + 60.0 * 10.0) / (20.0 * 10.0 + 60.0 * 20.0);
+        assert_eq!(found[..3], [ks, moved, 0.8]);
+    }
+
+    #[test]
+    fn start_offsets_are_compared() {
+        // Two of the example's six calls start with their parent, as the only one of the other does.
+        let found = values(&[&paper_example()], &[&flat("S_1", 2, 9)]);
+        assert!((found[3] - 4.0 / 6.0).abs() < 1e-12, "{found:?}");
+    }
+
     #[test]
     fn response_times_by_hand() {
         // 20 graphs a side: roots (MS_00100) of 10 ms against 15 ms, a child that is only real.

@@ -1,9 +1,9 @@
 use super::*;
-use crate::evaluate::tests::{answer, dataset, failed, find};
+use crate::evaluate::tests::{answer, assert_same_values, dataset, failed, find, renamed_dataset};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::generators::Generated;
-use crate::graph::CallGraph;
-use crate::testing::row;
+use crate::graph::{CallGraph, Communication};
+use crate::testing::{other_name, row};
 
 /// A root with one child.
 fn graph(service: &str, child: &str, latency: u32) -> CallGraph {
@@ -119,6 +119,60 @@ fn a_gain_is_drawn_by_service_with_pairs_together() {
     }
     let record = even.difference(GAIN, "", 1);
     assert_eq!((record.value, record.low, record.high), (0.5, 0.5, 0.5));
+}
+
+#[test]
+fn one_service_has_a_gain_without_an_interval() {
+    let (asked, answers) = asked_and(|_, service, with| {
+        answer(&graph(service, if with { "MS_rare" } else { "MS_2" }, 200))
+    });
+    let of_first = asked.iter().zip(answers).filter(|(asked, _)| &*asked.service == "S_1");
+    let (asked, answers): (Vec<Condition>, Vec<Generated>) =
+        of_first.map(|(asked, answer)| (asked.clone(), answer)).unzip();
+    let records = score(&asked, &answers);
+    let gain = find(&records, GAIN, "kind=uncommon");
+    assert!(gain.value == 1.0 && gain.low.is_nan() && gain.high.is_nan(), "{gain:?}");
+    let gain = find(&records, GAIN, "kind=high-latency");
+    assert!(gain.value == 0.0 && gain.low.is_nan() && gain.count > 0, "{gain:?}");
+    // Wilson's interval needs no second service.
+    assert!(find(&records, FOLLOWED, "kind=uncommon/asked=yes").low > 0.0);
+}
+
+#[test]
+fn names_do_not_matter() {
+    let (asked, answers) = asked_and(|kind, service, with| match (kind, service, with) {
+        (Kind::Both, "S_1", _) => failed(),
+        (_, "S_2", true) => answer(&graph(service, "MS_rare", 2)),
+        (Kind::HighLatency, "S_1", _) => answer(&graph(service, "MS_2", 200)),
+        _ => answer(&graph(service, "MS_rare", 200)),
+    });
+    let other_request = |request: &Request| match request {
+        Request::HighLatency => Request::HighLatency,
+        Request::Communication(asked) => Request::Communication(Communication {
+            source: other_name(&asked.source),
+            destination: other_name(&asked.destination),
+            kind: asked.kind,
+        }),
+    };
+    let others = asked.iter().map(|asked| Condition {
+        service: other_name(&asked.service),
+        requests: asked.requests.iter().map(other_request).collect(),
+        ..asked.clone()
+    });
+    let other_answers = answers.iter().map(|answer| {
+        let mut answer = answer.clone();
+        for row in &mut answer.rows {
+            (row.source, row.destination) = (other_name(&row.source), other_name(&row.destination));
+        }
+        answer
+    });
+    let dataset = renamed_dataset(&example());
+    let (others, other_answers) = (others.collect::<Vec<_>>(), other_answers.collect::<Vec<_>>());
+    let again = evaluate(&Evaluation::Instructions, &dataset, &others, &other_answers, 3).unwrap();
+    let records = score(&asked, &answers);
+    assert!(records.iter().any(|r| r.metric == GAIN && r.value.abs() > 0.1), "{records:?}");
+    assert_same_values(&records, &again, 1e-12);
+    assert_same_values(&floor(&example(), 1).unwrap(), &floor(&dataset, 1).unwrap(), 1e-12);
 }
 
 #[test]

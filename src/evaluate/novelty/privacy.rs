@@ -384,6 +384,16 @@ mod tests {
     ];
 
     #[test]
+    fn of_equally_near_graphs_one_is_drawn() {
+        let nearest = |distance, graphs| Nearest { distance, graphs, members: Vec::new() };
+        let share = |to_train, to_holdout| {
+            let (train, holdout) = (nearest(to_train, 3), nearest(to_holdout, 1));
+            Look { train, holdout, expected: 0.5 }.nearest_is_train()
+        };
+        assert_eq!([share(0.2, 0.2), share(0.1, 0.2), share(0.2, 0.1)], [0.75, 1.0, 0.0]);
+    }
+
+    #[test]
     fn all_graphs_count_for_what_their_number_is() {
         assert_eq!(protection(0.9, 0.9), 1.0);
         assert_eq!(protection(1.0, 0.9), 0.0);

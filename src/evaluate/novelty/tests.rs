@@ -1,10 +1,14 @@
 use super::membership;
-use super::occurrence::{DISTINCT_PROMPTS, MEMORISED, NOVELTY, UNIQUENESS, VALID_UNIQUE_NOVEL};
+use super::occurrence::{
+    DISTINCT_PROMPTS, MEMORISED, NOVELTY, UNIQUENESS, VALID_UNIQUE_NOVEL, halves,
+};
 use super::privacy::{AUTHENTICITY, NEAREST, PROTECTION};
 use crate::data::simulator::{Cloud, SimulatorConfig};
 use crate::data::{Dataset, DatasetCard, Side};
 use crate::device::DeviceChoice;
-use crate::evaluate::tests::{answer, chain, dataset, failed, find, flat, reversed};
+use crate::evaluate::tests::{
+    answer, assert_same_values, chain, dataset, failed, find, flat, near, renamed_dataset, reversed,
+};
 use crate::evaluate::{Evaluation, Record, condition_of, evaluate, floor};
 use crate::generators::{
     self, Condition, Decoding, FitContext, GenerateOptions, Generated, Sampling,
@@ -59,6 +63,47 @@ fn occurrence_by_hand() {
     assert_eq!(value(DISTINCT_PROMPTS, "level=structure"), 0.5);
     assert_eq!(value(DISTINCT_PROMPTS, "level=times"), 0.75);
     assert_eq!(value("valid/1", ""), 0.75);
+}
+
+#[test]
+fn privacy_by_hand() {
+    let of = |tree: fn(&str, u32, u32) -> CallGraph, edges| tree("S_1", edges, 10);
+    let train = vec![of(flat, 2), of(flat, 3)];
+    let test = vec![of(chain, 3), of(flat, 5)];
+    let answers = [answer(&of(flat, 4)), answer(&of(flat, 6))];
+    // The distance of flat trees of m and n calls is 1 − m / n: ¼ and ½ to the larger training graph,
+    // which is ⅓ from the other. The test graph behind a prompt does not count: ⅕ to the flat one
+    // remains for the first answer, and for the second the chain, with which it has 2 of 7 calls.
+    let records = score(&dataset(train, test), &answers);
+    for (metric, cell, value) in [
+        (AUTHENTICITY, "", 0.5),
+        (NEAREST, "to=train", 0.375),
+        (NEAREST, "to=holdout", (0.2 + 5.0 / 7.0) / 2.0),
+        // One of two is nearer to training, where two of three would be by chance.
+        (PROTECTION, "sets=equal", 1.0),
+        (PROTECTION, "sets=all", 1.0),
+    ] {
+        let record = find(&records, metric, cell);
+        assert!(near(record.value, value, 1e-12) && record.count == 2, "{record:?}");
+    }
+}
+
+#[test]
+fn halves_of_equal_and_of_distinct_graphs() {
+    let equal = halves(&vec![flat("S_1", 3, 40); 20], 3, "half");
+    let distinct: Vec<CallGraph> = (1..=20).map(|edges| flat("S_1", edges, 40)).collect();
+    let distinct = halves(&distinct, 3, "half");
+    for (records, novel) in [(&equal, 0.0), (&distinct, 1.0)] {
+        for level in ["structure", "names", "binned-times", "times"] {
+            let record = find(records, NOVELTY, &format!("level={level}/reference=half"));
+            assert_eq!((record.value, record.low, record.high), (novel, novel, novel), "{level}");
+            assert_eq!(record.count, 10);
+        }
+        for attributes in ["names", "times"] {
+            let cell = format!("attributes={attributes}/reference=half");
+            assert_eq!(find(records, MEMORISED, &cell).value, 1.0 - novel);
+        }
+    }
 }
 
 /// A generator that copies training graphs fails, and real graphs that were never trained on pass.
@@ -142,12 +187,36 @@ fn no_order_matters() {
     let one = score(&dataset(train.clone(), test.clone()), &asked, &answers);
     let backward = dataset(reversed(&train), reversed(&test));
     let two = score(&backward, &reversed(&asked), &reversed(&answers));
-    assert_eq!(one.len(), two.len());
+    assert_same_values(&one, &two, 1e-12);
     for (one, two) in one.iter().zip(&two) {
-        assert_eq!((&one.metric, &one.cell, one.count), (&two.metric, &two.cell, two.count));
-        let close = (one.value - two.value).abs() < 1e-12 || one.value.is_nan();
-        assert!(close, "{one:?} {two:?}");
+        assert!(
+            near(one.low, two.low, 1e-12) && near(one.high, two.high, 1e-12),
+            "{one:?} {two:?}"
+        );
     }
+}
+
+#[test]
+fn names_do_not_matter() {
+    // Equal sides, as a part of the larger one is drawn in an order that names have a say in.
+    let cloud = Cloud::new(&SimulatorConfig::default()).expect("default cloud");
+    let graphs = |seed| (0..60).map(move |index| cloud.graph(seed, index));
+    let graphs: Vec<CallGraph> = graphs.clone()(1).chain(graphs(2)).collect();
+    let one = dataset(graphs[..60].to_vec(), graphs[60..].to_vec());
+    let other = renamed_dataset(&one);
+    let answers = |dataset: &Dataset| -> Vec<Generated> {
+        // Training graphs, test graphs and graphs of nobody.
+        let sides = dataset.train().into_iter().zip(dataset.test());
+        let mixed = sides.enumerate().map(|(index, (train, test))| match index % 3 {
+            0 => answer(train),
+            1 => answer(test),
+            _ => answer(&flat(test.service(), 1 + index as u32 % 5, 10)),
+        });
+        mixed.collect()
+    };
+    let (found, again) = (score(&one, &answers(&one)), score(&other, &answers(&other)));
+    assert!((0.1..0.9).contains(&find(&found, AUTHENTICITY, "").value));
+    assert_same_values(&found, &again, 1e-12);
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Layout {
 
 /// The values of a network's tensors, on the host.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Parameters(pub(super) Vec<Parameter>);
+pub struct Parameters(pub(crate) Vec<Parameter>);
 
 impl Parameters {
     /// Each tensor has its own stream of `seed`.

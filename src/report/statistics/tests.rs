@@ -187,6 +187,17 @@ fn intervals_know_services_and_seeds() {
     assert!(estimated(&[units(&[("S_0", 1.0), ("S_0", 0.0)])]).low.is_nan());
 }
 
+/// Three of four seeds are drawn: of 64 draws one has the mean 0 and three ⅓, so that the 2.5 % point
+/// is ⅓ whatever the services.
+#[test]
+fn an_interval_over_seeds_is_exact() {
+    let seed = |value| units(&[("S_0", value), ("S_0", value), ("S_1", value)]);
+    let found = estimated(&[0.0, 1.0, 2.0, 3.0].map(seed));
+    close(found.value, 1.5);
+    close(found.low, 1.0 / 3.0);
+    close(found.high, 8.0 / 3.0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 

@@ -126,3 +126,92 @@ impl Order {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::simulator::{Cloud, SimulatorConfig};
+    use crate::evaluate::tests::{chain, flat};
+
+    /// A detector that knows the names of `graphs`, its parameters as they are before training.
+    fn untrained(graphs: &[&CallGraph]) -> Detector {
+        let encoder = Encoder::learn(graphs);
+        let (names, services) = encoder.sizes();
+        let shape = Shape { names, services };
+        Detector { encoder, shape, parameters: Parameters::initial(&shape.layout(), 1) }
+    }
+
+    /// All parameters 0 but those of these names.
+    fn with(graphs: &[&CallGraph], values: &[(&str, f32)]) -> Detector {
+        let mut detector = untrained(graphs);
+        for parameter in &mut detector.parameters.0 {
+            let value = values.iter().find(|(name, _)| *name == parameter.name);
+            parameter.values.fill(value.map_or(0.0, |(_, value)| *value));
+        }
+        detector
+    }
+
+    /// Eight dimensions of mean m and log-variance v: ½ Σ (m² + eᵛ − v − 1).
+    fn divergence(mean: f64, log_variance: f64) -> f64 {
+        4.0 * (mean * mean + log_variance.exp() - log_variance - 1.0)
+    }
+
+    #[test]
+    fn surprises_without_any_knowledge_by_hand() {
+        let graphs = [flat("S_1", 3, 10), chain("S_2", 2, 40)];
+        let graphs: Vec<&CallGraph> = graphs.iter().collect();
+        let told = [
+            ("structure.mean.bias", 0.8),
+            ("structure.log-variance.bias", -0.5),
+            ("latency.mean.bias", 0.3),
+            ("latency.log-variance.bias", 0.2),
+        ];
+        for (values, of_structure, of_latency) in
+            [(&[][..], 0.0, 0.0), (&told[..], divergence(0.8, -0.5), divergence(0.3, 0.2))]
+        {
+            let detector = with(&graphs, values);
+            // One of three names or an unknown one, of five types, of sixteen numbers of calls.
+            let structure = 4f64.ln() + 5f64.ln() + 16f64.ln();
+            // Between 0.1 and 3, in the middle of the logarithms.
+            let deviation = 0.1 * 30f64.sqrt();
+            let constant = deviation.ln() + 0.5 * (2.0 * std::f64::consts::PI).ln();
+            let mut all = 0.0;
+            for (graph, score) in graphs.iter().zip(detector.scores(&graphs)) {
+                let calls = f64::from(graph.num_edges());
+                let rows = detector.encoder.encode(graph).rows;
+                let squares: f64 = rows.iter().map(|row| f64::from(row.time).powi(2)).sum();
+                let latency = squares / (2.0 * deviation * deviation) / calls + constant;
+                all += calls * (structure + latency);
+                assert!((score.structure - structure - of_structure / calls).abs() < 1e-5);
+                assert!((score.latency - latency - of_latency / calls).abs() < 1e-5, "{score:?}");
+            }
+            // In training a nat of each divergence is free, and the rest has half its weight here.
+            let mut batch = Batch::default();
+            for graph in &graphs {
+                batch.push(detector.shape, &detector.encoder.encode(graph), None);
+            }
+            let tensors = Tensors::new(&detector.parameters, &Device::flex());
+            let loss = surprise(&tensors, &batch, None).loss(0.5).into_data();
+            let loss: Vec<f32> = loss.try_into_vec().expect("a tensor of f32");
+            let paid = (of_structure - 1.0).max(0.0) + (of_latency - 1.0).max(0.0);
+            let expected = (all + 0.5 * 2.0 * paid) / 5.0;
+            assert!((f64::from(loss[0]) - expected).abs() < 1e-4, "{loss:?} {expected}");
+        }
+    }
+
+    #[test]
+    fn a_graph_alone_scores_as_in_a_batch() {
+        let cloud = Cloud::new(&SimulatorConfig::default()).expect("a cloud");
+        let graphs: Vec<CallGraph> = (0..300).map(|index| cloud.graph(1, index)).collect();
+        let graphs: Vec<&CallGraph> = graphs.iter().collect();
+        let calls: u32 = graphs.iter().map(|graph| graph.num_edges()).sum();
+        assert!(calls as usize > 2 * BATCH, "{calls} calls are no several batches");
+        let detector = untrained(&graphs);
+        let together = detector.scores(&graphs);
+        for (graph, score) in graphs.iter().zip(together).step_by(7) {
+            let alone = detector.scores(&[graph])[0];
+            assert!((alone.structure - score.structure).abs() < 1e-5, "{alone:?} {score:?}");
+            assert!((alone.latency - score.latency).abs() < 1e-5, "{alone:?} {score:?}");
+        }
+    }
+}

@@ -183,7 +183,7 @@ mod tests {
         let [a, b] = components(&application(), &graphs.iter().collect::<Vec<_>>())[..] else {
             panic!("two components");
         };
-        // numpy.corrcoef([2, 2, 2, 3], [10, 12, 32, 12]) and of [8, 10, 30, 9]
+        // numpy.corrcoef with 10, 12, 32, 12: tests/reference/classifier.py, "importance".
         assert!((a.importance - -0.289_121_654_791_456).abs() < 1e-9, "{a:?}");
         assert!((b.importance - 0.998_966_699_049_835_3).abs() < 1e-9, "{b:?}");
         assert!((a.congestion - 1.5f64.log2()).abs() < 1e-12);
