@@ -6,7 +6,9 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::RngExt;
 use tracegym::device::DeviceChoice;
-use tracegym::model::{self, Corpus, Document, ModelConfig, TrainConfig, Training, Weights};
+use tracegym::model::{
+    self, Corpus, Document, Footprint, ModelConfig, TrainConfig, Training, Weights,
+};
 use tracegym::progress::Progress;
 use tracegym::random;
 
@@ -37,6 +39,7 @@ fn training(c: &mut Criterion) {
     let config = TrainConfig {
         tokens,
         batch_tokens: BATCH + BATCH / LENGTH,
+        footprint: Footprint::default(),
         learning_rate: 1e-3,
         min_learning_rate: 1e-4,
         warmup_steps: 10,

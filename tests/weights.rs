@@ -10,9 +10,9 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tracegym::device::DeviceChoice;
 use tracegym::model::decode::{CachedModel, CpuModel, Feed};
-use tracegym::model::lora::{Lora, LoraConfig, LoraStep, LoraTrainer};
+use tracegym::model::lora::{Lora, LoraConfig, LoraStep, LoraTrainer, LoraTraining};
 use tracegym::model::pretrained::{self, Pretrained, SMOLLM2_FILE, Vocabulary};
-use tracegym::model::{Batch, Document, ModelConfig, Weights, kernels};
+use tracegym::model::{Batch, Document, Footprint, ModelConfig, Weights, kernels};
 
 /// Exit code, standard output and standard error.
 fn run(dir: &Path, arguments: &[&str], path: Option<&Path>) -> (i32, String, String) {
@@ -238,7 +238,18 @@ fn adapters_of_smollm2_learn() {
     config.context = 256;
     let lora = Lora::init(&LoraConfig::default(), &config, 1).unwrap();
     let weights = file.weights().unwrap();
-    let mut trainer = LoraTrainer::new(&config, &weights, lora, 1, DeviceChoice::Cpu).unwrap();
+    let scratch = TempDir::new().unwrap();
+    let mut trainer = LoraTrainer::new(LoraTraining {
+        model: &config,
+        weights: &weights,
+        lora,
+        seed: 1,
+        batch_tokens: 256,
+        footprint: Footprint::default(),
+        scratch: scratch.path(),
+        device: DeviceChoice::Cpu,
+    })
+    .unwrap();
     drop(weights);
     let tokens = [expected.prompt_tokens, expected.continuation_tokens].concat();
     let document = Document { tokens, loss_from: 55 };

@@ -89,8 +89,8 @@ impl Batch {
     }
 
     /// The documents as rows of equal length, for devices that want rectangles: each rectangle
-    /// holds documents of similar length.
-    pub fn rectangles(&self) -> Vec<Rectangle> {
+    /// holds documents of similar length, and at most `most` positions unless one row has more.
+    pub fn rectangles(&self, most: Option<usize>) -> Vec<Rectangle> {
         let mut start = 0;
         let mut places: Vec<(usize, usize)> = Vec::with_capacity(self.lengths.len());
         for length in &self.lengths {
@@ -101,7 +101,10 @@ impl Batch {
         let mut rectangles: Vec<Rectangle> = Vec::new();
         // From the longest down: a row is at least three quarters full.
         for (length, start) in places.into_iter().rev() {
-            let fits = rectangles.last().is_some_and(|last| 4 * length >= 3 * last.length);
+            let fits = rectangles.last().is_some_and(|last| {
+                let room = most.is_none_or(|most| (last.rows + 1) * last.length <= most);
+                room && 4 * length >= 3 * last.length
+            });
             if !fits {
                 rectangles.push(Rectangle { length, ..Rectangle::default() });
             }
@@ -287,13 +290,17 @@ mod tests {
             assert!(parts.iter().all(|p| p.tokens.len() <= size + 60), "{size}");
         }
         assert_eq!(batch.parts(200).len(), 3);
-        let rectangles = batch.rectangles();
-        let targets = rectangles.iter().flat_map(|r| r.targets.iter().flatten()).count();
-        assert_eq!(targets, batch.target_count());
-        for rectangle in rectangles {
-            assert_eq!(rectangle.tokens.len(), rectangle.rows * rectangle.length);
-            let padding = rectangle.targets.iter().filter(|target| target.is_none()).count();
-            assert!(padding * 4 <= rectangle.targets.len());
+        for most in [None, Some(1), Some(40), Some(100)] {
+            let rectangles = batch.rectangles(most);
+            let targets = rectangles.iter().flat_map(|r| r.targets.iter().flatten()).count();
+            assert_eq!(targets, batch.target_count());
+            for rectangle in rectangles {
+                assert_eq!(rectangle.tokens.len(), rectangle.rows * rectangle.length);
+                let padding = rectangle.targets.iter().filter(|target| target.is_none()).count();
+                assert!(padding * 4 <= rectangle.targets.len());
+                let fits = most.is_none_or(|most| rectangle.tokens.len() <= most);
+                assert!(fits || rectangle.rows == 1, "{most:?} {rectangle:?}");
+            }
         }
     }
 

@@ -1,56 +1,63 @@
 //! What computes losses and gradients: our own passes on the CPU, Burn on a GPU.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::host::Host;
 use super::kernels;
 use super::lora::Lora;
-use super::transformer::{Network, Parameter};
-use super::{Batch, Chosen, ModelConfig};
+use super::transformer::{GradientSum, Network, Parameter};
+use super::{Batch, Chosen, Footprint, ModelConfig};
 use crate::error::UserError;
 use crate::random;
 
 pub enum Engine {
     Host(Host),
-    Burn { config: ModelConfig, device: Device },
+    Burn { config: ModelConfig, device: Device, footprint: Footprint },
 }
 
 impl Engine {
-    pub fn new(config: &ModelConfig, chosen: Chosen) -> Self {
-        match chosen.name.as_str() {
-            "cpu" => Self::Host(Host::new(config)),
-            _ => Self::Burn { config: config.clone(), device: chosen.device },
-        }
+    /// # Errors
+    /// A precision that the device does not have.
+    pub fn new(config: &ModelConfig, chosen: &Chosen, footprint: Footprint) -> Result<Self> {
+        footprint.check(chosen)?;
+        Ok(match chosen.name.as_str() {
+            "cpu" => Self::Host(Host::new(config).within(footprint)),
+            _ => Self::Burn { config: config.clone(), device: chosen.device.clone(), footprint },
+        })
     }
 
-    /// Mean loss over the batch's targets, nats, and its gradient for each parameter in order.
+    /// Mean loss over the batch's targets, nats, and its gradient for each parameter in order. In Burn
+    /// each rectangle has a forward and a backward pass of its own, so that its activations are all
+    /// that is held.
     pub fn gradients(
         &mut self,
         parameters: &[Parameter],
         batch: &Batch,
     ) -> Result<(f64, Vec<Vec<f32>>)> {
-        let (config, device) = match self {
+        let (config, device, footprint) = match self {
             Self::Host(host) => return Ok(host.gradients(parameters, batch)),
-            Self::Burn { config, device } => (config, device.clone().autodiff()),
+            Self::Burn { config, device, footprint } => (config, device.clone(), *footprint),
         };
-        let network = Network::new(config, parameters, &device);
+        let device = match footprint.checkpoint_activations {
+            true => device.autodiff().gradient_checkpointing(),
+            false => device.autodiff(),
+        };
+        let network = Network::new(config, footprint.precision, parameters, &device);
         let scale = 1.0 / batch.target_count().max(1) as f32;
-        let (mut loss, mut surrogate) = (0.0, None);
-        for rectangle in batch.rectangles() {
+        let (mut loss, mut sum) = (0.0, GradientSum::default());
+        let rectangles = batch.rectangles(footprint.micro_batch_tokens);
+        ensure!(!rectangles.is_empty(), "an empty batch");
+        for rectangle in rectangles {
             let logits = network.logits(&rectangle.tokens, rectangle.rows, rectangle.length);
-            let (sum, slope) = cross_entropy(logits.clone().inner(), &rectangle.targets, scale)?;
+            let (part, slope) = cross_entropy(logits.clone().inner(), &rectangle.targets, scale)?;
+            loss += part;
             // The gradient of the loss with respect to the logits is known in closed form, so the
             // softmax stays out of the autodiff graph: the derivative of Σ logits · slope is slope.
-            let part = (logits * slope.autodiff()).sum();
-            surrogate = Some(match surrogate {
-                Some(others) => others + part,
-                None => part,
-            });
-            loss += sum;
+            let slope = Tensor::from_data(slope, network.device());
+            network.add_gradients((logits * slope).sum().backward(), &mut sum)?;
         }
-        let surrogate = surrogate.ok_or_else(|| anyhow::anyhow!("an empty batch"))?;
-        Ok((loss * f64::from(scale), network.gradients(surrogate.backward())?))
+        Ok((loss * f64::from(scale), sum.values()?))
     }
 
     /// Mean loss over the batch's targets, nats, and its gradient for each of [`Lora::parameters`],
@@ -110,13 +117,13 @@ impl Engine {
 
     /// Sum of the losses over the batch's targets, nats.
     pub fn loss(&self, parameters: &[Parameter], batch: &Batch) -> Result<f64> {
-        let (config, device) = match self {
+        let (config, device, footprint) = match self {
             Self::Host(host) => return Ok(host.loss(parameters, batch)),
-            Self::Burn { config, device } => (config, device),
+            Self::Burn { config, device, footprint } => (config, device, footprint),
         };
-        let network = Network::new(config, parameters, device);
+        let network = Network::new(config, footprint.precision, parameters, device);
         let mut total = 0.0;
-        for rectangle in batch.rectangles() {
+        for rectangle in batch.rectangles(footprint.micro_batch_tokens) {
             let logits = network.logits(&rectangle.tokens, rectangle.rows, rectangle.length);
             total += cross_entropy(logits, &rectangle.targets, 1.0)?.0;
         }
@@ -131,17 +138,15 @@ fn key(seed: u64, step: u64) -> u64 {
 }
 
 /// Sum of the cross-entropies over the targets, nats, and `scale` times its gradient with respect
-/// to the logits.
+/// to the logits, in f32.
 fn cross_entropy(
     logits: Tensor<2>,
     targets: &[Option<u32>],
     scale: f32,
-) -> Result<(f64, Tensor<2>)> {
-    let device = logits.device();
+) -> Result<(f64, TensorData)> {
     let [rows, vocabulary] = logits.dims();
     let data = logits.into_data();
-    let mut values =
-        data.try_into_vec::<f32>().map_err(|error| anyhow::anyhow!("logits: {error:?}"))?;
+    let mut values = data.try_into_vec::<f32>().map_err(|error| anyhow!("logits: {error:?}"))?;
     let simd = kernels::simd();
     let mut total = 0.0;
     for (row, target) in values.chunks_exact_mut(vocabulary).zip(targets) {
@@ -150,19 +155,17 @@ fn cross_entropy(
             None => row.fill(0.0),
         }
     }
-    let slope = Tensor::from_data(TensorData::new(values, [rows, vocabulary]), &device);
-    Ok((total, slope))
+    Ok((total, TensorData::new(values, [rows, vocabulary])))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::kernels::Simd;
-    use crate::model::{Document, Weights, transformer};
+    use crate::model::{Document, Precision, Weights, transformer};
 
-    /// Burn's automatic differentiation is the reference for our own backward pass.
-    #[test]
-    fn gradients_are_those_of_automatic_differentiation() {
+    /// A small network with weights that are not small, and a batch of documents of many lengths.
+    fn case() -> (ModelConfig, Vec<Parameter>, Batch) {
         let config = ModelConfig {
             d_model: 24,
             layers: 3,
@@ -185,24 +188,41 @@ mod tests {
                 loss_from: *length as usize / 3,
             })
             .collect();
-        let batch = Batch::new(&documents);
+        (config, parameters, Batch::new(&documents))
+    }
+
+    /// Whether all gradients are there and as expected, up to `share` of the largest of each.
+    fn assert_close(
+        parameters: &[Parameter],
+        found: &[Vec<f32>],
+        expected: &[Vec<f32>],
+        share: f32,
+    ) {
+        assert_eq!(found.len(), parameters.len());
+        for ((parameter, found), expected) in parameters.iter().zip(found).zip(expected) {
+            let size = expected.iter().map(|v| v.abs()).fold(0.0, f32::max);
+            assert!(size > 0.0 && found.len() == expected.len());
+            for (found, expected) in found.iter().zip(expected) {
+                let error = (found - expected).abs();
+                assert!(error < share * size, "{}: {found} {expected}", parameter.name);
+            }
+        }
+    }
+
+    /// Burn's automatic differentiation is the reference for our own backward pass.
+    #[test]
+    fn gradients_are_those_of_automatic_differentiation() {
+        let (config, parameters, batch) = case();
         let device = Device::flex();
-        let mut reference = Engine::Burn { config: config.clone(), device };
+        let footprint = Footprint::default();
+        let mut reference = Engine::Burn { config: config.clone(), device, footprint };
         let (loss, gradients) = reference.gradients(&parameters, &batch).expect("burn");
         for simd in [kernels::simd(), Simd::Portable] {
             let mut host = Engine::Host(Host::with_simd(&config, simd));
             for _ in 0..2 {
                 let (ours, found) = host.gradients(&parameters, &batch).expect("host");
                 assert!((ours - loss).abs() < 1e-4 * loss, "{ours} {loss}");
-                for ((parameter, found), expected) in parameters.iter().zip(&found).zip(&gradients)
-                {
-                    let size = expected.iter().map(|v| v.abs()).fold(0.0, f32::max);
-                    assert!(size > 0.0 && found.len() == expected.len());
-                    for (found, expected) in found.iter().zip(expected) {
-                        let error = (found - expected).abs();
-                        assert!(error < 1e-3 * size, "{}: {found} {expected}", parameter.name);
-                    }
-                }
+                assert_close(&parameters, &found, &gradients, 1e-3);
                 host.recycle(found);
             }
             let targets = batch.target_count() as f64;
@@ -210,6 +230,86 @@ mod tests {
             assert!((total / targets - loss).abs() < 1e-4 * loss);
             let total = reference.loss(&parameters, &batch).expect("burn");
             assert!((total / targets - loss).abs() < 1e-4 * loss);
+        }
+    }
+
+    /// Documents of similar length make one rectangle, whose gradient comes from one graph.
+    #[test]
+    fn accumulated_gradients_are_those_of_one_graph() {
+        let (config, parameters, _) = case();
+        let documents: Vec<Document> = (0..9)
+            .map(|i| Document {
+                tokens: (0..80 + i).map(|t| (t * t + i) % 31).collect(),
+                loss_from: 5,
+            })
+            .collect();
+        let batch = Batch::new(&documents);
+        let with = |micro_batch_tokens: Option<usize>| {
+            let footprint = Footprint { micro_batch_tokens, ..Footprint::default() };
+            let (config, device) = (config.clone(), Device::flex());
+            let mut host = Engine::Host(Host::new(&config).within(footprint));
+            let mut burn = Engine::Burn { config, device, footprint };
+            [&mut burn, &mut host].map(|engine| {
+                let loss = engine.loss(&parameters, &batch).expect("loss");
+                let (mean, gradients) = engine.gradients(&parameters, &batch).expect("gradients");
+                assert!((loss / batch.target_count() as f64 - mean).abs() < 1e-5 * mean);
+                (mean, gradients)
+            })
+        };
+        assert_eq!((batch.rectangles(None).len(), batch.rectangles(Some(200)).len()), (1, 5));
+        let [whole, _] = with(None);
+        for (loss, gradients) in [Some(1), Some(200), Some(800)].into_iter().flat_map(with) {
+            assert!((loss - whole.0).abs() < 1e-5 * whole.0, "{loss} {}", whole.0);
+            assert_close(&parameters, &gradients, &whole.1, 1e-3);
+        }
+    }
+
+    /// Computing activations again changes no bit on the CPU, and nothing but rounding in Burn.
+    #[test]
+    fn activations_that_are_computed_again_give_the_same_gradients() {
+        let (config, parameters, batch) = case();
+        let [mut plain, mut frugal] = [false, true].map(|checkpoint_activations| {
+            let footprint = Footprint { checkpoint_activations, ..Footprint::default() };
+            let (config, device) = (config.clone(), Device::flex());
+            let host = Engine::Host(Host::new(&config).within(footprint));
+            (Engine::Burn { config, device, footprint }, host)
+        });
+        let (loss, expected) = plain.0.gradients(&parameters, &batch).expect("burn");
+        let (again, found) = frugal.0.gradients(&parameters, &batch).expect("burn");
+        assert!((loss - again).abs() < 1e-6 * loss);
+        assert_close(&parameters, &found, &expected, 1e-5);
+        // Twice: the second step finds the memory of the first.
+        for _ in 0..2 {
+            let expected = plain.1.gradients(&parameters, &batch).expect("host");
+            let found = frugal.1.gradients(&parameters, &batch).expect("host");
+            assert_eq!((found.0.to_bits(), &found.1), (expected.0.to_bits(), &expected.1));
+        }
+    }
+
+    /// A product in bf16 has errors of about 1/256; sums over many stay near the gradients in f32.
+    #[test]
+    fn gradients_in_bf16_are_near_those_in_f32() {
+        let (config, parameters, batch) = case();
+        for checkpoint_activations in [false, true] {
+            let [(loss, expected), (short, found)] =
+                [Precision::F32, Precision::Bf16].map(|precision| {
+                    let footprint =
+                        Footprint { precision, checkpoint_activations, ..Footprint::default() };
+                    let (config, device) = (config.clone(), Device::flex());
+                    let mut engine = Engine::Burn { config, device, footprint };
+                    let found = engine.gradients(&parameters, &batch).expect("gradients");
+                    let total = engine.loss(&parameters, &batch).expect("loss");
+                    assert!((total / batch.target_count() as f64 - found.0).abs() < 1e-5 * found.0);
+                    found
+                });
+            assert!((loss - short).abs() < 0.02 * loss, "{loss} {short}");
+            assert_ne!(expected, found);
+            for ((parameter, found), expected) in parameters.iter().zip(&found).zip(&expected) {
+                let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|x| x * x).sum::<f32>().sqrt();
+                let error = norm(&mut found.iter().zip(expected).map(|(a, b)| a - b));
+                let size = norm(&mut expected.iter().copied());
+                assert!(error < 0.1 * size, "{}: {error} of {size}", parameter.name);
+            }
         }
     }
 

@@ -15,6 +15,7 @@ pub mod pretrained;
 mod rotary;
 mod train;
 mod transformer;
+mod watch;
 mod weights;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use adamw::{Moments, clip};
 pub use batches::{Batch, Batches, Corpus, Document, Position};
 pub use config::ModelConfig;
 pub use device::{Chosen, device};
+pub use memory::{Footprint, Precision};
 pub use rotary::RopeScaling;
 pub use train::{LOG_FILE, TrainConfig, TrainReport, Training, train};
 pub use transformer::Parameter;

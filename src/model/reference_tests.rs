@@ -84,7 +84,10 @@ fn loss_and_gradients_are_those_of_pytorch() {
         for simd in [Some(kernels::simd()), Some(kernels::Simd::Portable), None] {
             let mut engine = match simd {
                 Some(simd) => Engine::Host(host::Host::with_simd(&config, simd)),
-                None => Engine::Burn { config: config.clone(), device: device.clone() },
+                None => {
+                    let (device, footprint) = (device.clone(), Footprint::default());
+                    Engine::Burn { config: config.clone(), device, footprint }
+                }
             };
             let (loss, gradients) = engine.gradients(&parameters, &batch()).expect("gradients");
             assert!((loss - expected.loss).abs() < 1e-5, "{loss}");
@@ -122,7 +125,7 @@ fn logits_are_those_of_pytorch() {
         let weights = weights(&config);
         let parameters = transformer::parameters(&config, &weights).expect("fits");
         let device = burn::tensor::Device::flex();
-        let network = transformer::Network::new(&config, &parameters, &device);
+        let network = transformer::Network::new(&config, Precision::F32, &parameters, &device);
         for (tokens, expected) in DOCUMENTS.iter().zip(&expected.logits) {
             let logits = network.logits(tokens, 1, tokens.len()).into_data();
             close(&logits.try_into_vec::<f32>().expect("f32"), &expected.concat());

@@ -35,6 +35,7 @@ fn settings(tokens: u64) -> TrainConfig {
     TrainConfig {
         tokens,
         batch_tokens: 64,
+        footprint: Footprint::default(),
         learning_rate: 1e-2,
         min_learning_rate: 1e-3,
         warmup_steps: 10,
@@ -101,7 +102,8 @@ fn training_and_decoding_agree_on_logits() {
     }));
     let parameters = transformer::parameters(&config, &weights).expect("fits");
     assert_eq!(transformer::weights(&config, &parameters), weights);
-    let network = transformer::Network::new(&config, &parameters, &burn::tensor::Device::flex());
+    let device = burn::tensor::Device::flex();
+    let network = transformer::Network::new(&config, Precision::F32, &parameters, &device);
     let tokens: Vec<u32> = (0..30).map(|i| (i * 5 + 2) % 17).collect();
     let theirs = network.logits(&tokens, 1, 30).into_data().try_into_vec::<f32>().expect("f32");
     let mut model = decode::CpuModel::new(config, &weights, kernels::simd()).expect("fits");
@@ -148,10 +150,124 @@ fn an_interrupted_training_ends_in_the_same_bytes() {
     }
 }
 
+/// The step at which a training was stopped. The message names it, and the batch that is kept is
+/// that of the step in the corpus' stream.
+fn stopped(error: &anyhow::Error, config: &TrainConfig, corpus: &dyn Corpus, dir: &Path) -> usize {
+    let names = std::fs::read_dir(dir).expect("scratch").map(|entry| entry.expect("entry").path());
+    let kept: Vec<_> = names.filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
+    let [path] = &kept[..] else { panic!("{kept:?}") };
+    let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
+    let step: usize = name.strip_prefix("batch-").expect("batch-N").parse().expect("N");
+    let message = error.to_string();
+    assert!(error.is::<crate::error::UserError>());
+    assert!(message.contains(&format!("at step {step}: lower `learning_rate`")), "{message}");
+    assert!(message.contains(&path.display().to_string()), "{message}");
+    let start = Position::default();
+    let batch = Batches::new(corpus, config.seed, config.batch_tokens, sizes().context, start)
+        .nth(step)
+        .expect("an endless stream");
+    let text = std::fs::read_to_string(path).expect("kept");
+    let found: serde_json::Value = serde_json::from_str(&text).expect("json");
+    assert_eq!(found, serde_json::to_value(&batch).expect("json"));
+    step
+}
+
 #[test]
-fn an_exploding_loss_stops_with_its_step() {
+fn an_exploding_loss_stops_with_its_step_and_batch() {
     let (out, scratch) = (folder(), folder());
     let config = TrainConfig { learning_rate: 1e30, clip: 1e30, ..settings(4_000) };
     let error = run(&config, &Counting, out.path(), scratch.path()).expect_err("explodes");
-    assert!(error.to_string().contains("step"), "{error}");
+    assert!(error.to_string().contains("not finite"), "{error}");
+    assert!(stopped(&error, &config, &Counting, scratch.path()) > 0);
+}
+
+/// Counts up, and from some epoch on down.
+struct Turning(u64);
+
+impl Corpus for Turning {
+    fn len(&self) -> usize {
+        Counting.len()
+    }
+
+    fn document(&self, epoch: u64, index: usize) -> Document {
+        let mut document = Counting.document(epoch, index);
+        if epoch >= self.0 {
+            document.tokens.reverse();
+        }
+        document
+    }
+}
+
+#[test]
+fn a_jump_of_the_loss_stops_with_its_step_and_batch() {
+    let (out, scratch) = (folder(), folder());
+    let (config, corpus) = (settings(60_000), Turning(25));
+    let error = run(&config, &corpus, out.path(), scratch.path()).expect_err("jumps");
+    assert!(error.to_string().contains("the loss jumped to "), "{error}");
+    assert!(stopped(&error, &config, &corpus, scratch.path()) > 200);
+    assert!(!out.path().join("model.safetensors").exists());
+}
+
+/// Checkpointing changes no bit on the CPU, micro batches nothing but rounding.
+#[test]
+fn a_smaller_footprint_trains_to_the_same_loss() {
+    let trained = |footprint: Footprint| {
+        let (out, scratch) = (folder(), folder());
+        // Four lanes, or one that takes a part after the other.
+        let config =
+            TrainConfig { batch_tokens: 2_048, warmup_steps: 3, footprint, ..settings(60_000) };
+        let report = run(&config, &Counting, out.path(), scratch.path()).expect("trains");
+        (report, std::fs::read(out.path().join("model.safetensors")).expect("model"))
+    };
+    let usual = Footprint::default();
+    let (report, bytes) = trained(usual);
+    assert!(report.validation_perplexity < 6.0, "{report:?}");
+    let checkpoint = Footprint { checkpoint_activations: true, ..usual };
+    assert_eq!(trained(checkpoint), (report.clone(), bytes.clone()));
+    for micro_batch_tokens in [Some(1), Some(100), Some(512)] {
+        let (found, other) = trained(Footprint { micro_batch_tokens, ..checkpoint });
+        assert_ne!(other, bytes);
+        let (ours, theirs) = (found.final_train_loss, report.final_train_loss);
+        assert!((ours - theirs).abs() < 1e-3 * theirs, "{ours} {theirs}");
+        let (ours, theirs) = (found.validation_perplexity, report.validation_perplexity);
+        assert!((ours - theirs).abs() < 1e-3 * theirs, "{ours} {theirs}");
+    }
+}
+
+/// A training on the CPU of a model that is not built, and the error that refuses it.
+fn refused(model: &ModelConfig, footprint: Footprint) -> String {
+    let (out, scratch) = (folder(), folder());
+    let initial = Weights::initial(&sizes(), 1);
+    let error = train(&Training {
+        model,
+        config: &TrainConfig { footprint, ..settings(4_000) },
+        initial: &initial,
+        corpus: &Counting,
+        validation: &[],
+        out: out.path(),
+        scratch: scratch.path(),
+        device: DeviceChoice::Cpu,
+        progress: Progress::Quiet,
+    })
+    .expect_err("refused");
+    assert!(error.is::<crate::error::UserError>(), "{error:#}");
+    for dir in [out, scratch] {
+        assert_eq!(std::fs::read_dir(dir.path()).expect("there").count(), 0);
+    }
+    error.to_string()
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused_before_it_starts() {
+    let vast = ModelConfig {
+        d_model: 1 << 16,
+        layers: 64,
+        ..ModelConfig::preset("s", 17, 32).expect("known size")
+    };
+    let message = refused(&vast, Footprint::default());
+    for word in ["GiB of memory", "`size`", "`batch_tokens`", "`checkpoint_activations = true`"] {
+        assert!(message.contains(word), "{message}");
+    }
+    let bf16 = Footprint { precision: Precision::Bf16, ..Footprint::default() };
+    assert!(refused(&sizes(), bf16).contains("set precision = \"f32\""));
 }

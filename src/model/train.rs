@@ -11,9 +11,8 @@ use super::checkpoint::Checkpoint;
 use super::engine::Engine;
 use super::transformer::{self, Parameter};
 use super::weights::{file_name, write_atomically};
-use super::{ModelConfig, Weights, config, memory};
+use super::{Footprint, ModelConfig, Weights, config, memory, watch};
 use crate::device::DeviceChoice;
-use crate::error::UserError;
 use crate::progress::{Progress, StepProgress};
 
 /// How to train.
@@ -23,6 +22,7 @@ pub struct TrainConfig {
     pub tokens: u64,
     /// Tokens of a batch.
     pub batch_tokens: usize,
+    pub footprint: Footprint,
     /// Highest learning rate, after the warm-up.
     pub learning_rate: f64,
     /// Learning rate at the end of the cosine.
@@ -52,11 +52,6 @@ pub struct TrainReport {
     pub final_train_loss: f64,
     pub validation_perplexity: f64,
 }
-
-/// A loss this far above the usual one, nats per token, stops the training: it has come apart.
-const SPIKE: f64 = 4.0;
-/// Weight of the newest loss in the usual one.
-const MEMORY: f64 = 0.02;
 
 /// Name of the training log in the output folder.
 pub const LOG_FILE: &str = "log.csv";
@@ -96,15 +91,17 @@ pub struct Training<'a> {
 /// ends in the same bits as an uninterrupted one.
 ///
 /// # Errors
-/// A model that does not fit into memory, before anything is done; a loss or gradient that is not
-/// finite or a loss that jumps, with the step, the batch then lying in `scratch`; nothing to learn
-/// from; files that cannot be written.
+/// A model that does not fit into memory or a precision that the device does not have, before
+/// anything is done; a loss or gradient that is not finite or a loss that jumps, with the step, the
+/// batch then lying in `scratch`; nothing to learn from; files that cannot be written.
 pub fn train(training: &Training<'_>) -> Result<TrainReport> {
     let Training { model, config, scratch, .. } = *training;
     model.check()?;
     let chosen = super::device(training.device)?;
-    memory::check(model, config.batch_tokens, &chosen)?;
-    let mut run = Run::start(training, Engine::new(model, chosen))?;
+    let (learnt, footprint) = (model.parameters(), config.footprint);
+    let batch_tokens = config.batch_tokens;
+    memory::Demand { model, learnt, batch_tokens, footprint }.check(&chosen)?;
+    let mut run = Run::start(training, Engine::new(model, &chosen, footprint)?)?;
     let bar = training.progress.step("training", "tokens", config.tokens);
     bar.inc(run.state.tokens);
     let position = run.state.position;
@@ -174,18 +171,10 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, batch: &Batch) -> Result<()> {
         let (loss, mut gradients) = self.engine.gradients(&self.state.parameters, batch)?;
-        let step = self.state.step;
-        if !loss.is_finite() {
-            return Err(self.stop(batch, &format!("the loss is not finite ({loss})")));
-        }
-        let usual = self.state.usual_loss;
-        if loss > usual + SPIKE {
-            let what = format!("the loss jumped to {loss:.3} from about {usual:.3}");
-            return Err(self.stop(batch, &what));
-        }
+        let (step, usual) = (self.state.step, self.state.usual_loss);
         let norm = clip(&mut gradients, self.config.clip);
-        if !norm.is_finite() {
-            return Err(self.stop(batch, "the gradient is not finite"));
+        if let Some(what) = watch::fault(loss, usual, norm) {
+            return Err(watch::stop(&self.scratch, step, batch, &what, "learning_rate"));
         }
         let rate = self.config.rate(step, self.state.tokens);
         let State { parameters, moments, .. } = &mut self.state;
@@ -194,27 +183,9 @@ impl<'a> Run<'a> {
         self.state.step += 1;
         self.state.tokens += batch.count;
         self.state.loss = (self.state.loss.0 + loss, self.state.loss.1 + 1);
-        self.state.usual_loss = match usual.is_nan() {
-            true => loss,
-            false => usual + MEMORY * (loss - usual),
-        };
+        self.state.usual_loss = watch::usual(usual, loss);
         self.state.norm = norm;
         Ok(())
-    }
-
-    /// Keeps the batch that broke the training, and says where.
-    fn stop(&self, batch: &Batch, what: &str) -> anyhow::Error {
-        let step = self.state.step;
-        let path = self.scratch.join(format!("batch-{step}.json"));
-        let kept = serde_json::to_vec(batch)
-            .map_err(anyhow::Error::from)
-            .and_then(|bytes| write_atomically(&path, &bytes));
-        let kept = match kept {
-            Ok(()) => format!("the batch is kept in {}", path.display()),
-            Err(error) => format!("the batch could not be kept: {error:#}"),
-        };
-        let message = format!("{what} at step {step}: lower `learning_rate` or `clip`; {kept}");
-        UserError::setting(message).into()
     }
 
     /// Log, snapshots and checkpoints that are due.

@@ -3,13 +3,13 @@
 //! Matrices that read the same input are kept side by side (query, key and value; gate and up), so
 //! that each layer has four products instead of seven. Files keep them apart ([`Weights`]).
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use burn::tensor::activation::{silu, softmax};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use super::config::UNEMBEDDING;
 use super::rotary::Rotary;
-use super::{ModelConfig, Weights};
+use super::{ModelConfig, Precision, Weights};
 
 /// One learnt tensor on the host: the master copy that the optimiser updates.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,8 +103,12 @@ pub fn weights(config: &ModelConfig, parameters: &[Parameter]) -> Weights {
 }
 
 /// The parameters on a device, in the order of [`parameters`].
+///
+/// With [`Precision::Bf16`] the products and what stands between them are in bf16; the parameters and
+/// their gradients, the residual stream, norms, rotary positions, softmax and logits stay in f32.
 pub struct Network {
     config: ModelConfig,
+    precision: Precision,
     device: Device,
     /// Matrices; empty at the places of vectors.
     matrices: Vec<Option<Tensor<2>>>,
@@ -157,7 +161,12 @@ pub fn unembedding(config: &ModelConfig) -> usize {
 
 impl Network {
     /// Puts the parameters on `device`; with an autodiff device they take part in gradients.
-    pub fn new(config: &ModelConfig, parameters: &[Parameter], device: &Device) -> Self {
+    pub fn new(
+        config: &ModelConfig,
+        precision: Precision,
+        parameters: &[Parameter],
+        device: &Device,
+    ) -> Self {
         let mut matrices = Vec::new();
         let mut vectors = Vec::new();
         let track = device.is_autodiff();
@@ -174,11 +183,39 @@ impl Network {
             }
         }
         let (cosines, sines) = rotary(config, device);
-        Self { config: config.clone(), device: device.clone(), matrices, vectors, cosines, sines }
+        let (config, device) = (config.clone(), device.clone());
+        Self { config, precision, device, matrices, vectors, cosines, sines }
     }
 
-    fn matrix(&self, index: usize) -> Tensor<2> {
+    /// The device, with autodiff if gradients are kept.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn master(&self, index: usize) -> Tensor<2> {
         self.matrices[index].clone().expect("the order of `parameters`")
+    }
+
+    /// A matrix for a product. Each use is rounded apart, so that the gradients of a tied embedding
+    /// meet in f32.
+    fn matrix(&self, index: usize) -> Tensor<2> {
+        self.short(self.master(index))
+    }
+
+    /// Rounded for a product.
+    fn short<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self.precision {
+            Precision::F32 => x,
+            Precision::Bf16 => x.cast(FloatDType::BF16),
+        }
+    }
+
+    /// Back from a product.
+    fn long<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self.precision {
+            Precision::F32 => x,
+            Precision::Bf16 => x.cast(FloatDType::F32),
+        }
     }
 
     fn vector(&self, index: usize) -> Tensor<1> {
@@ -191,7 +228,7 @@ impl Network {
         let ids: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows * length]), &self.device);
         let mask = causal_mask(length, &self.device);
-        let mut x = self.matrix(0).select(0, ids);
+        let mut x = self.master(0).select(0, ids);
         for layer in 0..self.config.layers {
             let at = 1 + layer * PER_LAYER;
             let normed = self.norm(x.clone(), at);
@@ -200,13 +237,14 @@ impl Network {
             x = x + self.feed_forward(normed, at);
         }
         let head = self.matrix(unembedding(&self.config));
-        self.norm(x, final_norm(&self.config)).matmul(head.transpose())
+        self.long(self.norm(x, final_norm(&self.config)).matmul(head.transpose()))
     }
 
+    /// RMSNorm of `[rows, d_model]`, rounded for the product that follows.
     fn norm(&self, x: Tensor<2>, gain: usize) -> Tensor<2> {
         let mean = x.clone().square().mean_dim(1);
         let scale = (mean + self.config.norm_eps).sqrt().recip();
-        x * scale * self.vector(gain).unsqueeze::<2>()
+        self.short(x * scale * self.vector(gain).unsqueeze::<2>())
     }
 
     fn attention(
@@ -222,7 +260,7 @@ impl Network {
         let qkv = x.matmul(self.matrix(at + 1)).reshape([rows, length, heads + 2 * kv, hd]);
         let mut parts = qkv.split_with_sizes(vec![heads + kv, kv], 2).into_iter();
         let (Some(qk), Some(v)) = (parts.next(), parts.next()) else { unreachable!("two parts") };
-        let qk = self.rotate(qk, length);
+        let qk = self.short(self.rotate(self.long(qk), length));
         let mut parts = qk.split_with_sizes(vec![heads, kv], 2).into_iter();
         let (Some(q), Some(k)) = (parts.next(), parts.next()) else { unreachable!("two parts") };
         let group = heads / kv;
@@ -236,10 +274,10 @@ impl Network {
         };
         let (q, k, v) = (q.swap_dims(1, 2), widen(k), widen(v));
         let scale = 1.0 / (hd as f32).sqrt();
-        let scores = q.matmul(k.swap_dims(2, 3)) * scale + mask.clone();
-        let mixed = softmax(scores, 3).matmul(v);
+        let scores = self.long(q.matmul(k.swap_dims(2, 3))) * scale + mask.clone();
+        let mixed = self.short(softmax(scores, 3)).matmul(v);
         let mixed = mixed.swap_dims(1, 2).reshape([rows * length, heads * hd]);
-        mixed.matmul(self.matrix(at + 2))
+        self.long(mixed.matmul(self.matrix(at + 2)))
     }
 
     /// Rotary positions on `[rows, length, heads, head_dim]`, rotate-half convention.
@@ -260,25 +298,47 @@ impl Network {
         let (Some(gate), Some(up)) = (parts.next(), parts.next()) else {
             unreachable!("two parts")
         };
-        (silu(gate) * up).matmul(self.matrix(at + 5))
+        self.long((silu(gate) * up).matmul(self.matrix(at + 5)))
     }
 
-    /// Gradients of every parameter after a backward pass, in order, on the host.
-    pub fn gradients(&self, mut gradients: burn::tensor::Gradients) -> Result<Vec<Vec<f32>>> {
-        let read = |data: Option<TensorData>| -> Result<Vec<f32>> {
-            let data = data.ok_or_else(|| anyhow::anyhow!("a parameter has no gradient"))?;
-            data.try_into_vec::<f32>().map_err(|error| anyhow::anyhow!("gradient: {error:?}"))
-        };
-        let mut all = Vec::new();
-        for (matrix, vector) in self.matrices.iter().zip(&self.vectors) {
-            let data = match (matrix, vector) {
-                (Some(matrix), _) => matrix.grad_remove(&mut gradients).map(Tensor::into_data),
-                (_, Some(vector)) => vector.grad_remove(&mut gradients).map(Tensor::into_data),
+    /// Adds the gradient of every parameter after a backward pass to `sum`, on the device.
+    ///
+    /// # Errors
+    /// A parameter that took no part in the pass.
+    pub fn add_gradients(
+        &self,
+        mut gradients: burn::tensor::Gradients,
+        sum: &mut GradientSum,
+    ) -> Result<()> {
+        sum.0.resize_with(self.matrices.len(), || None);
+        for ((matrix, vector), sum) in self.matrices.iter().zip(&self.vectors).zip(&mut sum.0) {
+            let gradient = match (matrix, vector) {
+                (Some(matrix), _) => matrix.grad_remove(&mut gradients).map(|g| g.flatten(0, 1)),
+                (_, Some(vector)) => vector.grad_remove(&mut gradients),
                 _ => None,
             };
-            all.push(read(data)?);
+            let gradient = gradient.ok_or_else(|| anyhow!("a parameter has no gradient"))?;
+            *sum = Some(match sum.take() {
+                Some(others) => others + gradient,
+                None => gradient,
+            });
         }
-        Ok(all)
+        Ok(())
+    }
+}
+
+/// Gradients of the parameters, in their order, summed over the passes of a step. They lie on the
+/// device, in f32.
+#[derive(Default)]
+pub struct GradientSum(Vec<Option<Tensor<1>>>);
+
+impl GradientSum {
+    /// The gradients on the host.
+    pub fn values(self) -> Result<Vec<Vec<f32>>> {
+        let read = |sum: Tensor<1>| {
+            sum.into_data().try_into_vec().map_err(|error| anyhow!("gradient: {error:?}"))
+        };
+        self.0.into_iter().flatten().map(read).collect()
     }
 }
 

@@ -12,9 +12,10 @@ use super::tasks::{Sample, Samples};
 use crate::error::UserError;
 use crate::generators::{FitReport, Sampling};
 use crate::model::decode::{CachedModel, Completion, Constraint, CpuModel, Prompt, PromptSource};
-use crate::model::lora::{Lora, LoraConfig, LoraStep, LoraTrainer};
+use crate::model::lora::{Lora, LoraConfig, LoraStep, LoraTrainer, LoraTraining};
 use crate::model::{
-    self, Batches, Corpus, Document, ModelConfig, Position, TrainConfig, Training, Weights, kernels,
+    self, Batches, Corpus, Document, Footprint, ModelConfig, Position, Precision, TrainConfig,
+    Training, Weights, kernels,
 };
 use crate::random;
 use crate::text::Tokenizer;
@@ -35,6 +36,12 @@ pub struct Tuning {
     pub epochs: f64,
     /// Tokens of a batch.
     pub batch_tokens: usize,
+    /// Tokens in work at once; absent for as many as suit the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch_tokens: Option<usize>,
+    /// Whether activations are computed again in the backward pass: less memory, more time.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint_activations: bool,
     pub learning_rate: f64,
     /// Of adapters: they are few and start from nothing.
     pub lora_learning_rate: f64,
@@ -50,6 +57,8 @@ impl Default for Tuning {
         Self {
             epochs: 4.0,
             batch_tokens: 2048,
+            micro_batch_tokens: None,
+            checkpoint_activations: false,
             learning_rate: 1e-3,
             lora_learning_rate: 5e-3,
             warmup_steps: 20,
@@ -76,10 +85,20 @@ impl Tuning {
                 return Err(UserError::setting(message));
             }
         }
-        if self.batch_tokens == 0 {
-            return Err(UserError::setting("probe: tuning: batch_tokens is 0: use 1 or more"));
+        let sizes = [
+            ("batch_tokens", Some(self.batch_tokens)),
+            ("micro_batch_tokens", self.micro_batch_tokens),
+        ];
+        if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == Some(0)) {
+            let message = format!("probe: tuning: {name} is 0: use 1 or more");
+            return Err(UserError::setting(message));
         }
         self.lora.check().map_err(|error| UserError::setting(format!("probe: tuning: {error}")))
+    }
+
+    fn footprint(&self) -> Footprint {
+        let Self { micro_batch_tokens, checkpoint_activations, .. } = *self;
+        Footprint { micro_batch_tokens, checkpoint_activations, precision: Precision::F32 }
     }
 
     fn train_config(&self, tokens: u64, seed: u64) -> TrainConfig {
@@ -87,6 +106,7 @@ impl Tuning {
         TrainConfig {
             tokens,
             batch_tokens: self.batch_tokens,
+            footprint: self.footprint(),
             learning_rate: self.learning_rate,
             min_learning_rate: 0.0,
             warmup_steps: self.warmup_steps,
@@ -267,7 +287,16 @@ impl Network {
         let Self { config, weights } = self;
         let lora = Lora::init(&tuning.lora, config, context.seed)?;
         let parameters = lora.parameters.iter().map(|p| p.values.len() as u64).sum();
-        let mut trainer = LoraTrainer::new(config, weights, lora, context.seed, context.device)?;
+        let mut trainer = LoraTrainer::new(LoraTraining {
+            model: config,
+            weights,
+            lora,
+            seed: context.seed,
+            batch_tokens: tuning.batch_tokens,
+            footprint: tuning.footprint(),
+            scratch: context.scratch,
+            device: context.device,
+        })?;
         let total = corpus.tokens(tuning.epochs);
         let start = Position::default();
         let batches =

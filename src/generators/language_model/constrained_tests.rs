@@ -78,9 +78,10 @@ fn generate(model: &Trained, conditions: &[Condition], temperature: f64) -> Vec<
     model.generate(conditions, &options).expect("generates")
 }
 
-const ARMS: [Arm; 5] = [
+const ARMS: [Arm; 6] = [
     Arm::Layers(Format::Recursive),
     Arm::Layers(Format::Instruction { notes: true }),
+    Arm::Layers(Format::Instruction { notes: false }),
     Arm::Layers(Format::Compact { countdown: false }),
     Arm::Layers(Format::Compact { countdown: true }),
     Arm::Graphs,
@@ -88,13 +89,14 @@ const ARMS: [Arm; 5] = [
 
 #[test]
 fn ten_thousand_random_requests_are_all_answered_accurately() {
+    const TEMPERATURES: [f64; 4] = [0.0, 0.3, 0.7, 1.0];
     let graphs = graphs();
-    let each = 10_000 / ARMS.len() as u64;
+    let each = 10_000u64.div_ceil((ARMS.len() * TEMPERATURES.len()) as u64);
     ARMS.par_iter().enumerate().for_each(|(number, arm)| {
         let model = untrained(*arm, &graphs);
-        for (part, temperature) in [0.0, 0.3, 0.7, 1.0].into_iter().enumerate() {
-            let first = number as u64 * each + part as u64 * each / 4;
-            let requests = (first..first + each / 4).map(|index| request(&graphs, index));
+        for (part, temperature) in TEMPERATURES.into_iter().enumerate() {
+            let first = (number * TEMPERATURES.len() + part) as u64 * each;
+            let requests = (first..first + each).map(|index| request(&graphs, index));
             let conditions: Vec<Condition> = requests.collect();
             let answers = generate(&model, &conditions, temperature);
             let verdicts = judge_all(&conditions, &answers).expect("one answer each");

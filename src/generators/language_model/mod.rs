@@ -26,7 +26,9 @@ use crate::data::{Dataset, ServiceStatistics};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::CallGraph;
-use crate::model::{self, Document, ModelConfig, TrainConfig, Training, Weights};
+use crate::model::{
+    self, Document, Footprint, ModelConfig, Precision, TrainConfig, Training, Weights,
+};
 use crate::random;
 use crate::text::{Format, Tokenizer};
 
@@ -34,7 +36,7 @@ use crate::text::{Format, Tokenizer};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Model size: `xs`, `s`, `m` or `l`.
+    /// Model size: `xs`, `s`, `m`, `l`, `xl` or `xxl`.
     pub size: String,
     /// Longest text, tokens; longer ones are left out of training.
     pub context: usize,
@@ -50,6 +52,16 @@ pub struct Settings {
     pub countdown: bool,
     /// Tokens of a batch.
     pub batch_tokens: usize,
+    /// Tokens in work at once, about: a batch of more is gone through in several forward and backward
+    /// passes, whose gradients are summed. Absent for as many as suit the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch_tokens: Option<usize>,
+    /// Whether activations are computed again in the backward pass: less memory, more time.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint_activations: bool,
+    /// `f32`, or `bf16` for products on an NVIDIA GPU.
+    #[serde(skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     pub learning_rate: f64,
     pub min_learning_rate: f64,
     pub warmup_steps: u64,
@@ -81,6 +93,9 @@ impl Default for Settings {
             notes: true,
             countdown: false,
             batch_tokens: 2048,
+            micro_batch_tokens: None,
+            checkpoint_activations: false,
+            precision: Precision::F32,
             learning_rate: 2e-3,
             min_learning_rate: 0.0,
             warmup_steps: 100,
@@ -137,6 +152,11 @@ fn recipe(
     }
     if settings.batch_tokens == 0 || settings.context < 64 {
         return wrong("batch_tokens must be at least 1 and context at least 64".into());
+    }
+    if settings.micro_batch_tokens == Some(0) {
+        return wrong(
+            "micro_batch_tokens must be at least 1; leave it out for whole batches".into(),
+        );
     }
     if !(0.0..=1.0).contains(&settings.spell_services) {
         return wrong(format!("spell_services {} is not in 0–1", settings.spell_services));
@@ -268,6 +288,11 @@ impl Settings {
         TrainConfig {
             tokens,
             batch_tokens: self.batch_tokens,
+            footprint: Footprint {
+                micro_batch_tokens: self.micro_batch_tokens,
+                checkpoint_activations: self.checkpoint_activations,
+                precision: self.precision,
+            },
             learning_rate: self.learning_rate,
             min_learning_rate: self.min_learning_rate,
             warmup_steps: self.warmup_steps,

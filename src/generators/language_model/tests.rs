@@ -180,10 +180,30 @@ fn settings_that_cannot_work_are_refused() {
         ("snapshots = [0.5, 0.2]", "snapshots"),
         ("snapshots = [1.5]", "snapshots"),
         ("learning_rate = 0.0", "learning_rate"),
+        ("micro_batch_tokens = 0", "micro_batch_tokens"),
+        ("precision = \"f16\"", "precision"),
     ] {
         let Err(error) = recursive(&table.parse().expect("toml")) else { panic!("{table}") };
         assert!(error.to_string().contains(word), "{error}");
     }
+}
+
+/// Files from before these settings read as ever, and are written as ever.
+#[test]
+fn settings_of_memory_reach_the_training_and_are_left_out_where_absent() {
+    let read = |table: &str| toml::from_str::<Settings>(table).expect("settings");
+    let plain = toml::Table::try_from(read("")).expect("table");
+    let frugal = "micro_batch_tokens = 512\ncheckpoint_activations = true\nprecision = \"bf16\"";
+    let table: toml::Table = frugal.parse().expect("toml");
+    assert!(plain.contains_key("batch_tokens"));
+    assert!(table.keys().all(|key| !plain.contains_key(key)), "{plain}");
+    assert_eq!(read("").train_config(1, &[9]).footprint, Footprint::default());
+    let footprint = Footprint {
+        micro_batch_tokens: Some(512),
+        checkpoint_activations: true,
+        precision: Precision::Bf16,
+    };
+    assert_eq!(read(frugal).train_config(1, &[9]).footprint, footprint);
 }
 
 #[test]

@@ -17,16 +17,37 @@ use super::kernels::{self, Simd};
 use super::lora::Lora;
 use super::rotary::Rotary;
 use super::transformer::Parameter;
-use super::{Batch, ModelConfig};
+use super::{Batch, Footprint, ModelConfig};
 
 /// Tokens of a chunk, about.
-pub const CHUNK: usize = 512;
+const CHUNK: usize = 512;
 /// Sets of gradients that are filled side by side, at most.
 const LANES: usize = 8;
 
-/// Lanes that a batch of so many tokens is dealt to, about.
-pub fn lanes(batch_tokens: usize) -> usize {
-    ((batch_tokens + CHUNK / 2) / CHUNK).clamp(1, LANES)
+/// How batches are cut: about so many tokens of a chunk, dealt to so many lanes at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    pub chunk: usize,
+    pub lanes: usize,
+}
+
+impl Cut {
+    /// All lanes together have about `micro_batch_tokens` in work at once. Without that setting, and
+    /// in batches that are smaller, the cut is always the same.
+    pub fn new(footprint: Footprint) -> Self {
+        match footprint.micro_batch_tokens {
+            Some(tokens) => {
+                let lanes = (tokens / CHUNK).clamp(1, LANES);
+                Self { chunk: CHUNK.min(tokens.max(1)), lanes }
+            }
+            None => Self { chunk: CHUNK, lanes: LANES },
+        }
+    }
+
+    /// Lanes that a batch of so many tokens is dealt to, about.
+    pub fn lanes(self, batch_tokens: usize) -> usize {
+        ((batch_tokens + self.chunk / 2) / self.chunk).clamp(1, self.lanes)
+    }
 }
 
 /// The network's shape with the memory that a training step needs, kept from step to step.
@@ -34,6 +55,9 @@ pub struct Host {
     config: ModelConfig,
     simd: Simd,
     rotary: Rotary,
+    cut: Cut,
+    /// Whether activations are computed again in the backward pass.
+    recompute: bool,
     lanes: Vec<Lane>,
 }
 
@@ -50,12 +74,21 @@ impl Host {
     }
 
     pub fn with_simd(config: &ModelConfig, simd: Simd) -> Self {
-        Self { config: config.clone(), simd, rotary: Rotary::new(config), lanes: Vec::new() }
+        let cut = Cut::new(Footprint::default());
+        let rotary = Rotary::new(config);
+        Self { config: config.clone(), simd, rotary, cut, recompute: false, lanes: Vec::new() }
+    }
+
+    /// The same within a footprint, always in f32.
+    pub fn within(mut self, footprint: Footprint) -> Self {
+        self.cut = Cut::new(footprint);
+        self.recompute = footprint.checkpoint_activations;
+        self
     }
 
     fn pass<'a>(&'a self, parameters: &'a [Parameter], adapters: Option<Adapters<'a>>) -> Pass<'a> {
-        let Self { config, simd, rotary, .. } = self;
-        Pass { config, simd: *simd, rotary, parameters, adapters }
+        let Self { config, simd, rotary, recompute, .. } = self;
+        Pass { config, simd: *simd, rotary, parameters, recompute: *recompute, adapters }
     }
 
     /// Mean loss over the batch's targets, nats, and its gradient for each parameter in order.
@@ -84,9 +117,9 @@ impl Host {
         batch: &Batch,
     ) -> (f64, Gradients) {
         let scale = 1.0 / batch.target_count().max(1) as f32;
-        let parts = chunks(batch);
+        let parts = chunks(batch, self.cut.chunk);
         let mut lanes = std::mem::take(&mut self.lanes);
-        lanes.resize_with(parts.len().min(LANES), Lane::default);
+        lanes.resize_with(parts.len().min(self.cut.lanes), Lane::default);
         let (count, pass) = (lanes.len(), self.pass(parameters, adapters));
         lanes.par_iter_mut().enumerate().for_each(|(index, lane)| {
             lane.loss = 0.0;
@@ -139,7 +172,7 @@ impl Host {
         batch: &Batch,
     ) -> f64 {
         let pass = self.pass(parameters, adapters);
-        let parts = chunks(batch);
+        let parts = chunks(batch, self.cut.chunk);
         let losses: Vec<f64> = parts
             .par_iter()
             .map_init(Workspace::default, |work, part| {
@@ -151,7 +184,7 @@ impl Host {
     }
 }
 
-fn chunks(batch: &Batch) -> Vec<Chunk<'_>> {
-    let parts = batch.parts(CHUNK).into_iter().enumerate();
+fn chunks(batch: &Batch, size: usize) -> Vec<Chunk<'_>> {
+    let parts = batch.parts(size).into_iter().enumerate();
     parts.map(|(number, part)| Chunk { part, number }).collect()
 }

@@ -34,12 +34,10 @@ impl<'a> std::ops::Deref for Chunk<'a> {
     }
 }
 
-/// What the backward pass needs of a layer; T rows of the chunk, R rows that go on (all, but in the
-/// last layer only those with a target: nothing reads the others).
+/// What the backward pass needs of a layer beside its input; T rows of the chunk, R rows that go on
+/// (all, but in the last layer only those with a target: nothing reads the others).
 #[derive(Default)]
 struct Memory {
-    /// The layer's input, `[T, d_model]`.
-    input: Vec<f32>,
     /// Queries, keys and values, positions turned, `[T, width]`.
     qkv: Vec<f32>,
     /// Mixed values of the rows that go on, `[R, heads · head_dim]`.
@@ -55,6 +53,9 @@ struct Memory {
 /// Memory of a pass, kept for the next one.
 #[derive(Default)]
 pub struct Workspace {
+    /// Input of each layer, `[T, d_model]`.
+    inputs: Vec<Vec<f32>>,
+    /// Of every layer, or of the one under way if activations are computed again.
     layers: Vec<Memory>,
     /// Output of the last layer, `[R, d_model]`.
     output: Vec<f32>,
@@ -105,6 +106,8 @@ pub struct Pass<'a> {
     pub simd: Simd,
     pub rotary: &'a Rotary,
     pub parameters: &'a [Parameter],
+    /// Whether the backward pass computes a layer's activations again instead of keeping them.
+    pub recompute: bool,
     /// What learns in place of the parameters, if anything does.
     pub adapters: Option<Adapters<'a>>,
 }
@@ -120,6 +123,11 @@ const DOWN: usize = 5;
 impl Pass<'_> {
     fn index(&self, layer: usize, part: usize) -> usize {
         1 + layer * PER_LAYER + part
+    }
+
+    /// Where a layer's activations lie in the workspace.
+    fn slot(&self, layer: usize) -> usize {
+        if self.recompute { 0 } else { layer }
     }
 
     fn values(&self, index: usize) -> &[f32] {
@@ -232,44 +240,47 @@ impl Pass<'_> {
         let targets = part.targets.iter().enumerate();
         work.picks.clear();
         work.picks.extend(targets.filter(|(_, target)| target.is_some()).map(|(row, _)| row));
-        work.layers.resize_with(self.config.layers, Memory::default);
-        let input = room(&mut work.layers[0].input, rows * d);
+        let layers = self.config.layers;
+        work.inputs.resize_with(layers, Vec::new);
+        work.layers.resize_with(if self.recompute { 1 } else { layers }, Memory::default);
+        let input = room(&mut work.inputs[0], rows * d);
         for (row, token) in input.chunks_exact_mut(d).zip(part.tokens) {
             let at = *token as usize * d;
             row.copy_from_slice(&self.values(0)[at..at + d]);
         }
-        for layer in 0..self.config.layers {
+        for layer in 0..layers {
             self.attention(layer, part, work);
-            self.feed_forward(layer, part, work);
+            self.widen(layer, part, work);
+            self.narrow(layer, part, work);
         }
     }
 
     fn attention(&self, layer: usize, part: &Chunk<'_>, work: &mut Workspace) {
         let (d, rows, heads) = (self.config.d_model, part.tokens.len(), Heads::new(self.config));
-        let Workspace { layers, normed, mixed, picks, scratch, adapters, .. } = work;
-        let memory = &mut layers[layer];
-        self.norm(&memory.input, self.index(layer, ATTENTION_NORM), normed);
+        let Workspace { inputs, layers, normed, mixed, picks, scratch, adapters, .. } = work;
+        let (memory, input) = (&mut layers[self.slot(layer)], &inputs[layer]);
+        self.norm(input, self.index(layer, ATTENTION_NORM), normed);
         let qkv = room(&mut memory.qkv, rows * heads.width());
         self.linear(self.index(layer, QKV), part.number, normed, qkv, false, adapters);
         self.turn(part.lengths, qkv, Rotary::turn);
         if layer + 1 < self.config.layers {
             let mixed = room(&mut memory.mixed, rows * heads.queries());
             attention::forward(self.simd, heads, part.lengths, qkv, mixed, scratch);
-            memory.middle.clone_from(&memory.input);
+            memory.middle.clone_from(input);
         } else {
             let mixed = room(mixed, rows * heads.queries());
             attention::forward(self.simd, heads, part.lengths, qkv, mixed, scratch);
             pick(mixed, picks, heads.queries(), &mut memory.mixed);
-            pick(&memory.input, picks, d, &mut memory.middle);
+            pick(input, picks, d, &mut memory.middle);
         }
         let output = self.index(layer, OUTPUT);
         self.linear(output, part.number, &memory.mixed, &mut memory.middle, true, adapters);
     }
 
-    fn feed_forward(&self, layer: usize, part: &Chunk<'_>, work: &mut Workspace) {
+    /// The first half of the feed-forward, up to its inner values.
+    fn widen(&self, layer: usize, part: &Chunk<'_>, work: &mut Workspace) {
         let (d, d_ff) = (self.config.d_model, self.config.d_ff);
-        let (memory, next) = work.layers[layer..].split_at_mut(1);
-        let memory = &mut memory[0];
+        let memory = &mut work.layers[self.slot(layer)];
         let rows = memory.middle.len() / d;
         self.norm(&memory.middle, self.index(layer, FFN_NORM), &mut work.normed);
         let gate_up = room(&mut memory.gate_up, rows * 2 * d_ff);
@@ -279,7 +290,12 @@ impl Pass<'_> {
         for (inner, row) in inner.chunks_exact_mut(d_ff).zip(gate_up.chunks_exact(2 * d_ff)) {
             kernels::swiglu(self.simd, row, inner);
         }
-        let output = next.first_mut().map_or(&mut work.output, |next| &mut next.input);
+    }
+
+    /// The second half: from the inner values to the layer's output.
+    fn narrow(&self, layer: usize, part: &Chunk<'_>, work: &mut Workspace) {
+        let memory = &work.layers[self.slot(layer)];
+        let output = work.inputs.get_mut(layer + 1).unwrap_or(&mut work.output);
         output.clone_from(&memory.middle);
         let index = self.index(layer, DOWN);
         self.linear(index, part.number, &memory.inner, output, true, &mut work.adapters);
@@ -316,6 +332,11 @@ impl Pass<'_> {
         let last = transformer::final_norm(self.config);
         self.norm_backward(output, last, normed_slope, slope, gradients, unused);
         for layer in (0..self.config.layers).rev() {
+            // The last layer's activations are still there.
+            if self.recompute && layer + 1 < self.config.layers {
+                self.attention(layer, part, work);
+                self.widen(layer, part, work);
+            }
             self.feed_forward_backward(layer, part, work, gradients);
             self.attention_backward(layer, part, work, gradients);
         }
@@ -339,7 +360,7 @@ impl Pass<'_> {
         let d_ff = self.config.d_ff;
         let Workspace { layers, slope, inner_slope, normed, normed_slope, .. } = work;
         let (scratch, unused) = (&mut work.adapters, &mut work.unused);
-        let memory = &mut layers[layer];
+        let memory = &mut layers[self.slot(layer)];
         let [norm, gate_up, down] = [FFN_NORM, GATE_UP, DOWN].map(|part| self.index(layer, part));
         let (number, inner) = (part.number, &memory.inner);
         self.linear_backward(down, number, inner, slope, inner_slope, gradients, scratch);
@@ -364,7 +385,7 @@ impl Pass<'_> {
         let (d, total, heads) = (self.config.d_model, part.tokens.len(), Heads::new(self.config));
         let [norm, qkv, output] = [ATTENTION_NORM, QKV, OUTPUT].map(|part| self.index(layer, part));
         let Workspace { layers, slope, mixed_slope, adapters, .. } = &mut *work;
-        let (number, mixed) = (part.number, &layers[layer].mixed);
+        let (number, mixed) = (part.number, &layers[self.slot(layer)].mixed);
         self.linear_backward(output, number, mixed, slope, mixed_slope, gradients, adapters);
         if layer + 1 == self.config.layers {
             let Workspace { slope, wide_slope, mixed_slope, mixed, picks, .. } = work;
@@ -373,7 +394,7 @@ impl Pass<'_> {
             spread(mixed_slope, picks, heads.queries(), total, mixed);
             std::mem::swap(mixed_slope, mixed);
         }
-        let memory = &work.layers[layer];
+        let memory = &work.layers[self.slot(layer)];
         let qkv_slope = room(&mut work.qkv_slope, total * heads.width());
         attention::backward(
             self.simd,
@@ -385,10 +406,10 @@ impl Pass<'_> {
             &mut work.scratch,
         );
         self.turn(part.lengths, qkv_slope, Rotary::turn_back);
-        self.norm(&memory.input, norm, &mut work.normed);
-        let Workspace { layers, slope, normed, normed_slope, adapters, unused, .. } = work;
+        self.norm(&work.inputs[layer], norm, &mut work.normed);
+        let Workspace { inputs, slope, normed, normed_slope, adapters, unused, .. } = work;
         let qkv_slope = &work.qkv_slope;
         self.linear_backward(qkv, number, normed, qkv_slope, normed_slope, gradients, adapters);
-        self.norm_backward(&layers[layer].input, norm, normed_slope, slope, gradients, unused);
+        self.norm_backward(&inputs[layer], norm, normed_slope, slope, gradients, unused);
     }
 }

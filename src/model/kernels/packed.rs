@@ -54,14 +54,15 @@ impl Packed {
         Self { inputs, outputs, width, simd, panels }
     }
 
-    /// `out[r] = x[r] · W` for every row; `x` is `[rows, inputs]`, `out` `[rows, outputs]`.
-    pub fn multiply(&self, x: &[f32], out: &mut [f32]) {
+    /// `out[r] = x[r] · W` for every row; `x` is `[rows, inputs]`, `out` `[rows, outputs]`. If `shared`,
+    /// threads share a large product.
+    pub fn multiply(&self, x: &[f32], out: &mut [f32], shared: bool) {
         let rows = x.len() / self.inputs;
         debug_assert_eq!(out.len(), rows * self.outputs);
         let target = Target { out: out.as_mut_ptr(), stride: self.outputs };
         let panels = self.outputs.div_ceil(self.width);
         let work = rows * self.inputs * self.outputs;
-        if work >= PARALLEL_FROM && rayon::current_num_threads() > 1 {
+        if shared && work >= PARALLEL_FROM && rayon::current_num_threads() > 1 {
             (0..panels).into_par_iter().for_each(|panel| self.panel(panel, x, rows, &target));
         } else {
             (0..panels).for_each(|panel| self.panel(panel, x, rows, &target));
@@ -231,11 +232,11 @@ mod tests {
             let packed = Packed::new(simd, 37, 83, |i, o| ((i * 83 + o) as f32).sin());
             let x: Vec<f32> = (0..37 * 9).map(|i| (i as f32).cos()).collect();
             let mut all = vec![0.0; 83 * 9];
-            packed.multiply(&x, &mut all);
+            packed.multiply(&x, &mut all, true);
             for row in 0..9 {
                 let mut one = vec![0.0; 83];
                 let x = &x[row * 37..(row + 1) * 37];
-                packed.multiply(x, &mut one);
+                packed.multiply(x, &mut one, false);
                 assert_eq!(one, all[row * 83..(row + 1) * 83]);
                 for (output, &value) in one.iter().enumerate() {
                     let term =

@@ -14,7 +14,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use self::trainer::{LoraStep, LoraStepReport, LoraTrainer};
+pub use self::trainer::{LoraStep, LoraStepReport, LoraTrainer, LoraTraining};
 use super::kernels::{View, multiply};
 use super::pretrained::{AdapterTensors, hugging_face_module};
 use super::transformer::{self, Parameter, Place};

@@ -5,6 +5,7 @@ use crate::model::engine::Engine;
 use crate::model::host::Host;
 use crate::model::kernels::{self, Simd};
 use crate::model::reference_tests::{self, DOCUMENTS, Reference, batch, check_gradient};
+use crate::model::{Batch, Footprint, Precision};
 
 const PEFT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/lora");
 
@@ -142,30 +143,128 @@ fn dropout_leaves_out_its_share_and_depends_on_the_step_alone() {
     assert!((mean - plain).abs() < 0.05 * plain, "{mean} {plain}");
 }
 
+fn trainer(lora: Lora, weights: &Weights, footprint: Footprint, scratch: &Path) -> LoraTrainer {
+    let (config, _) = model();
+    LoraTrainer::new(LoraTraining {
+        model: &config,
+        weights,
+        lora,
+        seed: 1,
+        batch_tokens: 64,
+        footprint,
+        scratch,
+        device: DeviceChoice::Cpu,
+    })
+    .expect("cpu")
+}
+
+const STEP: LoraStep = LoraStep { learning_rate: 1e-2, clip: 1.0, weight_decay: 0.0 };
+
+/// Whether the error names the step and the batch lies in `dir`.
+fn assert_kept(error: &anyhow::Error, step: u64, batch: &Batch, dir: &Path) {
+    let path = dir.join(format!("batch-{step}.json"));
+    let message = error.to_string();
+    assert!(error.is::<UserError>());
+    assert!(message.contains(&format!("at step {step}: lower `lora_learning_rate`")), "{message}");
+    assert!(message.contains(&path.display().to_string()), "{message}");
+    let kept: Value =
+        serde_json::from_str(&std::fs::read_to_string(path).expect("kept")).expect("json");
+    assert_eq!(kept, serde_json::to_value(batch).expect("json"));
+}
+
 /// A training with adapters alone learns, and leaves the model as it is.
 #[test]
 fn adapters_learn() {
     let (config, weights) = model();
     let lora = Lora::init(&LoraConfig::default(), &config, 1).expect("fits");
-    let cpu = DeviceChoice::Cpu;
-    let mut trainer = LoraTrainer::new(&config, &weights, lora, 1, cpu).expect("cpu");
+    let scratch = tempfile::tempdir().expect("temp dir");
+    let mut trainer = trainer(lora, &weights, Footprint::default(), scratch.path());
     let before = trainer.loss(&batch()).expect("loss");
-    let how = LoraStep { learning_rate: 1e-2, clip: 1.0, weight_decay: 0.0 };
     for _ in 0..60 {
-        trainer.step(&batch(), how).expect("step");
+        trainer.step(&batch(), STEP).expect("step");
     }
     let after = trainer.loss(&batch()).expect("loss");
     assert!(after < 0.7 * before, "{before} {after}");
     let error = trainer
-        .step(&batch(), LoraStep { learning_rate: 1e30, ..how })
-        .and_then(|_| trainer.step(&batch(), how).and_then(|_| trainer.step(&batch(), how)));
-    assert!(error.expect_err("explodes").to_string().contains("not finite at step 61"));
+        .step(&batch(), LoraStep { learning_rate: 1e30, ..STEP })
+        .and_then(|_| trainer.step(&batch(), STEP).and_then(|_| trainer.step(&batch(), STEP)))
+        .expect_err("explodes");
+    assert!(error.to_string().contains("not finite"), "{error}");
+    assert_kept(&error, 61, &batch(), scratch.path());
     let lora = trainer.finish();
     let parameters = transformer::parameters(&config, &weights).expect("fits");
     let device = burn::tensor::Device::flex();
-    let mut gpu = Engine::Burn { config, device };
+    let mut gpu = Engine::Burn { config, device, footprint: Footprint::default() };
     let error = gpu.lora_gradients(&parameters, &lora, None, &batch()).expect_err("not there");
     assert!(error.is::<UserError>() && error.to_string().contains("--device cpu"));
+}
+
+/// A model that is sure of itself: what it expects costs it nothing, anything else a lot.
+#[test]
+fn a_jump_of_the_loss_stops_adapters() {
+    let (config, weights) = model();
+    let gain = weights.get("final_norm").expect("known").iter().map(|v| 30.0 * v).collect();
+    let weights = weights.with("final_norm", gain);
+    let logits = logits(&config, &weights);
+    // The last token of each document is the likeliest for 1, the least likely for -1.
+    let ending = |sign: f32| {
+        let mut batch = batch();
+        batch.targets.fill(None);
+        let mut end = 0;
+        for (length, logits) in batch.lengths.iter().zip(&logits) {
+            end += length;
+            let best = (0u32..).zip(logits).max_by(|a, b| (sign * a.1).total_cmp(&(sign * b.1)));
+            batch.targets[end - 1] = best.map(|(token, _)| token);
+        }
+        batch
+    };
+    let scratch = tempfile::tempdir().expect("temp dir");
+    let lora = Lora::init(&LoraConfig::default(), &config, 1).expect("fits");
+    let mut trainer = trainer(lora, &weights, Footprint::default(), scratch.path());
+    trainer.step(&ending(1.0), STEP).expect("step");
+    let error = trainer.step(&ending(-1.0), STEP).expect_err("jumps");
+    assert!(error.to_string().contains("the loss jumped to "), "{error}");
+    assert_kept(&error, 1, &ending(-1.0), scratch.path());
+}
+
+/// Checkpointing changes no bit of adapters and their dropout.
+#[test]
+fn adapters_learn_the_same_with_less_memory() {
+    let (config, weights) = model();
+    let scratch = tempfile::tempdir().expect("temp dir");
+    let trained = |checkpoint_activations: bool| {
+        let footprint = Footprint { checkpoint_activations, ..Footprint::default() };
+        let lora = random(&config, 0.3);
+        let mut trainer = trainer(lora, &weights, footprint, scratch.path());
+        let reports = (0..5).map(|_| trainer.step(&batch(), STEP).expect("step"));
+        (reports.collect::<Vec<_>>(), trainer.finish())
+    };
+    assert_eq!(trained(true), trained(false));
+}
+
+#[test]
+fn adapters_of_a_model_that_does_not_fit_are_refused() {
+    let (config, weights) = model();
+    let vast = ModelConfig { d_model: 1 << 16, d_ff: 1 << 16, layers: 64, ..config.clone() };
+    let scratch = tempfile::tempdir().expect("temp dir");
+    let new = |model: &ModelConfig, precision: Precision| {
+        LoraTrainer::new(LoraTraining {
+            model,
+            weights: &weights,
+            lora: random(&config, 0.0),
+            seed: 1,
+            batch_tokens: 64,
+            footprint: Footprint { precision, ..Footprint::default() },
+            scratch: scratch.path(),
+            device: DeviceChoice::Cpu,
+        })
+        .err()
+    };
+    let error = new(&vast, Precision::F32).expect("too large");
+    assert!(error.is::<UserError>() && error.to_string().contains("GiB of memory"), "{error}");
+    let error = new(&config, Precision::Bf16).expect("no GPU");
+    assert!(error.to_string().contains("set precision = \"f32\""), "{error}");
+    assert!(new(&config, Precision::F32).is_none());
 }
 
 #[test]

@@ -1,13 +1,35 @@
 //! Training of adapters on frozen weights, one batch at a time.
 
-use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
 
 use super::Lora;
 use crate::device::DeviceChoice;
 use crate::model::adamw::{Moments, clip};
 use crate::model::engine::Engine;
+use crate::model::memory::Demand;
 use crate::model::transformer::{self, Parameter};
-use crate::model::{Batch, ModelConfig, Weights, device};
+use crate::model::{Batch, Footprint, ModelConfig, Weights, device, watch};
+
+/// The setting of the learning rate where adapters are trained.
+const RATE: &str = "lora_learning_rate";
+
+/// What [`LoraTrainer::new`] works with.
+pub struct LoraTraining<'a> {
+    pub model: &'a ModelConfig,
+    pub weights: &'a Weights,
+    /// Adapters to begin with.
+    pub lora: Lora,
+    /// Decides what dropout leaves out.
+    pub seed: u64,
+    /// Tokens of a batch, about.
+    pub batch_tokens: usize,
+    pub footprint: Footprint,
+    /// Where a batch is kept that breaks the training.
+    pub scratch: &'a Path,
+    pub device: DeviceChoice,
+}
 
 /// Adapters in training. The weights are never changed, so they need no gradients and no moments:
 /// what a step costs in memory beyond them is that of a few hundred tokens' activations per lane.
@@ -18,6 +40,9 @@ pub struct LoraTrainer {
     moments: Moments,
     seed: u64,
     steps: u64,
+    /// Running mean of the losses, for telling a jump; not a number before the first step.
+    usual_loss: f64,
+    scratch: PathBuf,
 }
 
 /// How one step is taken.
@@ -39,40 +64,39 @@ pub struct LoraStepReport {
 }
 
 impl LoraTrainer {
-    /// Starts a training of `lora` on `weights`; `seed` decides what dropout leaves out.
+    /// Starts a training of adapters.
     ///
     /// # Errors
-    /// Weights of another model; a device that is not there, or is not the CPU.
-    pub fn new(
-        model: &ModelConfig,
-        weights: &Weights,
-        lora: Lora,
-        seed: u64,
-        choice: DeviceChoice,
-    ) -> Result<Self> {
+    /// A training that does not fit into memory; weights of another model; a device that is not
+    /// there, or is not the CPU; a precision that it does not have.
+    pub fn new(training: LoraTraining<'_>) -> Result<Self> {
+        let LoraTraining { model, lora, seed, batch_tokens, footprint, .. } = training;
         model.check()?;
-        let mut engine = Engine::new(model, device(choice)?);
+        let chosen = device(training.device)?;
+        let mut engine = Engine::new(model, &chosen, footprint)?;
         engine.host_for_adapters()?;
-        let base = transformer::parameters(model, weights)?;
+        let learnt = lora.size() as u64;
+        Demand { model, learnt, batch_tokens, footprint }.check(&chosen)?;
+        let base = transformer::parameters(model, training.weights)?;
         let moments = Moments::new(&lora.parameters);
-        Ok(Self { engine, base, lora, moments, seed, steps: 0 })
+        let scratch = training.scratch.to_owned();
+        Ok(Self { engine, base, lora, moments, seed, steps: 0, usual_loss: f64::NAN, scratch })
     }
 
     /// Learns from one batch. Its bits do not depend on the number of threads.
     ///
     /// # Errors
-    /// A loss or gradient that is not finite, with the step.
+    /// A loss or gradient that is not finite or a loss that jumps, with the step; the batch then lies
+    /// in the scratch folder.
     pub fn step(&mut self, batch: &Batch, how: LoraStep) -> Result<LoraStepReport> {
-        let Self { engine, base, lora, moments, seed, steps } = self;
+        let Self { engine, base, lora, moments, seed, steps, usual_loss, scratch } = self;
         let address = Some((*seed, *steps));
         let (loss, mut gradients) = engine.lora_gradients(base, lora, address, batch)?;
         let norm = clip(&mut gradients, how.clip);
-        if !loss.is_finite() || !norm.is_finite() {
-            bail!(
-                "the loss ({loss}) or its gradient ({norm}) is not finite at step {steps} of the \
-                 adapters: lower the learning rate"
-            );
+        if let Some(what) = watch::fault(loss, *usual_loss, norm) {
+            return Err(watch::stop(scratch, *steps, batch, &what, RATE));
         }
+        *usual_loss = watch::usual(*usual_loss, loss);
         *steps += 1;
         let LoraStep { learning_rate, weight_decay, .. } = how;
         moments.update(&mut lora.parameters, &gradients, *steps, learning_rate, weight_decay);
