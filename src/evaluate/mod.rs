@@ -10,6 +10,8 @@ pub mod distribution;
 pub mod downstream;
 pub mod effort;
 pub mod fidelity;
+#[cfg(test)]
+mod golden;
 pub mod heavy_hitters;
 pub mod instructions;
 mod interval;

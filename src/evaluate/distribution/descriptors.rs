@@ -214,8 +214,8 @@ mod tests {
 
     use super::*;
     use crate::evaluate::tests::{chain, flat};
-    use crate::graph::{CallRow, Name};
-    use crate::testing::{any_graph, paper_example};
+    use crate::graph::CallRow;
+    use crate::testing::{any_graph, paper_example, renamed, row};
 
     #[test]
     fn sizes_and_times_keep_their_order_of_magnitude() {
@@ -289,17 +289,17 @@ mod tests {
         CallGraph::from_rows(graph.service().clone(), &rows.collect::<Vec<_>>()).expect("valid")
     }
 
-    fn renamed(graph: &CallGraph) -> CallGraph {
-        let name = |name: &Name| match name.as_str() {
-            USER => name.clone(),
-            other => Name::from(format!("other-{other}").as_str()),
-        };
-        let rows = graph.rows().into_iter().map(|row| CallRow {
-            source: name(&row.source),
-            destination: name(&row.destination),
-            ..row
-        });
-        CallGraph::from_rows("S_other".into(), &rows.collect::<Vec<_>>()).expect("valid")
+    /// Two children of the same time, of which one makes a call of its own.
+    #[test]
+    fn names_do_not_decide_which_path_is_critical() {
+        let rows = [
+            row("0", "USER", "a", "http", 0, 10),
+            row("0.1", "a", "b", "rpc", 0, 10),
+            row("0.1.1", "b", "c", "rpc", 2, 6),
+            row("0.2", "a", "d", "rpc", 0, 10),
+        ];
+        let graph = CallGraph::from_rows("S_1".into(), &rows).expect("valid");
+        assert_eq!(critical_path(&graph), critical_path(&renamed(&graph)));
     }
 
     #[test]

@@ -1,0 +1,148 @@
+//! What every metric that needs no network gives for one fixed dataset and fixed answers.
+//!
+//! A changed value needs a new version of the metric's id, unless the old one was never what its
+//! definition says: numbers of different meaning must not be compared (docs/metrics.md).
+
+use super::tests::{answer, chain, failed, flat};
+use super::*;
+use crate::data::simulator::{Cloud, SimulatorConfig};
+use crate::data::{DatasetCard, Side};
+use crate::generators::Effort;
+use crate::graph::Request;
+
+const HEADER: &str = "A changed value needs a new version of the metric's id.";
+
+/// 1,000 graphs of the simulated cloud, of which every fourth is a test graph.
+fn simulated(cloud: &Cloud) -> Dataset {
+    let graphs: Vec<CallGraph> = (0..1_000).map(|index| cloud.graph(0, index)).collect();
+    let sides =
+        (0..graphs.len()).map(|index| if index % 4 == 0 { Side::Test } else { Side::Train });
+    let (name, source) = ("simulator".to_owned(), "simulator".to_owned());
+    Dataset::new(DatasetCard { name, source, ..DatasetCard::default() }, graphs, sides.collect())
+}
+
+/// Failures with a graph, copies of training graphs, graphs of nobody, test graphs that do what is asked
+/// in words, and other graphs of the service.
+fn answers(cloud: &Cloud, dataset: &Dataset, asked: &[Condition]) -> Vec<Generated> {
+    let train = dataset.train();
+    let reply = |(index, asked): (usize, &Condition)| {
+        let (service, edges) = (asked.service.as_str(), asked.num_edges.unwrap_or(1));
+        let mut reply = match (index % 7, lender(dataset, asked)) {
+            (0 | 1, _) => answer(train[index]),
+            (2, _) => answer(&flat(service, edges, 40)),
+            (3, _) => answer(&chain(service, edges.min(9), 25)),
+            (4, Some(graph)) => answer(graph),
+            _ => {
+                let service = cloud.service(service).expect("a service of the cloud");
+                answer(&cloud.graph_of(service, 1, index as u64).expect("a service"))
+            }
+        };
+        reply.failure = if index % 7 == 0 { failed().failure } else { None };
+        reply.effort = Effort {
+            tokens: 90 + index as u64,
+            choices: 20,
+            feasible_mass: 20.0 / f64::from(edges),
+        };
+        reply
+    };
+    asked.iter().enumerate().map(reply).collect()
+}
+
+/// A test graph with all communications that are asked for; none where nothing is.
+fn lender<'a>(dataset: &'a Dataset, asked: &Condition) -> Option<&'a CallGraph> {
+    let holds = |graph: &CallGraph| {
+        asked.requests.iter().all(|request| match request {
+            Request::HighLatency => true,
+            Request::Communication(asked) => graph.communications().any(|found| found == *asked),
+        })
+    };
+    let mut test = dataset.test().into_iter();
+    let found = test.find(|graph| *graph.service() == asked.service && holds(graph));
+    found.filter(|_| !asked.requests.is_empty())
+}
+
+/// Nine significant digits: the last bits of logarithms differ between machines (docs/snapshots.md).
+fn number(value: f64) -> String {
+    let rounded = format!("{value:.8e}").parse::<f64>().expect("a number");
+    if rounded.abs() < 1e-12 { "0".to_owned() } else { rounded.to_string() }
+}
+
+fn lines(title: &str, records: &[Record]) -> String {
+    let shown = records.iter().filter(|record| match record.metric.as_str() {
+        // Most of these never occur.
+        "edges-share/1" | "depth-share/1" => record.value != 0.0,
+        // The same function for all evaluations.
+        "model-tokens/1" | "tokens-per-accurate/1" | "feasible-mass/1" => title == "accuracy",
+        _ => true,
+    });
+    let lines = shown.map(|record| {
+        let Record { metric, cell, value, .. } = record;
+        format!("{metric} {cell} {}\n", number(*value))
+    });
+    format!("\n{title}\n{}", lines.collect::<String>())
+}
+
+#[test]
+fn values_are_those_of_their_versions() {
+    let cloud = Cloud::new(&SimulatorConfig::default()).expect("a cloud");
+    let dataset = simulated(&cloud);
+    let asked = |spec: &Conditions| conditions(spec, &dataset, 1).expect("conditions");
+    let test = asked(&Conditions::Test { count: 200 });
+    let grid = asked(&Conditions::Grid { max_edges: 4, max_depth: 3, samples: 4 });
+    let requests = asked(&Conditions::Instructions { count: 40 });
+    let downstream = |task| Evaluation::Downstream { task };
+    let mut text = format!("{HEADER}\n");
+    for (title, spec, asked) in [
+        ("accuracy", Evaluation::Accuracy, &grid),
+        ("fidelity", Evaluation::Fidelity, &test),
+        ("distribution", Evaluation::Distribution, &test),
+        ("novelty", Evaluation::Novelty, &test),
+        ("instructions", Evaluation::Instructions, &requests),
+        ("truth", Evaluation::Truth, &test),
+        ("critical components", downstream(Task::CriticalComponents), &test),
+        ("high latency", downstream(Task::HighLatency), &test),
+        ("uncommon communication", downstream(Task::UncommonCommunication), &test),
+    ] {
+        let records = evaluate(&spec, &dataset, asked, &answers(&cloud, &dataset, asked), 5)
+            .expect("records");
+        text += &lines(title, &records);
+    }
+    for (title, spec) in [
+        ("novelty", Evaluation::Novelty),
+        ("instructions", Evaluation::Instructions),
+        ("truth", Evaluation::Truth),
+        ("critical components", downstream(Task::CriticalComponents)),
+        ("high latency", downstream(Task::HighLatency)),
+        ("uncommon communication", downstream(Task::UncommonCommunication)),
+    ] {
+        let records = floor(&spec, &dataset, 5).expect("records");
+        text += &lines(&format!("{title}, reference rows"), &records);
+    }
+    insta::assert_snapshot!(text);
+}
+
+/// No prompt, no graph: whatever is said has no value.
+#[test]
+fn nothing_has_no_numbers() {
+    let nothing = tests::dataset(Vec::new(), Vec::new());
+    for spec in [
+        Evaluation::Accuracy,
+        Evaluation::Fidelity,
+        Evaluation::Distribution,
+        Evaluation::Novelty,
+        Evaluation::Instructions,
+        Evaluation::Downstream { task: Task::CriticalComponents },
+        Evaluation::Downstream { task: Task::HighLatency },
+        Evaluation::Downstream { task: Task::UncommonCommunication },
+        Evaluation::Downstream { task: Task::Anomalies },
+    ] {
+        let records = evaluate(&spec, &nothing, &[], &[], 1).expect("records");
+        for record in records.iter().chain(&floor(&spec, &nothing, 1).expect("records")) {
+            // Of what is a number of things there is none.
+            let none = record.value.is_nan()
+                || record.value == 0.0 && record.metric == instructions::PROMPTS;
+            assert!(none && record.count == 0, "{spec:?} {record:?}");
+            assert!(record.low.is_nan() && record.high.is_nan(), "{spec:?} {record:?}");
+        }
+    }
+}
