@@ -167,25 +167,29 @@ fn sibling_overlap(graph: &CallGraph) -> Vec<u32> {
     overlaps.collect()
 }
 
+/// Of the children that return last, and of these the ones that begin last, the one whose own path has
+/// the greater bins: neither names nor the order of siblings decide.
 fn critical_path(graph: &CallGraph) -> Vec<u32> {
-    let (children, sizes) = (graph.children(), graph.subtree_sizes());
+    let (calls, children) = (graph.calls(), graph.children());
     let whole = graph.root().response_time();
-    let mut bins = Vec::new();
-    let mut at = 0;
-    loop {
-        // Ties by what the calls are, never by the order of siblings.
-        let rank = |child: u32| {
-            let Call { finish, start, destination, .. } = &graph.calls()[child as usize];
-            (finish, start, destination.as_str(), sizes[child as usize])
+    let mut paths: Vec<Vec<u32>> = vec![Vec::new(); calls.len()];
+    // Children stand after their parent: going backwards, their paths are there.
+    for at in (0..calls.len()).rev() {
+        let rank = |child: &u32| {
+            let Call { finish, start, .. } = calls[*child as usize];
+            (finish, start, &paths[*child as usize])
         };
-        let below = children[at].iter().copied();
-        let next = below.max_by(|one, other| rank(*one).cmp(&rank(*other)));
-        let time = graph.calls()[at].response_time();
-        let below = next.map_or(0, |next| graph.calls()[next as usize].response_time());
-        bins.push(share(time - below, whole));
-        let Some(next) = next else { break };
-        at = next as usize;
+        let last = children[at].iter().max_by(|one, other| rank(one).cmp(&rank(other)));
+        let (mut path, below) = match last.map(|child| *child as usize) {
+            Some(child) => (std::mem::take(&mut paths[child]), calls[child].response_time()),
+            None => (Vec::new(), 0),
+        };
+        // From the leaf up; the root's comes last.
+        path.push(share(calls[at].response_time() - below, whole));
+        paths[at] = path;
     }
+    let mut bins = paths.swap_remove(0);
+    bins.reverse();
     let length = bins.len() as u32;
     bins.push(SHARES + scale(length));
     bins

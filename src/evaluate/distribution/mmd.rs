@@ -22,7 +22,7 @@ use super::{Family, Metric};
 /// other bandwidths other generators can win, so [`super::polygraph::PGD`] is the headline; the
 /// largest of several estimates is a little above 0 for equal distributions; a resample takes
 /// services twice, whose graphs are alike, so intervals lie somewhat above the value.
-pub const MMD: &str = "mmd-rbf/1";
+pub const MMD: &str = "mmd-rbf/2";
 
 /// Graphs of each side that are looked at: the work grows with their square.
 pub const CAP: usize = 500;

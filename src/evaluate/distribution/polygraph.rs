@@ -26,7 +26,7 @@ use super::{Family, Metric};
 /// Pitfalls: a lower bound, so near 0 means that these descriptors and a linear classifier see
 /// nothing, not that there is nothing; names are hashed into few bins, so renaming microservices
 /// moves it a little; a copy of the training set scores near 0, so read it with novelty.
-pub const PGD: &str = "pgd-logistic/1";
+pub const PGD: &str = "pgd-logistic/2";
 
 /// Detection score (classifier two-sample test): 1 − mean over folds of (2 · max(½, AUC) − 1), with
 /// the area under the ROC curve of the classifiers of [`PGD`]'s cross-validation, each on the fold
@@ -36,7 +36,7 @@ pub const PGD: &str = "pgd-logistic/1";
 ///
 /// Pitfall: an AUC below ½ counts as ½, and one of a small fold strays above it by chance, so real
 /// graphs are below 1 as well: read it against the floor.
-pub const DETECTION: &str = "detection-logistic/1";
+pub const DETECTION: &str = "detection-logistic/2";
 
 /// Graphs of each side that are looked at.
 pub const CAP: usize = 2_000;
