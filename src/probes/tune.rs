@@ -129,6 +129,8 @@ const SNAPSHOTS: [f64; 3] = [0.25, 0.5, 0.75];
 const SLACK: usize = 16;
 /// Folder of the tuned network in the scratch folder.
 const TUNED: &str = "tuned";
+/// Folder of the adapters among the outputs.
+const ADAPTER: &str = "adapter";
 
 /// Tunes the network and lets it answer the test questions; `None` where an answer has no end or is
 /// no text.
@@ -321,7 +323,11 @@ impl Network {
             }
         }
         bar.finish();
-        let weights = trainer.finish().merge(weights.clone())?;
+        let lora = trainer.finish();
+        let kept = context.out.join(ADAPTER);
+        std::fs::create_dir_all(&kept).map_err(|e| UserError::io(&kept, "cannot be created", e))?;
+        lora.save(&kept)?;
+        let weights = lora.merge(weights.clone())?;
         Ok(Tuned { candidates: vec![Candidate { tokens, weights }], tokens, parameters })
     }
 }
