@@ -82,16 +82,11 @@ pub fn score(
         Evaluation::Accuracy => accuracy::records(dataset, conditions, &verdicts),
         Evaluation::Fidelity => fidelity::records(dataset, conditions, answers, &verdicts, seed),
         Evaluation::Distribution => distribution::records(&case)?,
-        Evaluation::Novelty => novelty::records(&case)?,
-        Evaluation::Instructions => instructions::records(&case)?,
+        Evaluation::Novelty => novelty::records(&case, &mut units)?,
+        Evaluation::Instructions => instructions::records(&case, &mut units)?,
         Evaluation::Truth => truth::records(&case)?,
         Evaluation::Downstream { task } => downstream::records(*task, &case)?,
     };
-    match spec {
-        Evaluation::Novelty => novelty::add_units(&case, &mut units),
-        Evaluation::Instructions => instructions::add_units(&case, &mut units)?,
-        _ => {}
-    }
     records.extend(effort::records(conditions, answers, &verdicts, seed));
     Ok(Scores { records, units })
 }

@@ -17,6 +17,8 @@ pub struct Areas {
     /// Average precision: Σ (recallₖ − recallₖ₋₁) · precisionₖ over the distinct scores, without
     /// interpolation, which would be too optimistic.
     pub precision_recall: f64,
+    /// Weight of all pairs of a true and a false row.
+    pub pairs: f64,
 }
 
 impl Ranking {
@@ -55,7 +57,8 @@ impl Ranking {
         }
         let none = trues <= 0.0 || falses <= 0.0;
         let share = |sum: f64, of: f64| if none { f64::NAN } else { sum / of };
-        Areas { roc: share(pairs, trues * falses), precision_recall: share(precision, trues) }
+        let all = trues * falses;
+        Areas { roc: share(pairs, all), precision_recall: share(precision, trues), pairs: all }
     }
 
     /// The area under the ROC curve alone.
@@ -90,7 +93,8 @@ mod tests {
     #[test]
     fn perfect_equal_and_missing() {
         let areas = |scores: &[f64], anomalous: &[bool]| {
-            let Areas { roc, precision_recall } = Ranking::new(scores).areas(anomalous, |_| 1.0);
+            let Areas { roc, precision_recall, .. } =
+                Ranking::new(scores).areas(anomalous, |_| 1.0);
             (roc, precision_recall)
         };
         let half = [false, true, false, true];

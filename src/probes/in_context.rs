@@ -2,12 +2,11 @@
 //! answers, and are asked the next one.
 
 use anyhow::Result;
-use rand::RngExt;
 
 use super::Context;
 use super::tasks::{Sample, Samples, Task};
 use crate::generators::FitReport;
-use crate::generators::in_context::{Asker, Conversation};
+use crate::generators::in_context::{self, Asker, Conversation};
 use crate::random;
 
 /// Tokens of an answer, at most: the longest is a type and a name.
@@ -38,7 +37,7 @@ pub fn answers(
             instructions: instructions(samples.task),
             examples,
             question: sample.prompt(&mut rng),
-            seed: u64::from(rng.random::<u32>() >> 1),
+            seed: in_context::request_seed(&mut rng),
             max_tokens: MAX_TOKENS,
         }
     };
@@ -102,8 +101,8 @@ fn shown(sample: &Sample) -> String {
 fn read(sample: &Sample, reply: &str) -> Option<String> {
     let keys: &[&str] = match sample {
         Sample::Later { .. } | Sample::HighLatency { .. } => {
-            let words = reply.split(|c: char| !c.is_alphabetic()).map(str::to_lowercase);
-            return words.into_iter().find(|word| word == "yes" || word == "no");
+            let mut words = reply.split(|c: char| !c.is_alphabetic()).map(str::to_lowercase);
+            return words.find(|word| word == "yes" || word == "no");
         }
         Sample::Attribute { attribute, .. } => &[attribute.key()],
         Sample::Call { .. } => &["type", "destination"],

@@ -93,13 +93,11 @@ struct ByGenerator<'a, 'b> {
 
 impl<'a, 'b> ByGenerator<'a, 'b> {
     fn new(arms: &'b [Arm<'a>]) -> Self {
-        let mut labels: Vec<&str> = Vec::new();
-        for arm in arms {
-            if !labels.contains(&arm.label) {
-                labels.push(arm.label);
-            }
-        }
-        Self { arms, labels, temperatures: arms::temperatures(arms) }
+        Self { arms, labels: arms::labels(arms), temperatures: arms::temperatures(arms) }
+    }
+
+    fn arm(&self, label: &str, temperature: f64) -> Option<&Arm<'a>> {
+        self.arms.iter().find(|arm| arm.label == label && arm.temperature == temperature)
     }
 
     /// Columns: the temperature where there are several, `head`, one per generator.
@@ -124,10 +122,8 @@ impl<'a, 'b> ByGenerator<'a, 'b> {
             row.push(Cell::text(temperature.to_string()));
         }
         row.extend(head);
-        row.extend(self.labels.iter().map(|label| {
-            let of = |arm: &&Arm| arm.label == *label && arm.temperature == temperature;
-            self.arms.iter().find(of).map_or(Cell::Missing, &cell)
-        }));
+        let cells = self.labels.iter().map(|label| self.arm(label, temperature));
+        row.extend(cells.map(|arm| arm.map_or(Cell::Missing, &cell)));
         row
     }
 }
@@ -330,26 +326,25 @@ fn by_training_graphs(input: &ReportInput, arms: &[Arm]) -> Figure {
 }
 
 fn by_temperature(input: &ReportInput, arms: &[Arm]) -> Figure {
-    let ByGenerator { labels, temperatures, .. } = ByGenerator::new(arms);
-    let lines = labels.into_iter().map(|label| {
+    let by = ByGenerator::new(arms);
+    let lines = by.labels.iter().map(|label| {
         let at = |temperature: &f64| {
-            let arm = arms.iter().find(|a| a.label == label && a.temperature == *temperature);
-            let value = arm.map_or(Bounded::NONE, |arm| arm.bounded(ACCURACY, ""));
-            (*temperature, value)
+            let arm = by.arm(label, *temperature);
+            (*temperature, arm.map_or(Bounded::NONE, |arm| arm.bounded(ACCURACY, "")))
         };
-        let first = arms.iter().position(|arm| arm.label == label).unwrap_or(0);
+        let first = arms.iter().position(|arm| arm.label == *label).unwrap_or(0);
         Line {
-            label: label.to_owned(),
+            label: (*label).to_owned(),
             style: arms[first].style,
-            points: temperatures.iter().map(at).collect(),
+            points: by.temperatures.iter().map(at).collect(),
             markers: true,
         }
     });
     let lines = Lines { lines: lines.collect(), levels: Vec::new() };
-    let last = temperatures.last().copied().unwrap_or(1.0);
+    let last = by.temperatures.last().copied().unwrap_or(1.0);
     let panel = Panel {
         title: String::new(),
-        x: Axis::linear("temperature", temperatures[0] - 0.03, last + 0.03),
+        x: Axis::linear("temperature", by.temperatures[0] - 0.03, last + 0.03),
         y: Axis::share("accuracy (%)"),
         content: Content::Lines(lines),
     };

@@ -263,6 +263,17 @@ pub fn name(arm: &Arm, arms: &[Arm]) -> String {
     }
 }
 
+/// Labels of the generators, in order of first appearance.
+pub fn labels<'a>(arms: &[Arm<'a>]) -> Vec<&'a str> {
+    let mut labels: Vec<&str> = Vec::new();
+    for arm in arms {
+        if !labels.contains(&arm.label) {
+            labels.push(arm.label);
+        }
+    }
+    labels
+}
+
 /// All temperatures, ascending, each once.
 pub fn temperatures(arms: &[Arm]) -> Vec<f64> {
     let mut temperatures: Vec<f64> = arms.iter().map(|arm| arm.temperature).collect();

@@ -120,12 +120,7 @@ fn privacy(input: &ReportInput, arms: &[Arm]) -> Table {
 
 /// Figure 15: a line for each generator that has a temperature, a level for everything else.
 fn by_temperature(input: &ReportInput, arms: &[Arm], temperatures: &[f64]) -> Figure {
-    let mut labels: Vec<&str> = Vec::new();
-    for arm in arms {
-        if !labels.contains(&arm.label) {
-            labels.push(arm.label);
-        }
-    }
+    let labels = arms::labels(arms);
     let panel = |(cell, words): &(&str, &str)| {
         let mut lines = Lines::default();
         for (index, (label, reference)) in REFERENCES.iter().enumerate() {

@@ -2,6 +2,7 @@
 //! say what they should. `TRACEGYM_FIGURES=DIR cargo test report::` keeps the figures.
 
 mod instructions;
+mod novelty;
 mod truth;
 
 use super::figure::Content;
@@ -103,62 +104,6 @@ fn fidelity_records(distance: f64) -> Vec<Record> {
     records
 }
 
-/// Novelty and privacy of a generator that copies this share of its graphs.
-fn novelty_records(copied: f64, reference: &str) -> Vec<Record> {
-    let at = |cell: &str| crate::evaluate::reference_cell(cell, reference);
-    let bare = |metric: &str, cell: &str, value: f64| Record {
-        low: f64::NAN,
-        high: f64::NAN,
-        ..number(metric, at(cell), value)
-    };
-    let mut records = Vec::new();
-    for (level, part) in [("structure", 1.0), ("names", 0.7), ("binned-times", 0.3), ("times", 0.1)]
-    {
-        let cell = format!("level={level}");
-        records.push(share("novelty/1", at(&cell), 1.0 - copied * part, 500));
-        if reference != "half" {
-            records.push(bare("uniqueness/1", &cell, 1.0 - part / 3.0));
-            records.push(bare("distinct-prompts/1", &cell, 1.0 - part / 2.0));
-            records.push(bare("valid-unique-novel/1", &cell, 1.0 - copied * part - part / 4.0));
-        }
-    }
-    for (attributes, part) in [("names", 0.7), ("times", 0.1)] {
-        let cell = format!("attributes={attributes}");
-        records.push(share("memorised/1", at(&cell), copied * part, 500));
-    }
-    if reference == "half" {
-        return records;
-    }
-    for (size, part) in [("1", 1.0), ("2-3", 0.7), ("4-7", 0.3), ("8-15", 0.1)] {
-        let cell = format!("attributes=names/edges={size}");
-        records.push(share("memorised/1", at(&cell), copied * part, 100));
-    }
-    records.push(bare("memorised/1", "attributes=names/edges=16+", f64::NAN));
-    let bounded = |metric: &str, cell: &str, value: f64| {
-        let record = number(metric, at(cell), value);
-        Record { high: record.high.min(1.0), ..record }
-    };
-    records.push(bounded("dcr-protection/1", "sets=all", 1.0 - copied));
-    records.push(bounded("dcr-protection/1", "sets=equal", 1.0 - copied / 9.0));
-    records.push(bounded("authenticity/1", "", 0.9 - 0.9 * copied));
-    records.push(bounded("nearest-distance/1", "to=train", 0.3 - copied / 4.0));
-    records.push(bounded("nearest-distance/1", "to=holdout", 0.3));
-    if reference.is_empty() {
-        records.push(share("valid/1", "", 0.9, 500));
-        for against in ["held-out", "test"] {
-            let cell = format!("against={against}");
-            records.push(bounded("membership-auc/1", &cell, 0.5 + copied / 3.0));
-            records.push(bounded("membership-by-size-auc/1", &cell, 0.5));
-        }
-        for (graphs, value) in [("member", -4.0), ("held-out", -4.4), ("test", -4.6)] {
-            let (low, high) = (value - 0.2, value + 0.2);
-            let record = number("log-likelihood/1", format!("graphs={graphs}"), value);
-            records.push(Record { low, high, ..record });
-        }
-    }
-    records
-}
-
 fn floor() -> Vec<Record> {
     let mut records = Vec::new();
     for (cell, factor) in [("graphs=valid", 1.0), ("graphs=all", 1.0), ("graphs=train", 2.0)] {
@@ -173,8 +118,8 @@ fn floor() -> Vec<Record> {
     for k in [10, 20, 500] {
         records.push(number("heavy-hitters/1", format!("k={k}"), 0.7));
     }
-    records.extend(novelty_records(0.2, "test"));
-    records.extend(novelty_records(0.15, "half"));
+    records.extend(novelty::records(0.2, "test"));
+    records.extend(novelty::records(0.15, "half"));
     for (reference, skill) in
         [("train", 0.9), ("train-2000", 0.8), ("counting", 0.3), ("size", 0.0)]
     {
@@ -532,32 +477,6 @@ fn probes() {
     insta::assert_snapshot!("probes-md", text(&files, Table::to_markdown));
     insta::assert_snapshot!("probes-csv", text(&files, Table::to_csv));
     check_files(&files, &["probes"]);
-}
-
-#[test]
-fn novelty() {
-    let files = draw(ReportKind::Novelty, &runs(|skill| novelty_records(1.0 - skill, "")), &[]);
-    insta::assert_snapshot!("novelty-md", text(&files, Table::to_markdown));
-    insta::assert_snapshot!("novelty-csv", text(&files, Table::to_csv));
-    insta::assert_snapshot!("novelty-tex", text(&files, Table::to_latex));
-    check_files(&files, &["novelty", "privacy", "comparisons"]);
-}
-
-/// Figure 15: lines for what has a temperature, levels for the rest.
-#[test]
-fn memorisation_at_several_temperatures() {
-    let mut all = Vec::new();
-    for (index, temperature) in [0.0, 0.4, 0.8].into_iter().enumerate() {
-        let warm = runs(|skill| novelty_records(1.1 - skill - temperature / 10.0, "")).into_iter();
-        // Tables of frequencies have one arm, whatever the temperatures.
-        let warm = warm.filter(|run| index == 0 || run.generator == "recursive-llm").take(3);
-        all.extend(warm.map(|run| RunRecords { temperature, ..run }));
-    }
-    let files = draw(ReportKind::Novelty, &all, &[]);
-    check_files(&files, &["memorisation", "comparisons"]);
-    let Content::Lines(lines) = &files.figures[0].1.panels[0].content else { panic!("lines") };
-    assert_eq!((lines.lines.len(), lines.levels.len()), (1, 3));
-    assert_eq!(lines.lines[0].points.len(), 3);
 }
 
 #[test]

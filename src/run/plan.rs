@@ -1,6 +1,7 @@
 //! From manifests to stages: which stages an invocation needs, and which share a key.
 
-use std::collections::BTreeSet;
+mod probe;
+
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -10,14 +11,12 @@ use super::baseline::{Baseline, Lesson};
 use super::cache::Key;
 use super::manifest::{Answers, Experiment, Measure};
 use super::work::{
-    Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, LikelihoodWork, Means, NetworkWork,
-    ProbeArm, ProbeWork, ReportWork, SelectWork, TeachWork, TrainWork, Work,
+    Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, LikelihoodWork, Means, ProbeArm,
+    ReportWork, SelectWork, TeachWork, TrainWork, Work,
 };
 use crate::data::DatasetManifest;
-use crate::error::UserError;
 use crate::evaluate::Evaluation;
 use crate::generators::{self, Sampling};
-use crate::probes::{self, Probe};
 use crate::report::ReportKind;
 
 /// The device that networks run on.
@@ -149,10 +148,7 @@ impl Plan {
                 }
             }
             Measure::Probe { probe } => {
-                baselines.iter().try_for_each(|baseline| check_probed(baseline, probe))?;
-                for arm in &probe.arms {
-                    self.probe(probe, *arm, &baselines, &dataset_key, &mut sources, &mut probes)?;
-                }
+                probes = self.probe(probe, &baselines, &dataset_key, &mut sources)?;
             }
         }
         let plan =
@@ -361,64 +357,6 @@ impl Plan {
         Ok(())
     }
 
-    /// One arm of a probe, for each seed: of every baseline that has a model for it, or once if it needs
-    /// none.
-    fn probe(
-        &mut self,
-        probe: &Probe,
-        arm: probes::Arm,
-        baselines: &[Baseline],
-        dataset: &Key,
-        sources: &mut Sources,
-        arms: &mut Vec<ProbeArm>,
-    ) -> Result<()> {
-        let experiment = sources.experiment;
-        let models: Vec<Option<&Baseline>> = match arm.generators() {
-            Some(known) => {
-                let fits = |baseline: &&Baseline| known.contains(&baseline.generator.as_str());
-                baselines.iter().filter(fits).map(Some).collect()
-            }
-            None => vec![None],
-        };
-        let in_context = arm == probes::Arm::InContext;
-        for baseline in models {
-            // Nothing is trained: another seed would only ask other questions.
-            let seeds = if in_context { &experiment.seeds[..1] } else { &experiment.seeds[..] };
-            for &seed in seeds {
-                let network = match baseline.filter(|_| arm.is_network()) {
-                    Some(baseline) => Some(NetworkWork {
-                        train: self.train(baseline, seed, dataset, sources)?.key,
-                        tuning: probe.tuning.clone(),
-                        device: self.device_kind().to_owned(),
-                    }),
-                    None => None,
-                };
-                let name = match baseline {
-                    Some(baseline) if in_context || arm == probes::Arm::Pretrained => {
-                        baseline.name.clone()
-                    }
-                    Some(baseline) => format!("{}+{}", baseline.name, arm.id()),
-                    None => arm.id().to_owned(),
-                };
-                let work = Work::Probe(ProbeWork {
-                    task: probe.task,
-                    train_questions: probe.train,
-                    test_questions: if in_context { probe.in_context } else { probe.test },
-                    arm,
-                    seed,
-                    dataset: dataset.clone(),
-                    network,
-                    in_context: baseline.filter(|_| in_context).map(|b| b.settings.clone()),
-                });
-                let label = format!("probe {name} seed {seed} for {}", experiment.id);
-                let stage = self.stage(label, work, arm.is_network())?;
-                let label = arm.label(baseline.map_or("", |baseline| &baseline.label));
-                arms.push(ProbeArm { name, label, seed, probe: stage, failure: None });
-            }
-        }
-        Ok(())
-    }
-
     /// `cpu` or `cuda`.
     fn device_kind(&self) -> &str {
         self.means.device.split(':').next().unwrap_or_default()
@@ -430,21 +368,6 @@ impl Plan {
         self.stages.entry(key.clone()).or_insert_with(stage);
         Ok(key)
     }
-}
-
-/// Whether one of the probe's arms can take its model from the baseline.
-fn check_probed(baseline: &Baseline, probe: &Probe) -> Result<(), UserError> {
-    let known: BTreeSet<&str> =
-        probe.arms.iter().filter_map(|arm| arm.generators()).flatten().copied().collect();
-    if known.contains(baseline.generator.as_str()) {
-        return Ok(());
-    }
-    let Baseline { name, generator, .. } = baseline;
-    let known: Vec<&str> = known.into_iter().collect();
-    Err(UserError::setting(format!(
-        "baseline `{name}` cannot be probed: generator `{generator}` is none of those that the probe's arms take ({})",
-        known.join(", ")
-    )))
 }
 
 impl ExperimentPlan {

@@ -123,14 +123,10 @@ impl Truth {
                 true => weight(index),
                 false => 0.0,
             };
-            let (mut trues, mut falses) = (0.0, 0.0);
-            for (index, label) in self.labels.iter().enumerate() {
-                *(if *label { &mut trues } else { &mut falses }) += weight(index);
-            }
-            let of_fold: f64 = trues * falses;
-            if of_fold > 0.0 {
-                above += of_fold * ranking.auc(&self.labels, weight);
-                pairs += of_fold;
+            let areas = ranking.areas(&self.labels, weight);
+            if areas.pairs > 0.0 {
+                above += areas.pairs * areas.roc;
+                pairs += areas.pairs;
             }
         }
         above / pairs

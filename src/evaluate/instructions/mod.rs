@@ -109,13 +109,16 @@ impl<'a> Paired<'a> {
     }
 }
 
-/// All records of instruction following.
+/// All records of instruction following. Adds to `units` whether each request was followed as a whole
+/// ([`FOLLOWED`]); NaN for prompts without one.
 ///
 /// # Errors
 /// Prompts that are not pairs with and without a request.
-pub fn records(case: &Case) -> Result<Vec<Record>> {
+pub fn records(case: &Case, units: &mut Units) -> Result<Vec<Record>> {
     let services = ServiceStatistics::new(case.dataset.train());
     let pairs = pairs(case)?;
+    let followed = pairs.iter().map(|pair| f64::from(u8::from(pair.followed(&services)[0])));
+    units.add(FOLLOWED, followed.flat_map(|followed| [followed, f64::NAN]).collect());
     let mut records = vec![accuracy::whole(case.verdicts)];
     for kind in Kind::ALL {
         let cell = format!("kind={}", kind.id());
@@ -128,15 +131,10 @@ pub fn records(case: &Case) -> Result<Vec<Record>> {
         let mut parts = [Paired::default(), Paired::default()];
         for pair in of_kind {
             let Condition { service, requests, .. } = pair.condition;
-            let met = |request: &Request| pair.met(request, &services);
-            let all = requests
-                .iter()
-                .map(met)
-                .fold([true; 2], |[with, without], met| [with && met[0], without && met[1]]);
-            followed.add(service, all);
+            followed.add(service, pair.followed(&services));
             accurate.add(service, pair.verdicts.map(|verdict| verdict.violation.is_none()));
             for (part, request) in parts.iter_mut().zip(requests) {
-                part.add(service, met(request));
+                part.add(service, pair.met(request, &services));
             }
         }
         records.extend(followed.shares(FOLLOWED, &cell));
@@ -154,21 +152,6 @@ pub fn records(case: &Case) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Adds whether each request was followed ([`FOLLOWED`], whole requests); NaN for prompts without one.
-///
-/// # Errors
-/// As [`records`].
-pub fn add_units(case: &Case, units: &mut Units) -> Result<()> {
-    let services = ServiceStatistics::new(case.dataset.train());
-    let value = |pair: &Pair| {
-        let mut requests = pair.condition.requests.iter();
-        let followed = requests.all(|request| pair.met(request, &services)[0]);
-        [f64::from(u8::from(followed)), f64::NAN]
-    };
-    units.add(FOLLOWED, pairs(case)?.iter().flat_map(value).collect());
-    Ok(())
-}
-
 /// A prompt with a request, and what became of it with and without it.
 struct Pair<'a> {
     kind: Kind,
@@ -178,6 +161,12 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
+    /// Whether the answers do all that is asked for.
+    fn followed(&self, services: &ServiceStatistics) -> Outcome {
+        let met = self.condition.requests.iter().map(|request| self.met(request, services));
+        met.fold([true; 2], |[with, without], met| [with && met[0], without && met[1]])
+    }
+
     /// Whether the answers are valid graphs that do what `request` asks for.
     fn met(&self, request: &Request, services: &ServiceStatistics) -> Outcome {
         self.verdicts.map(|verdict| {

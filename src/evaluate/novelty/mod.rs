@@ -14,27 +14,28 @@ use crate::data::Dataset;
 use crate::graph::CallGraph;
 
 /// All records of this evaluation but those of membership inference, which need likelihoods
-/// ([`membership::records`]).
+/// ([`membership::records`]). Adds to `units` whether each valid answer is novel by names
+/// ([`occurrence::NOVELTY`], `level=names`).
 ///
 /// # Errors
 /// None today.
-pub fn records(case: &Case) -> Result<Vec<Record>> {
+pub fn records(case: &Case, units: &mut Units) -> Result<Vec<Record>> {
     let (train, valid) = (case.dataset.train(), case.valid().collect::<Vec<&CallGraph>>());
     let asked = case.verdicts.len() as u64;
     let mut records = vec![
         Record::share(fidelity::VALID, "", valid.len() as u64, asked),
         accuracy::whole(case.verdicts),
     ];
-    records.extend(occurrence::records(&train, &valid, case.conditions, ""));
+    let occurrence = occurrence::of(&train, &valid, case.conditions, "");
+    let mut seen = occurrence.seen.into_iter();
+    let novel = case.verdicts.iter().map(|verdict| {
+        let seen = verdict.graph.as_ref().and_then(|_| seen.next());
+        seen.map_or(f64::NAN, |seen| f64::from(u8::from(!seen)))
+    });
+    units.add(occurrence::NOVELTY, novel.collect());
+    records.extend(occurrence.records);
     records.extend(privacy::records(case));
     Ok(records)
-}
-
-/// Adds whether each valid answer is novel by names ([`occurrence::NOVELTY`], `level=names`).
-pub fn add_units(case: &Case, units: &mut Units) {
-    let answers: Vec<Option<&CallGraph>> =
-        case.verdicts.iter().map(|verdict| verdict.graph.as_ref()).collect();
-    units.add(occurrence::NOVELTY, occurrence::novel_by_names(&case.dataset.train(), &answers));
 }
 
 /// The reference rows. `reference=test` takes the test graphs for generated ones: what perfect
@@ -49,7 +50,7 @@ pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
         return Ok(Vec::new());
     }
     let asked: Vec<_> = test.iter().map(|graph| super::condition_of(graph)).collect();
-    let mut records = occurrence::records(&dataset.train(), &test, &asked, TEST);
+    let mut records = occurrence::of(&dataset.train(), &test, &asked, TEST).records;
     records.extend(occurrence::halves(dataset.graphs(), seed, HALF));
     records.extend(privacy::floor(dataset, seed, TEST));
     Ok(records)

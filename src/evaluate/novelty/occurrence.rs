@@ -125,14 +125,22 @@ fn size_cell((from, to): (u32, u32)) -> String {
     }
 }
 
-/// The records of `graphs`, the valid answers to `conditions`.
-pub fn records(
+/// What is known of graphs beside those of a training set.
+pub struct Occurrence {
+    pub records: Vec<Record>,
+    /// Of each graph, whether its names occur in training.
+    pub seen: Vec<bool>,
+}
+
+/// Of `graphs`, the valid answers to `conditions`.
+pub fn of(
     train: &[&CallGraph],
     graphs: &[&CallGraph],
     conditions: &[Condition],
     reference: &str,
-) -> Vec<Record> {
+) -> Occurrence {
     let mut records = prompts(conditions, reference);
+    let mut seen_by_names = Vec::new();
     let (valid, asked) = (graphs.len() as u64, conditions.len() as u64);
     for identity in Identity::ALL {
         let known = identity.known(train);
@@ -153,19 +161,10 @@ pub fn records(
         }
         if identity == Identity::Names {
             records.extend(by_size(graphs, &seen, reference));
+            seen_by_names = seen;
         }
     }
-    records
-}
-
-/// 1 for a graph whose names no training graph has, 0 for one that occurs there, NaN for none.
-pub fn novel_by_names(train: &[&CallGraph], graphs: &[Option<&CallGraph>]) -> Vec<f64> {
-    let known = Identity::Names.known(train);
-    let novel = |graph: &&CallGraph| !known.contains(&Identity::Names.hash(graph));
-    let value = |graph: &Option<&CallGraph>| {
-        graph.as_ref().map_or(f64::NAN, |graph| f64::from(u8::from(novel(graph))))
-    };
-    graphs.par_iter().map(value).collect()
+    Occurrence { records, seen: seen_by_names }
 }
 
 /// What a number of distinct graphs is divided by.
@@ -314,7 +313,8 @@ mod tests {
         let graphs = [flat("S_1", 2, 9), flat("S_1", 2, 9), flat("S_2", 2, 9), chain("S_3", 4, 9)];
         let graphs: Vec<&CallGraph> = graphs.iter().collect();
         let asked: Vec<Condition> = graphs.iter().map(|graph| condition_of(graph)).collect();
-        let records = records(&[], &graphs, &asked, "");
+        let Occurrence { records, seen } = of(&graphs[3..], &graphs, &asked, "");
+        assert_eq!(seen, [false, false, false, true]);
         let names = find(&records, UNIQUENESS, "level=names");
         assert_eq!(names.value, 0.75);
         // Without each of the services: 2 of 2, 2 of 3, 2 of 3.
@@ -322,8 +322,6 @@ mod tests {
         let structure = find(&records, UNIQUENESS, "level=structure");
         // S_1 and S_2 share a shape: leaving out one leaves both shapes.
         assert_eq!((structure.low, structure.high), bounds(0.5, &[1.0, 2.0 / 3.0, 1.0 / 3.0]));
-        let novel = novel_by_names(&graphs[..1], &[Some(graphs[1]), None, Some(graphs[3])]);
-        assert!(novel[0] == 0.0 && novel[1].is_nan() && novel[2] == 1.0);
     }
 
     fn bounds(share: f64, without: &[f64]) -> (f64, f64) {

@@ -26,6 +26,18 @@ fn score(dataset: &Dataset, answers: &[Generated]) -> Vec<Record> {
     evaluate(&Evaluation::Novelty, dataset, &asked, answers, 3).expect("scores")
 }
 
+#[test]
+fn each_valid_answer_is_novel_by_names_or_not() {
+    let (known, fresh) = (flat("S_1", 2, 9), flat("S_1", 3, 9));
+    let data = dataset(vec![known.clone()], vec![fresh.clone()]);
+    let asked = [&known, &known, &fresh].map(condition_of);
+    let answers = [answer(&known), failed(), answer(&fresh)];
+    let scores = super::super::score(&Evaluation::Novelty, &data, &asked, &answers, 1);
+    let units = scores.expect("scores").units;
+    let novel = units.column(NOVELTY).expect("a value for each prompt");
+    assert!(novel[0] == 0.0 && novel[1].is_nan() && novel[2] == 1.0, "{novel:?}");
+}
+
 /// Every fifth graph of a simulated cloud is a test graph.
 fn simulated(graphs: u64) -> Dataset {
     let cloud = Cloud::new(&SimulatorConfig::default()).expect("default cloud");

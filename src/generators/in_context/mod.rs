@@ -14,8 +14,8 @@ mod tests;
 use std::path::Path;
 
 use anyhow::Result;
-use rand::RngExt;
 use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
 use self::endpoint::{Endpoint, EndpointSettings};
@@ -102,6 +102,11 @@ struct InContext {
     settings: Settings,
 }
 
+/// Endpoints take a seed of 32 bits at most, and some a signed one.
+pub fn request_seed(rng: &mut impl Rng) -> u64 {
+    u64::from(rng.random::<u32>() >> 1)
+}
+
 /// Training graphs that examples are drawn from, at most.
 const POOL: usize = 1_000;
 const POOL_FILE: &str = "examples.parquet";
@@ -178,7 +183,7 @@ pub struct Conversation {
     pub instructions: String,
     pub examples: Vec<(String, String)>,
     pub question: String,
-    /// Address of its randomness, below 2³¹.
+    /// Address of its randomness ([`request_seed`]).
     pub seed: u64,
     /// Tokens of the answer, at most.
     pub max_tokens: u32,
@@ -285,8 +290,7 @@ impl Asked {
         let examples: Vec<&CallGraph> = picked.into_iter().map(|at| &self.pool[at]).collect();
         Question {
             messages: prompt::messages(&examples, condition),
-            // Endpoints take a seed of 32 bits at most, and some a signed one.
-            seed: u64::from(rng.random::<u32>() >> 1),
+            seed: request_seed(&mut rng),
             max_tokens: self.settings.max_tokens,
         }
     }

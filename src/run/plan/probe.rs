@@ -1,0 +1,101 @@
+//! The stages of a probe.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::{Plan, Sources};
+use crate::error::UserError;
+use crate::probes::{Arm, Probe};
+use crate::run::baseline::Baseline;
+use crate::run::cache::Key;
+use crate::run::work::{NetworkWork, ProbeArm, ProbeWork, Work};
+
+impl Plan {
+    /// The arms of a probe, each for every seed: of every baseline that has a model for it, or once if
+    /// it needs none.
+    pub(super) fn probe(
+        &mut self,
+        probe: &Probe,
+        baselines: &[Baseline],
+        dataset: &Key,
+        sources: &mut Sources,
+    ) -> Result<Vec<ProbeArm>> {
+        baselines.iter().try_for_each(|baseline| check(baseline, probe))?;
+        let mut arms = Vec::new();
+        for arm in &probe.arms {
+            let seeds = match arm {
+                // Nothing is trained: another seed would only ask other questions.
+                Arm::InContext => &sources.experiment.seeds[..1],
+                _ => &sources.experiment.seeds[..],
+            };
+            for baseline in models(*arm, baselines) {
+                for seed in seeds {
+                    arms.push(self.probe_arm(probe, *arm, baseline, *seed, dataset, sources)?);
+                }
+            }
+        }
+        Ok(arms)
+    }
+
+    fn probe_arm(
+        &mut self,
+        probe: &Probe,
+        arm: Arm,
+        baseline: Option<&Baseline>,
+        seed: u64,
+        dataset: &Key,
+        sources: &mut Sources,
+    ) -> Result<ProbeArm> {
+        let network = match baseline.filter(|_| arm.is_network()) {
+            Some(baseline) => Some(NetworkWork {
+                train: self.train(baseline, seed, dataset, sources)?.key,
+                tuning: probe.tuning.clone(),
+                device: self.device_kind().to_owned(),
+            }),
+            None => None,
+        };
+        let in_context = arm == Arm::InContext;
+        let name = match baseline {
+            Some(baseline) if in_context || arm == Arm::Pretrained => baseline.name.clone(),
+            Some(baseline) => format!("{}+{}", baseline.name, arm.id()),
+            None => arm.id().to_owned(),
+        };
+        let work = Work::Probe(ProbeWork {
+            task: probe.task,
+            train_questions: probe.train,
+            test_questions: if in_context { probe.in_context } else { probe.test },
+            arm,
+            seed,
+            dataset: dataset.clone(),
+            network,
+            in_context: baseline.filter(|_| in_context).map(|b| b.settings.clone()),
+        });
+        let label = format!("probe {name} seed {seed} for {}", sources.experiment.id);
+        let stage = self.stage(label, work, arm.is_network())?;
+        let label = arm.label(baseline.map_or("", |baseline| &baseline.label));
+        Ok(ProbeArm { name, label, seed, probe: stage, failure: None })
+    }
+}
+
+/// The baselines that the arm takes its model from; a single `None` if it has one of its own.
+fn models(arm: Arm, baselines: &[Baseline]) -> Vec<Option<&Baseline>> {
+    let Some(known) = arm.generators() else { return vec![None] };
+    let fits = |baseline: &&Baseline| known.contains(&baseline.generator.as_str());
+    baselines.iter().filter(fits).map(Some).collect()
+}
+
+/// Whether one of the probe's arms can take its model from the baseline.
+fn check(baseline: &Baseline, probe: &Probe) -> Result<(), UserError> {
+    let known: BTreeSet<&str> =
+        probe.arms.iter().filter_map(|arm| arm.generators()).flatten().copied().collect();
+    if known.contains(baseline.generator.as_str()) {
+        return Ok(());
+    }
+    let Baseline { name, generator, .. } = baseline;
+    let known: Vec<&str> = known.into_iter().collect();
+    Err(UserError::setting(format!(
+        "baseline `{name}` cannot be probed: generator `{generator}` is none of those that the probe's arms take ({})",
+        known.join(", ")
+    )))
+}
