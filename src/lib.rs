@@ -15,6 +15,7 @@ pub mod generators;
 pub mod graph;
 pub mod model;
 pub mod probes;
+pub mod process;
 pub mod progress;
 pub mod random;
 pub mod report;

@@ -36,24 +36,32 @@ impl fmt::Debug for CanonicalHash {
 impl CallGraph {
     /// Hash of the graph at `level`, equal for graphs that differ only in the order of siblings.
     pub fn canonical_hash(&self, level: Level) -> CanonicalHash {
-        let calls = self.calls();
-        let mut below: Vec<Vec<u128>> = vec![Vec::new(); calls.len()];
-        // Children stand after their parent, so going backwards each subtree is complete before
-        // its parent needs it; no recursion, whatever the depth.
-        for index in (1..calls.len()).rev() {
-            let hash = self.subtree_hash(index, &mut below, level);
-            let parent = calls[index].parent.unwrap_or(0) as usize;
-            below[parent].push(hash);
-        }
-        let root = self.subtree_hash(0, &mut below, level);
+        let root = self.subtree_hashes(level)[0];
         if level == Level::Structure {
-            return CanonicalHash(root);
+            return root;
         }
         let mut hasher = blake3::Hasher::new();
         text(&mut hasher, self.service());
         text(&mut hasher, USER);
-        hasher.update(&root.to_le_bytes());
+        hasher.update(&root.0.to_le_bytes());
         CanonicalHash(short(&hasher))
+    }
+
+    /// Of every call, the hash of what it and the calls below it are at `level`.
+    pub fn subtree_hashes(&self, level: Level) -> Vec<CanonicalHash> {
+        let calls = self.calls();
+        let mut hashes = vec![CanonicalHash(0); calls.len()];
+        let mut below: Vec<Vec<u128>> = vec![Vec::new(); calls.len()];
+        // Children stand after their parent, so going backwards each subtree is complete before
+        // its parent needs it; no recursion, whatever the depth.
+        for index in (0..calls.len()).rev() {
+            let hash = self.subtree_hash(index, &mut below, level);
+            hashes[index] = CanonicalHash(hash);
+            if let Some(parent) = calls[index].parent {
+                below[parent as usize].push(hash);
+            }
+        }
+        hashes
     }
 
     fn subtree_hash(&self, index: usize, below: &mut [Vec<u128>], level: Level) -> u128 {

@@ -173,6 +173,7 @@ pub fn answer(step: &Step, countdown: bool) -> String {
 }
 
 impl Left {
+    /// Goes past one line: so many subgraphs fewer are left to come, and so many calls below them.
     fn take(&mut self, subgraphs: u32, calls: Option<u32>) {
         self.subgraphs = self.subgraphs.saturating_sub(subgraphs);
         self.below = self.below.zip(calls).map(|(left, calls)| left.saturating_sub(calls));

@@ -4,15 +4,16 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
 use super::protocol::{Reply, Request};
 use super::{Limits, Program};
+use crate::process::wait;
 
 /// Longest line that is read.
 const MAX_LINE: u64 = 16 << 20;
@@ -178,20 +179,6 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         kill(&mut self.child);
-    }
-}
-
-/// Waits for the end of a process for so long.
-fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
-    let deadline = Instant::now() + patience;
-    loop {
-        if let Ok(Some(status)) = child.try_wait() {
-            return Some(status);
-        }
-        if Instant::now() >= deadline {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

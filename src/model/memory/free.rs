@@ -1,6 +1,11 @@
 //! Free memory of the machine, of this process's control groups, and of a GPU.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::process::wait;
 
 /// Bytes that this process may still take: what the machine has left, or its control group (the limit
 /// of a container or of a batch system) if that is less. `None` where the system does not tell.
@@ -71,19 +76,38 @@ impl Files {
     }
 }
 
-/// Free bytes of GPU `cuda:N` as the driver's tool tells, if it is there. `CUDA_VISIBLE_DEVICES`
-/// renumbers GPUs; with it the free memory is not known.
+/// How long the driver's tool may take: it hangs where the driver does.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Free bytes of GPU `cuda:N` as the driver's tool tells, if it is there and answers in time.
+/// `CUDA_VISIBLE_DEVICES` renumbers GPUs; with it the free memory is not known.
 pub fn on_gpu(name: &str) -> Option<u64> {
     if std::env::var_os("CUDA_VISIBLE_DEVICES").is_some() {
         return None;
     }
     let index = name.strip_prefix("cuda:")?;
-    let output = std::process::Command::new("nvidia-smi")
-        .args(["--query-gpu=memory.free", "--format=csv,noheader,nounits", "-i", index])
-        .output()
-        .ok()?;
-    let mib: u64 = String::from_utf8(output.stdout).ok()?.trim().parse().ok()?;
+    let mut command = Command::new("nvidia-smi");
+    command.args(["--query-gpu=memory.free", "--format=csv,noheader,nounits", "-i", index]);
+    let mib: u64 = answer(command, PATIENCE)?.trim().parse().ok()?;
     Some(mib << 20)
+}
+
+/// What a tool says in at most 4 KiB, if it ends well within the limit of time.
+fn answer(mut command: Command, patience: Duration) -> Option<String> {
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = quiet.spawn().ok()?;
+    let status = wait(&mut child, patience);
+    if status.is_none() {
+        // Both fail on a process that has just ended, which is as good.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    if !status?.success() {
+        return None;
+    }
+    let mut said = String::new();
+    child.stdout.take()?.take(4 << 10).read_to_string(&mut said).ok()?;
+    Some(said)
 }
 
 #[cfg(test)]
@@ -135,5 +159,19 @@ mod tests {
     fn this_machine_has_memory() {
         assert!(on_host().is_some_and(|bytes| bytes > 1 << 20));
         assert_eq!(on_gpu("cpu"), None);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_tool_that_hangs_is_not_waited_for() {
+        let shell = |script: &str, patience| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            answer(command, Duration::from_millis(patience))
+        };
+        assert_eq!(shell("echo 81559", 10_000).as_deref(), Some("81559\n"));
+        assert_eq!(shell("echo 5; exit 9", 10_000), None);
+        assert_eq!(shell("echo 5; exec sleep 60", 50), None);
+        assert_eq!(answer(Command::new("/no/such/tool"), PATIENCE), None);
     }
 }

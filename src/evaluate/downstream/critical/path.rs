@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::graph::{Call, CallGraph};
+use crate::graph::{Call, CallGraph, Level};
 
 /// Time that each microservice on the critical path takes itself, in milliseconds: of each of its
 /// calls on the path the response time, without the time in which the path is in a call below it.
@@ -11,18 +11,19 @@ use crate::graph::{Call, CallGraph};
 /// The critical path (FIRM, algorithm 1) leads from a call to its last-returned child; before this
 /// child, to the last-returned of those children that had finished when it began; and so on. Calls
 /// that run beside these are not on it. Of children that return at the same time the one that starts
-/// last is taken, then by name and size; the order of siblings decides between what is alike.
+/// last is taken, then by name and by all that is below; siblings whose order still decides are alike in
+/// all of this, so that it decides nothing.
 pub fn own_times(graph: &CallGraph) -> BTreeMap<&str, u32> {
     let calls = graph.calls();
     let children = graph.children();
-    let sizes = graph.subtree_sizes();
+    let hashes = graph.subtree_hashes(Level::Times);
     let mut times: BTreeMap<&str, u32> = BTreeMap::new();
     let mut open = vec![0usize];
     while let Some(index) = open.pop() {
         let mut order = children[index].clone();
         order.sort_by_key(|child| {
             let Call { finish, start, destination, .. } = &calls[*child as usize];
-            std::cmp::Reverse((finish, start, destination, sizes[*child as usize], *child))
+            std::cmp::Reverse((finish, start, destination, hashes[*child as usize]))
         });
         let mut begins = u32::MAX;
         let mut below = 0;
@@ -62,6 +63,24 @@ mod tests {
         // a: 100 − 40 − 40 at the root and 30 below b; d: 40 − 10.
         assert_eq!(times, BTreeMap::from([("a", 50), ("b", 10), ("d", 30), ("e", 10)]));
         assert_eq!(own_times(&paper_example()).values().sum::<u32>(), 8);
+    }
+
+    #[test]
+    fn the_order_of_siblings_decides_nothing() {
+        let with = |first, second| {
+            let rows = [
+                row("0", "USER", "a", "http", 0, 100),
+                row("0.1", "a", "b", "rpc", 10, 60),
+                row("0.2", "a", "b", "rpc", 10, 60),
+                row("0.1.1", "b", first, "rpc", 20, 50),
+                row("0.2.1", "b", second, "rpc", 20, 50),
+            ];
+            own_times(&CallGraph::from_rows("S_1".into(), &rows).expect("valid"))
+                .into_iter()
+                .map(|(name, time)| (name.to_owned(), time))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(with("x", "y"), with("y", "x"));
     }
 
     proptest! {
