@@ -1,7 +1,7 @@
 //! Decoding speed: `cargo bench --bench decoding`, threads by `RAYON_NUM_THREADS`.
 //!
 //! Random weights, 64 tokens after a prompt of one, temperature 0.8 and top-k 50; the yardstick is
-//! `benches/pytorch/decode.py`.
+//! `benches/pytorch/decode.py`; `benches/pytorch/compare.py` runs both.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tracegym::generators::Sampling;

@@ -1,7 +1,8 @@
 //! Training speed: `cargo bench --bench training`, threads by `RAYON_NUM_THREADS`.
 //!
-//! Size `s` (0.9 M parameters, vocabulary 1,024) on documents of 128 tokens, batches of 2,048
-//! tokens. The yardstick is `benches/pytorch/train.py`: the same sizes, data shape and optimiser.
+//! Sizes `s` and `m` (0.9 and 5 M parameters, vocabulary 1,024) on documents of 128 tokens, batches
+//! of 2,048 tokens. The yardstick is `benches/pytorch/train.py`: the same sizes, data shape and
+//! optimiser; `benches/pytorch/compare.py` runs both.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::RngExt;
@@ -34,7 +35,6 @@ impl Corpus for Noise {
 
 fn training(c: &mut Criterion) {
     model::tune_allocator();
-    let sizes = ModelConfig::preset("s", VOCABULARY, 2 * LENGTH).expect("known size");
     let tokens = STEPS * (BATCH as u64);
     let config = TrainConfig {
         tokens,
@@ -52,25 +52,28 @@ fn training(c: &mut Criterion) {
     };
     let mut group = c.benchmark_group("training");
     group.sample_size(10).throughput(Throughput::Elements(tokens));
-    group.bench_function("s", |bencher| {
-        bencher.iter(|| {
-            let (out, scratch) =
-                (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
-            let (out, scratch) = (out.path(), scratch.path());
-            model::train(&Training {
-                model: &sizes,
-                config: &config,
-                initial: &Weights::initial(&sizes, config.seed),
-                corpus: &Noise,
-                validation: &[],
-                out,
-                scratch,
-                device: DeviceChoice::Cpu,
-                progress: Progress::Quiet,
-            })
-            .expect("trains")
+    for size in ["s", "m"] {
+        let sizes = ModelConfig::preset(size, VOCABULARY, 2 * LENGTH).expect("known size");
+        group.bench_function(size, |bencher| {
+            bencher.iter(|| {
+                let (out, scratch) =
+                    (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
+                let (out, scratch) = (out.path(), scratch.path());
+                model::train(&Training {
+                    model: &sizes,
+                    config: &config,
+                    initial: &Weights::initial(&sizes, config.seed),
+                    corpus: &Noise,
+                    validation: &[],
+                    out,
+                    scratch,
+                    device: DeviceChoice::Cpu,
+                    progress: Progress::Quiet,
+                })
+                .expect("trains")
+            });
         });
-    });
+    }
     group.finish();
 }
 
