@@ -22,7 +22,9 @@ use crate::graph::Name;
 /// Pitfalls: an attacker who can calibrate by other models does better, and the most exposed graph does
 /// worse than the average says. With a split by structure test graphs are of another kind than training
 /// graphs, and the area says how unusual they are: `against=held-out` is then the one to read. Real
-/// graphs repeat, so that a "non-member" may have a twin in training.
+/// graphs repeat, so that a "non-member" may have a twin in training. All training graphs that are not
+/// held out count as members, also those that a training of few tokens has never come to: the area is
+/// then nearer to ½ than that of the members that the model saw.
 pub const MEMBERSHIP: &str = "membership-auc/1";
 
 /// The same attack without a model: graphs with more calls are taken for members. What the samples
