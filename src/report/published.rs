@@ -32,6 +32,8 @@ struct Claim {
     at_least: Option<f64>,
     at_most: Option<f64>,
     above: Option<String>,
+    /// The one experiment that asks what the paper asked, where another with the same cells does not.
+    experiment: Option<String>,
 }
 
 /// What came of a comparison, and why.
@@ -81,7 +83,8 @@ fn compare_claims(input: &ReportInput, arms: &[Arm], belongs: impl Fn(&Claim) ->
     // Probes share a metric and differ in the task.
     let asked = |claim: &Claim| {
         let of_task = |arm: &Arm| arm.cells_of(&claim.metric).contains(&claim.cell.as_str());
-        claim.metric != probes::ACCURACY || arms.iter().any(of_task)
+        let here = claim.experiment.as_ref().is_none_or(|id| id == input.experiment);
+        here && (claim.metric != probes::ACCURACY || arms.iter().any(of_task))
     };
     for claim in claims().into_iter().filter(|claim| belongs(claim) && asked(claim)) {
         let (ours, verdict) = claim.judge(arms);

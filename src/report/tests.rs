@@ -207,19 +207,24 @@ fn draw_with(
     logs: &[TrainingLog],
     floor: Option<&[Record]>,
 ) -> ReportFiles {
-    report(
-        kind,
-        &ReportInput {
-            experiment: "example",
-            title: "an example",
-            dataset: &card(),
-            profile: "quick",
-            runs,
-            drawn: &[],
-            floor,
-            training_logs: logs,
-        },
-    )
+    report(kind, &ReportInput { floor, training_logs: logs, ..input("example", &card(), runs) })
+}
+
+fn input<'a>(
+    experiment: &'a str,
+    dataset: &'a DatasetCard,
+    runs: &'a [RunRecords],
+) -> ReportInput<'a> {
+    ReportInput {
+        experiment,
+        title: "an example",
+        dataset,
+        profile: "quick",
+        runs,
+        drawn: &[],
+        floor: None,
+        training_logs: &[],
+    }
 }
 
 /// All tables but the wall times.
@@ -281,6 +286,21 @@ fn accuracy() {
             "comparisons",
         ],
     );
+}
+
+/// What the paper asked a model in context is compared in the experiment that asks the same.
+#[test]
+fn a_claim_about_one_experiment() {
+    let runs = [run("in-context-smollm2", 0, Ok(accuracy_records(0.1)))];
+    let published = |experiment| {
+        let files = report(ReportKind::Accuracy, &input(experiment, &card(), &runs));
+        let table = files.tables.into_iter().find(|(name, _)| name == "published").unwrap().1;
+        table.to_markdown()
+    };
+    let asked = published("table3-in-context");
+    assert_eq!(asked.matches("| table 3 |").count(), 4, "{asked}");
+    assert!(asked.contains("11.1"), "{asked}");
+    assert!(!published("example").contains("table 3"));
 }
 
 /// Arms at each of `temperatures`, worse where it is higher.

@@ -8,7 +8,7 @@ use super::{CachedModel, Feed};
 use crate::error::UserError;
 use crate::model::ModelConfig;
 use crate::model::config::UNEMBEDDING;
-use crate::model::kernels::{self, Packed, Simd};
+use crate::model::kernels::{self, LANES, Packed, Simd};
 use crate::model::rotary::Rotary;
 use crate::model::weights::Weights;
 
@@ -70,11 +70,9 @@ struct Layer {
 #[derive(Default)]
 struct Slot {
     length: usize,
-    /// Positions that the caches have room for.
-    capacity: usize,
-    /// Per layer `[kv_heads, head_dim, capacity]`: neighbouring positions side by side.
+    /// Per layer `[blocks, kv_heads, head_dim, LANES]`: the positions of a block side by side.
     keys: Vec<Vec<f32>>,
-    /// Per layer `[kv_heads, capacity, head_dim]`.
+    /// Per layer `[positions, kv_heads, head_dim]`.
     values: Vec<Vec<f32>>,
 }
 
@@ -238,28 +236,38 @@ impl Stack {
         }
         buffers.qkv.resize(rows * width, 0.0);
         weights.qkv.multiply(&buffers.normed, &mut buffers.qkv, *alone);
-        // Positions and caches first, then every row attends on its own.
+        buffers.mixed.resize(rows * q, 0.0);
         let places = &buffers.places;
-        for (row, (feed, position)) in buffers.qkv.chunks_exact_mut(width).zip(places) {
+        let store = |slot: &mut Slot, position: usize, row: &mut [f32]| {
             let (queries, rest) = row.split_at_mut(q);
             let (keys, values) = rest.split_at_mut(kv);
-            queries.chunks_exact_mut(hd).for_each(|head| self.rotary.turn(head, *position));
-            keys.chunks_exact_mut(hd).for_each(|head| self.rotary.turn(head, *position));
-            slots[*feed].store(layer, *position, hd, keys, values);
-        }
-        buffers.mixed.resize(rows * q, 0.0);
-        let attend = |place: &(usize, usize), qkv: &[f32], out: &mut [f32]| {
-            slots[place.0].attend(layer, place.1, config, self.simd, &qkv[..q], out);
+            queries.chunks_exact_mut(hd).for_each(|head| self.rotary.turn(head, position));
+            keys.chunks_exact_mut(hd).for_each(|head| self.rotary.turn(head, position));
+            slot.store(layer, position, keys, values);
+        };
+        let attend = |slot: &Slot, position: usize, row: &[f32], out: &mut [f32]| {
+            slot.attend(layer, position, config, self.simd, &row[..q], out);
         };
         if *alone && rows >= LEAST && rayon::current_num_threads() > 1 {
-            let qkv = buffers.qkv.par_chunks_exact(width);
-            let out = buffers.mixed.par_chunks_exact_mut(q);
-            let rows = places.par_iter().zip(qkv).zip(out);
-            rows.for_each(|((place, qkv), out)| attend(place, qkv, out));
+            // All caches first, so that threads can share what only reads them.
+            for (row, (feed, position)) in buffers.qkv.chunks_exact_mut(width).zip(places) {
+                store(slots[*feed], *position, row);
+            }
+            let rows = buffers.qkv.par_chunks_exact(width);
+            let rows = places.par_iter().zip(rows).zip(buffers.mixed.par_chunks_exact_mut(q));
+            rows.for_each(|(((feed, position), row), out)| {
+                attend(slots[*feed], *position, row, out)
+            });
         } else {
-            let qkv = buffers.qkv.chunks_exact(width);
-            let rows = places.iter().zip(qkv).zip(buffers.mixed.chunks_exact_mut(q));
-            rows.for_each(|((place, qkv), out)| attend(place, qkv, out));
+            let rows = buffers.qkv.chunks_exact_mut(width).zip(buffers.mixed.chunks_exact_mut(q));
+            for (number, ((feed, position), (row, out))) in places.iter().zip(rows).enumerate() {
+                // The caches of a large batch come from memory.
+                if let Some((next, position)) = places.get(number + 1).filter(|(n, _)| n != feed) {
+                    slots[*next].prefetch(layer, *position, kv);
+                }
+                store(slots[*feed], *position, row);
+                attend(slots[*feed], *position, row, out);
+            }
         }
         buffers.delta.resize(rows * d, 0.0);
         weights.output.multiply(&buffers.mixed, &mut buffers.delta, *alone);
@@ -295,39 +303,30 @@ fn add(into: &mut [f32], from: &[f32]) {
 impl Slot {
     /// Makes room for `length` positions, keeping what is there.
     fn grow(&mut self, length: usize, config: &ModelConfig) {
-        if length <= self.capacity && !self.keys.is_empty() {
-            return;
-        }
-        let capacity = length.next_power_of_two().max(64).min(config.context.max(length));
-        let (hd, heads) = (config.head_dim(), config.kv_heads);
-        let old = std::mem::replace(&mut self.capacity, capacity);
         self.keys.resize_with(config.layers, Vec::new);
         self.values.resize_with(config.layers, Vec::new);
-        for (keys, values) in self.keys.iter_mut().zip(&mut self.values) {
-            let mut wider = vec![0.0; heads * hd * capacity];
-            for (to, from) in wider.chunks_exact_mut(capacity).zip(keys.chunks_exact(old.max(1))) {
-                to[..old].copy_from_slice(from);
+        let size = length.next_multiple_of(LANES) * config.kv_width();
+        for cache in self.keys.iter_mut().chain(&mut self.values) {
+            if cache.len() < size {
+                // The vector doubles its room, so that a growing sequence is seldom copied.
+                cache.resize(size, 0.0);
             }
-            *keys = wider;
-            let mut longer = vec![0.0; heads * hd * capacity];
-            let size = (old * hd).max(1);
-            for (to, from) in longer.chunks_exact_mut(capacity * hd).zip(values.chunks_exact(size))
-            {
-                to[..size].copy_from_slice(from);
-            }
-            *values = longer;
         }
     }
 
-    fn store(&mut self, layer: usize, position: usize, hd: usize, keys: &[f32], values: &[f32]) {
-        let lanes = self.keys[layer].chunks_exact_mut(self.capacity);
-        for (lane, key) in lanes.zip(keys) {
-            lane[position] = *key;
+    /// Announces that a position will be stored and will attend.
+    fn prefetch(&self, layer: usize, position: usize, kv: usize) {
+        kernels::prefetch(&self.keys[layer][..(position + 1).next_multiple_of(LANES) * kv]);
+        kernels::prefetch(&self.values[layer][..(position + 1) * kv]);
+    }
+
+    fn store(&mut self, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
+        let kv = keys.len();
+        let block = &mut self.keys[layer][position / LANES * LANES * kv..];
+        for (lanes, key) in block.as_chunks_mut::<LANES>().0.iter_mut().zip(keys) {
+            lanes[position % LANES] = *key;
         }
-        let heads = self.values[layer].chunks_exact_mut(self.capacity * hd);
-        for (head, value) in heads.zip(values.chunks_exact(hd)) {
-            head[position * hd..(position + 1) * hd].copy_from_slice(value);
-        }
+        self.values[layer][position * kv..(position + 1) * kv].copy_from_slice(values);
     }
 
     /// Attention of one position over itself and everything before it.
@@ -340,22 +339,21 @@ impl Slot {
         queries: &[f32],
         out: &mut [f32],
     ) {
-        let hd = config.head_dim();
+        let (hd, kv) = (config.head_dim(), config.kv_width());
         let group = config.heads / config.kv_heads;
         let scale = 1.0 / (hd as f32).sqrt();
-        let size = self.capacity * hd;
         let mut scores = vec![0.0; position + 1];
         let mut scaled = vec![0.0; hd];
         let heads = queries.chunks_exact(hd).zip(out.chunks_exact_mut(hd));
         for (head, (query, out)) in heads.enumerate() {
-            let at = head / group * size;
+            let at = head / group * hd;
             for (scaled, query) in scaled.iter_mut().zip(query) {
                 *scaled = query * scale;
             }
-            let keys = &self.keys[layer][at..at + size];
-            kernels::scores(simd, &scaled, keys, self.capacity, &mut scores);
+            let keys = &self.keys[layer][at * LANES..];
+            kernels::scores(simd, &scaled, keys, kv * LANES, &mut scores);
             let sum = kernels::softmax_sum(simd, &mut scores);
-            kernels::mix(simd, &scores, 1.0 / sum, &self.values[layer][at..at + size], out);
+            kernels::mix(simd, &scores, 1.0 / sum, &self.values[layer][at..], kv, out);
         }
     }
 }

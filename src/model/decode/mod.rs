@@ -6,11 +6,11 @@
 //! size, nor on what else is in the batch.
 
 mod cpu;
-mod math;
 mod sample;
 
 use anyhow::{Result, ensure};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 pub use self::cpu::CpuModel;
 pub use self::sample::Sampler;
@@ -177,7 +177,7 @@ pub fn decode(
     if batch == 0 {
         return Err(UserError::setting("batch is 0: use 1 or more").into());
     }
-    let mut drawer = Drawer { sampler: Sampler::new(sampling)?, stop };
+    let mut drawer = Drawer::new(sampling, stop)?;
     let vocabulary = model.vocabulary();
     model.prepare(batch);
     let mut slots: Vec<Option<Running>> = (0..batch).map(|_| None).collect();
@@ -200,9 +200,10 @@ pub fn decode(
         }
         model.forward(&feeds, &mut logits)?;
         ensure!(logits.len() == feeds.len() * vocabulary, "the model gave logits of a wrong size");
+        let drawn = drawer.draw(&mut slots, logits.chunks_exact(vocabulary))?;
         let running = slots.iter_mut().filter(|slot| slot.is_some());
-        for (slot, row) in running.zip(logits.chunks_exact(vocabulary)) {
-            if let Some(completion) = drawer.advance(slot, row)? {
+        for (slot, drawn) in running.zip(drawn) {
+            if let Some(completion) = drawer.advance(slot, drawn)? {
                 source.complete(completion);
             }
         }
@@ -211,13 +212,72 @@ pub fn decode(
 
 /// Draws and forces tokens.
 struct Drawer {
-    sampler: Sampler,
+    /// One for each thread.
+    samplers: Vec<Sampler>,
     stop: u32,
 }
 
+/// Rows of logits that are worth a thread.
+const LEAST_DRAWS: usize = 8;
+
+/// What a token is drawn from.
+struct Draw<'a> {
+    logits: &'a [f32],
+    permitted: Option<&'a [u32]>,
+    rng: &'a mut ChaCha8Rng,
+}
+
+/// A token, and the probability of all that were permitted.
+#[derive(Clone, Copy)]
+struct Drawn {
+    token: u32,
+    mass: f64,
+}
+
+impl Draw<'_> {
+    fn draw(&mut self, sampler: &mut Sampler) -> Result<Drawn> {
+        let Self { logits, permitted, rng } = self;
+        Ok(match permitted {
+            Some(permitted) => Drawn {
+                mass: sampler.mass(logits, permitted)?,
+                token: sampler.draw_among(logits, permitted, rng)?,
+            },
+            None => Drawn { mass: 1.0, token: sampler.draw(logits, rng)? },
+        })
+    }
+}
+
 impl Drawer {
+    fn new(sampling: Sampling, stop: u32) -> Result<Self> {
+        let sampler = Sampler::new(sampling)?;
+        Ok(Self { samplers: vec![sampler; rayon::current_num_threads()], stop })
+    }
+
+    /// The next token of every running sequence, in the order of their slots: each from its own row
+    /// and stream, so that threads can share the work.
+    fn draw<'a>(
+        &mut self,
+        slots: &'a mut [Option<Running>],
+        logits: impl Iterator<Item = &'a [f32]>,
+    ) -> Result<Vec<Drawn>> {
+        let draw = |(running, logits): (&'a mut Running, _)| {
+            let Running { constraint, permitted, rng, .. } = running;
+            Draw { logits, permitted: constraint.as_ref().map(|_| permitted.as_slice()), rng }
+        };
+        let mut draws: Vec<Draw> = slots.iter_mut().flatten().zip(logits).map(draw).collect();
+        let share = draws.len().div_ceil(self.samplers.len()).max(LEAST_DRAWS);
+        if draws.len() <= share {
+            let sampler = &mut self.samplers[0];
+            return draws.iter_mut().map(|draw| draw.draw(sampler)).collect();
+        }
+        let shares = draws.par_chunks_mut(share).zip(&mut self.samplers);
+        let drawn = shares
+            .flat_map_iter(|(draws, sampler)| draws.iter_mut().map(move |draw| draw.draw(sampler)));
+        drawn.collect()
+    }
+
     /// The next prompt that the model has to continue; the others are completed at once.
-    fn start(&mut self, context: usize, source: &mut dyn PromptSource) -> Result<Option<Running>> {
+    fn start(&self, context: usize, source: &mut dyn PromptSource) -> Result<Option<Running>> {
         while let Some(prompt) = source.next() {
             let mut running = Running::new(prompt, context);
             let ended = if running.room == 0 { Some(false) } else { self.force(&mut running)? };
@@ -246,27 +306,15 @@ impl Drawer {
         Ok(None)
     }
 
-    /// Draws the next token of a running sequence; empties the slot and returns the completion when
+    /// Gives a running sequence its next token; empties the slot and returns the completion when
     /// it was the last one.
-    fn advance(
-        &mut self,
-        slot: &mut Option<Running>,
-        logits: &[f32],
-    ) -> Result<Option<Completion>> {
+    fn advance(&self, slot: &mut Option<Running>, drawn: Drawn) -> Result<Option<Completion>> {
         let Some(running) = slot.as_mut() else { return Ok(None) };
         running.effort.tokens += (running.tokens.len() - running.fed) as u64;
         running.effort.choices += 1;
+        running.effort.feasible_mass += drawn.mass;
         running.fed = running.tokens.len();
-        let (permitted, rng) = (&running.permitted, &mut running.rng);
-        let (mass, token) = match running.constraint {
-            Some(_) => {
-                let mass = self.sampler.mass(logits, permitted)?;
-                (mass, self.sampler.draw_among(logits, permitted, rng)?)
-            }
-            None => (1.0, self.sampler.draw(logits, rng)?),
-        };
-        running.effort.feasible_mass += mass;
-        let ended = match running.push(token, self.stop) {
+        let ended = match running.push(drawn.token, self.stop) {
             Some(stopped) => Some(stopped),
             None => self.force(running)?,
         };

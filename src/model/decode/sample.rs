@@ -4,21 +4,25 @@ use anyhow::{Result, bail};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::math;
 use crate::error::UserError;
 use crate::generators::Sampling;
+use crate::model::kernels;
 
 /// Weights are summed in blocks of this many, so that a draw walks over few numbers.
 const BLOCK: usize = 64;
 
 /// Draws tokens; keeps its buffers from one draw to the next.
+#[derive(Clone)]
 pub struct Sampler {
     /// 1 / temperature; `None` takes the most likely token.
     sharpness: Option<f32>,
     top_k: Option<usize>,
+    /// Tokens that may be drawn, ascending, and their weights.
+    tokens: Vec<u32>,
     weights: Vec<f32>,
     sums: Vec<f64>,
-    order: Vec<u32>,
+    /// The largest logit of each of some disjoint sets of tokens.
+    highest: Vec<f32>,
     /// Logits of the permitted tokens.
     row: Vec<f32>,
 }
@@ -44,9 +48,10 @@ impl Sampler {
         Ok(Self {
             sharpness,
             top_k: top_k.map(|k| k as usize),
+            tokens: Vec::new(),
             weights: Vec::new(),
             sums: Vec::new(),
-            order: Vec::new(),
+            highest: Vec::new(),
             row: Vec::new(),
         })
     }
@@ -65,13 +70,17 @@ impl Sampler {
         let Some(sharpness) = self.sharpness else { return Ok(best) };
         let uniform = rng.random::<f64>();
         let largest = logits[best as usize];
-        self.weights.clear();
-        self.weights.extend(logits.iter().map(|logit| (logit - largest) * sharpness));
-        math::exp(&mut self.weights);
-        if let Some(k) = self.top_k.filter(|&k| k < logits.len()) {
-            self.keep(k, logits);
+        match self.top_k.filter(|&k| k < logits.len()) {
+            Some(k) => self.find_largest(k, logits),
+            None => {
+                self.tokens.clear();
+                self.tokens.extend(0..logits.len() as u32);
+            }
         }
-        Ok(self.pick(uniform).unwrap_or(best))
+        self.weights.clear();
+        let logits = self.tokens.iter().map(|token| logits[*token as usize]);
+        self.weights.extend(logits.map(|logit| ((logit - largest) * sharpness).exp()));
+        Ok(self.pick(uniform).map_or(best, |place| self.tokens[place]))
     }
 
     /// As [`Sampler::draw`], from the tokens of `permitted` alone (ascending).
@@ -91,30 +100,44 @@ impl Sampler {
 
     /// Probability of the tokens of `permitted` under softmax(logits), temperature 1.
     pub fn mass(&mut self, logits: &[f32], permitted: &[u32]) -> Result<f64> {
-        let largest = logits[most_likely(logits)? as usize];
+        most_likely(logits)?;
         self.weights.clear();
-        self.weights.extend(logits.iter().map(|logit| logit - largest));
-        math::exp(&mut self.weights);
-        let total: f64 = self.weights.chunks(BLOCK).map(block_sum).sum();
+        self.weights.extend_from_slice(logits);
+        let total = f64::from(kernels::softmax_sum(kernels::simd(), &mut self.weights));
         let part: f64 = permitted.iter().map(|t| f64::from(self.weights[*t as usize])).sum();
         Ok((part / total).min(1.0))
     }
 
-    /// Zeroes all weights but those of the `k` largest logits.
-    fn keep(&mut self, k: usize, logits: &[f32]) {
-        self.order.clear();
-        self.order.extend(0..logits.len() as u32);
-        self.order.select_nth_unstable_by(k, |&a, &b| {
-            logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b))
-        });
-        for &token in &self.order[k..] {
-            self.weights[token as usize] = 0.0;
+    /// Makes the tokens of the `k` largest logits (of equal ones the lowest ids) those that may be
+    /// drawn.
+    ///
+    /// The k-th highest of at least `k` maxima over disjoint sets bounds the k-th largest logit from
+    /// below; few logits reach it, and only those are ordered.
+    fn find_largest(&mut self, k: usize, logits: &[f32]) {
+        let sets = k.next_power_of_two().max(BLOCK).min(logits.len());
+        self.highest.clear();
+        self.highest.resize(sets, f32::NEG_INFINITY);
+        for some in logits.chunks(sets) {
+            for (highest, &logit) in self.highest.iter_mut().zip(some) {
+                *highest = if logit > *highest { logit } else { *highest };
+            }
+        }
+        let bound = *self.highest.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
+        self.tokens.clear();
+        let tokens = (0u32..).zip(logits).filter(|(_, logit)| **logit >= bound);
+        self.tokens.extend(tokens.map(|(token, _)| token));
+        if self.tokens.len() > k {
+            self.tokens.select_nth_unstable_by(k, |&a, &b| {
+                logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b))
+            });
+            self.tokens.truncate(k);
+            self.tokens.sort_unstable();
         }
     }
 
-    /// The token at `uniform` (in [0, 1)) of the cumulated weights; `None` only if rounding put
+    /// The place at `uniform` (in [0, 1)) of the cumulated weights; `None` only if rounding put
     /// the number behind the last one.
-    fn pick(&mut self, uniform: f64) -> Option<u32> {
+    fn pick(&mut self, uniform: f64) -> Option<usize> {
         self.sums.clear();
         self.sums.extend(self.weights.chunks(BLOCK).map(block_sum));
         let mut rest = uniform * self.sums.iter().sum::<f64>();
@@ -127,7 +150,7 @@ impl Sampler {
             }
             for (offset, &weight) in weights.iter().enumerate() {
                 if weight > 0.0 {
-                    last = Some((block * BLOCK + offset) as u32);
+                    last = Some(block * BLOCK + offset);
                     rest -= f64::from(weight);
                     if rest < 0.0 {
                         return last;
@@ -153,7 +176,7 @@ fn block_sum(weights: &[f32]) -> f64 {
 
 /// The lowest id among the largest logits.
 fn most_likely(logits: &[f32]) -> Result<u32> {
-    let largest = math::max(logits);
+    let largest = max(logits);
     match logits.iter().position(|&logit| logit == largest) {
         Some(token) if largest.is_finite() => Ok(token as u32),
         _ => {
@@ -162,8 +185,23 @@ fn most_likely(logits: &[f32]) -> Result<u32> {
     }
 }
 
+/// The largest value; NaN if any is NaN, −∞ if there is none.
+fn max(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let mut finite = true;
+    for some in values.chunks(16) {
+        for (lane, &value) in lanes.iter_mut().zip(some) {
+            *lane = if value > *lane { value } else { *lane };
+            finite &= !value.is_nan();
+        }
+    }
+    if finite { lanes.into_iter().fold(f32::NEG_INFINITY, f32::max) } else { f32::NAN }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::random;
 
@@ -215,6 +253,40 @@ mod tests {
         }
         // Of the two tokens with logit 2 the lower id is kept.
         assert_eq!(seen, [false, true, true, true, false]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_largest_are_those_of_a_full_sort(
+            logits in prop::collection::vec(
+                prop_oneof![(-3i8..3).prop_map(f32::from), Just(f32::NEG_INFINITY), -9.0f32..9.0],
+                2..700,
+            ),
+            share in 0.0f64..1.0,
+        ) {
+            let k = 1 + (share * (logits.len() - 1) as f64) as usize;
+            let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+            order.sort_by(|&a, &b| {
+                logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b))
+            });
+            order.truncate(k);
+            order.sort_unstable();
+            let mut sampler = sampler(1.0, None);
+            sampler.find_largest(k, &logits);
+            prop_assert_eq!(sampler.tokens, order);
+        }
+    }
+
+    #[test]
+    fn the_mass_is_that_of_the_softmax() {
+        let logits: Vec<f32> = (0..300).map(|i| (i as f32 * 0.7).sin() * 4.0).collect();
+        let weights: Vec<f64> = logits.iter().map(|&logit| f64::from(logit).exp()).collect();
+        let part: f64 = [3, 70, 299].iter().map(|&token: &usize| weights[token]).sum();
+        let truth = part / weights.iter().sum::<f64>();
+        let mass = sampler(0.0, None).mass(&logits, &[3, 70, 299]).unwrap();
+        assert!((mass / truth - 1.0).abs() < 1e-5, "{mass} instead of {truth}");
+        let all: Vec<u32> = (0..300).collect();
+        assert!((sampler(0.0, None).mass(&logits, &all).unwrap() - 1.0).abs() < 1e-5);
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn exp<const FUSED: bool>(x: f32) -> f32 {
 }
 
 /// Lanes of every sum over a vector: element i goes to lane i mod 16, lanes are added at the end.
-const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 #[inline(always)]
 fn sum_lanes(lanes: [f32; LANES]) -> f32 {
@@ -218,37 +218,72 @@ dispatch! {
 
 #[inline(always)]
 fn scores_body<const FUSED: bool>(query: &[f32], keys: &[f32], stride: usize, scores: &mut [f32]) {
-    scores.fill(0.0);
-    let length = scores.len();
-    for (q, keys) in query.iter().zip(keys.chunks(stride)) {
-        for (score, key) in scores.iter_mut().zip(&keys[..length]) {
-            *score = madd::<FUSED>(*q, *key, *score);
+    for (scores, keys) in scores.chunks_mut(LANES).zip(keys.chunks(stride)) {
+        let mut sums = [0.0; LANES];
+        for (q, keys) in query.iter().zip(keys.as_chunks::<LANES>().0) {
+            for (sum, key) in sums.iter_mut().zip(keys) {
+                *sum = madd::<FUSED>(*q, *key, *sum);
+            }
         }
+        scores.copy_from_slice(&sums[..scores.len()]);
     }
 }
 
 dispatch! {
-    /// Dot products of a query (already scaled) with the first `scores.len()` keys, which lie
-    /// dimension by dimension (`keys[d · stride + position]`).
+    /// Dot products of a query (already scaled) with the first `scores.len()` keys, which lie in blocks
+    /// of [`LANES`] positions, each dimension by dimension:
+    /// `keys[position / LANES · stride + d · LANES + position % LANES]`.
     pub fn scores(query: &[f32], keys: &[f32], stride: usize, scores: &mut [f32]) = scores_body
 }
 
+/// Dimensions whose sums stay in registers together.
+const MIXED: usize = 2 * LANES;
+
 #[inline(always)]
-fn mix_body<const FUSED: bool>(weights: &[f32], scale: f32, values: &[f32], out: &mut [f32]) {
-    out.fill(0.0);
-    for (weight, values) in weights.iter().zip(values.chunks_exact(out.len())) {
-        for (out, value) in out.iter_mut().zip(values) {
-            *out = madd::<FUSED>(*weight, *value, *out);
+fn mix_body<const FUSED: bool>(
+    weights: &[f32],
+    scale: f32,
+    values: &[f32],
+    stride: usize,
+    out: &mut [f32],
+) {
+    for (number, out) in out.chunks_mut(MIXED).enumerate() {
+        let first = number * MIXED;
+        let mut sums = [0.0; MIXED];
+        if out.len() == MIXED {
+            for (weight, values) in weights.iter().zip(values.chunks(stride)) {
+                for (sum, value) in sums.iter_mut().zip(&values[first..first + MIXED]) {
+                    *sum = madd::<FUSED>(*weight, *value, *sum);
+                }
+            }
+        } else {
+            for (weight, values) in weights.iter().zip(values.chunks(stride)) {
+                for (sum, value) in sums.iter_mut().zip(&values[first..first + out.len()]) {
+                    *sum = madd::<FUSED>(*weight, *value, *sum);
+                }
+            }
         }
-    }
-    for out in out {
-        *out *= scale;
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = sum * scale;
+        }
     }
 }
 
 dispatch! {
-    /// `out = scale · Σ weight · value` over positions; values lie position by position.
-    pub fn mix(weights: &[f32], scale: f32, values: &[f32], out: &mut [f32]) = mix_body
+    /// `out = scale · Σ weight · value` over positions, whose values lie `stride` apart.
+    pub fn mix(weights: &[f32], scale: f32, values: &[f32], stride: usize, out: &mut [f32])
+        = mix_body
+}
+
+/// Asks the processor to bring numbers into its second cache, which they will be wanted from soon.
+pub fn prefetch(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint; it reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    let _ = values;
 }
 
 #[cfg(test)]
@@ -264,5 +299,35 @@ mod tests {
             assert!(error < 4e-7 || x <= -86.9, "exp({x}) = {ours}, not {truth}");
         }
         assert_eq!(exp::<false>(-1000.0), 0.0);
+    }
+
+    #[test]
+    fn attention_is_that_of_plain_loops_to_the_bit() {
+        let number = |i: usize| ((i * 7919) % 1000) as f32 / 500.0 - 1.0;
+        for (size, heads, length) in [(32, 4, 33), (32, 1, 64), (16, 2, 100), (48, 3, 7usize)] {
+            let (query, kv): (Vec<f32>, _) = ((0..size).map(number).collect(), heads * size);
+            let stride = kv * LANES;
+            let keys: Vec<f32> = (5..length.div_ceil(LANES) * stride + 5).map(number).collect();
+            let values: Vec<f32> = (9..length * kv + 9).map(number).collect();
+            for (simd, at) in [(simd(), kv - size), (Simd::Portable, 0)] {
+                let madd = |a: f32, b: f32, c: f32| match simd {
+                    Simd::Portable => a * b + c,
+                    _ => a.mul_add(b, c),
+                };
+                let mut found = vec![9.0; length];
+                scores(simd, &query, &keys[at * LANES..], stride, &mut found);
+                for (position, found) in found.iter().enumerate() {
+                    let start = position / LANES * stride + at * LANES + position % LANES;
+                    let add = |sum, d: usize| madd(query[d], keys[start + d * LANES], sum);
+                    assert_eq!(*found, (0..size).fold(0.0, add));
+                }
+                let mut mixed = vec![9.0; size];
+                mix(simd, &found, 0.3, &values[at..], kv, &mut mixed);
+                for (d, mixed) in mixed.iter().enumerate() {
+                    let add = |sum, p: usize| madd(found[p], values[p * kv + at + d], sum);
+                    assert_eq!(*mixed, (0..length).fold(0.0, add) * 0.3);
+                }
+            }
+        }
     }
 }

@@ -10,12 +10,15 @@ use super::Simd;
 fn panel_width(simd: Simd) -> usize {
     match simd {
         Simd::Avx512 => 64,
-        Simd::Avx2 | Simd::Portable => 16,
+        Simd::Avx2 => 16,
+        Simd::Portable => PORTABLE,
     }
 }
 
-/// Rows that share one pass over a panel.
-const ROWS: usize = 4;
+const PORTABLE: usize = 16;
+
+/// Rows that share one pass over a panel: as many as have accumulators in registers.
+const ROWS: usize = 6;
 
 /// Multiplications below which a product stays on one thread.
 const PARALLEL_FROM: usize = 1 << 20;
@@ -74,18 +77,67 @@ impl Packed {
         let weights = &self.panels[panel * size..(panel + 1) * size];
         let first = panel * self.width;
         let columns = self.width.min(self.outputs - first);
-        let mut row = 0;
-        while row < rows {
+        for row in (0..rows).step_by(ROWS) {
             let count = ROWS.min(rows - row);
-            let mut sums = [[0.0f32; 64]; ROWS];
             let inputs = &x[row * self.inputs..(row + count) * self.inputs];
-            multiply_block(self.simd, inputs, self.inputs, count, weights, &mut sums);
-            for (offset, sums) in sums[..count].iter().enumerate() {
+            let start = row * target.stride + first;
+            if columns == self.width {
                 // SAFETY: rows and columns lie inside `out` (checked by `multiply`), and no other
                 // panel writes these columns.
-                unsafe { target.write(row + offset, first, &sums[..columns]) };
+                let out = unsafe { target.out.add(start) };
+                self.block(inputs, count, weights, out, target.stride);
+                continue;
             }
-            row += count;
+            let mut sums = [0.0f32; 64 * ROWS];
+            self.block(inputs, count, weights, sums.as_mut_ptr(), self.width);
+            for (offset, sums) in sums.chunks_exact(self.width).take(count).enumerate() {
+                // SAFETY: as above.
+                unsafe {
+                    let out = target.out.add(start + offset * target.stride);
+                    std::ptr::copy_nonoverlapping(sums.as_ptr(), out, columns);
+                }
+            }
+        }
+    }
+
+    /// `out[r · stride + c] = Σ_k x[r][k] · weights[k][c]`, k ascending, for 1 to [`ROWS`] rows and
+    /// the columns of a panel. `out` must have room for them, and nobody else may use it.
+    fn block(&self, x: &[f32], rows: usize, weights: &[f32], out: *mut f32, stride: usize) {
+        debug_assert!(x.len() >= rows * self.inputs && weights.len() >= self.width * self.inputs);
+        // SAFETY: `simd()` found the features; the slices have the lengths that the kernels read, and
+        // `out` has room by the caller's promise.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            use x86::{block256, block512};
+            let k = self.inputs;
+            match (self.simd, rows) {
+                (Simd::Avx512, 1) => return block512::<1>(x, k, weights, out, stride),
+                (Simd::Avx512, 2) => return block512::<2>(x, k, weights, out, stride),
+                (Simd::Avx512, 3) => return block512::<3>(x, k, weights, out, stride),
+                (Simd::Avx512, 4) => return block512::<4>(x, k, weights, out, stride),
+                (Simd::Avx512, 5) => return block512::<5>(x, k, weights, out, stride),
+                (Simd::Avx512, _) => return block512::<ROWS>(x, k, weights, out, stride),
+                (Simd::Avx2, 1) => return block256::<1>(x, k, weights, out, stride),
+                (Simd::Avx2, 2) => return block256::<2>(x, k, weights, out, stride),
+                (Simd::Avx2, 3) => return block256::<3>(x, k, weights, out, stride),
+                (Simd::Avx2, 4) => return block256::<4>(x, k, weights, out, stride),
+                (Simd::Avx2, 5) => return block256::<5>(x, k, weights, out, stride),
+                (Simd::Avx2, _) => return block256::<ROWS>(x, k, weights, out, stride),
+                (Simd::Portable, _) => {}
+            }
+        }
+        for row in 0..rows {
+            let mut sums = [0.0; PORTABLE];
+            let x = &x[row * self.inputs..(row + 1) * self.inputs];
+            for (x, weights) in x.iter().zip(weights.chunks_exact(PORTABLE)) {
+                for (sum, weight) in sums.iter_mut().zip(weights) {
+                    *sum += x * weight;
+                }
+            }
+            // SAFETY: by the caller's promise.
+            unsafe {
+                std::ptr::copy_nonoverlapping(sums.as_ptr(), out.add(row * stride), PORTABLE);
+            }
         }
     }
 }
@@ -96,72 +148,26 @@ struct Target {
     stride: usize,
 }
 
-// SAFETY: threads write disjoint columns through `write`.
+// SAFETY: threads write disjoint columns.
 unsafe impl Sync for Target {}
-
-impl Target {
-    /// # Safety
-    /// `row` and the columns from `first` must lie inside the matrix, and nobody else may use them.
-    unsafe fn write(&self, row: usize, first: usize, values: &[f32]) {
-        let start = row * self.stride + first;
-        // SAFETY: by the caller.
-        unsafe {
-            std::ptr::copy_nonoverlapping(values.as_ptr(), self.out.add(start), values.len());
-        }
-    }
-}
-
-/// `sums[r][c] = Σ_k x[r][k] · weights[k][c]`, k ascending, for 1 to [`ROWS`] rows.
-fn multiply_block(
-    simd: Simd,
-    x: &[f32],
-    inputs: usize,
-    rows: usize,
-    weights: &[f32],
-    sums: &mut [[f32; 64]; ROWS],
-) {
-    #[cfg(target_arch = "x86_64")]
-    match (simd, rows) {
-        // SAFETY: `simd()` found the features; slices have the lengths that the kernels read.
-        (Simd::Avx512, 1) => return unsafe { x86::block512::<1>(x, inputs, weights, sums) },
-        (Simd::Avx512, 2) => return unsafe { x86::block512::<2>(x, inputs, weights, sums) },
-        (Simd::Avx512, 3) => return unsafe { x86::block512::<3>(x, inputs, weights, sums) },
-        (Simd::Avx512, _) => return unsafe { x86::block512::<4>(x, inputs, weights, sums) },
-        (Simd::Avx2, 1) => return unsafe { x86::block256::<1>(x, inputs, weights, sums) },
-        (Simd::Avx2, 2) => return unsafe { x86::block256::<2>(x, inputs, weights, sums) },
-        (Simd::Avx2, 3) => return unsafe { x86::block256::<3>(x, inputs, weights, sums) },
-        (Simd::Avx2, _) => return unsafe { x86::block256::<4>(x, inputs, weights, sums) },
-        (Simd::Portable, _) => {}
-    }
-    let _ = simd;
-    for (row, sums) in sums[..rows].iter_mut().enumerate() {
-        let x = &x[row * inputs..(row + 1) * inputs];
-        for (x, weights) in x.iter().zip(weights.chunks_exact(16)) {
-            for (sum, weight) in sums.iter_mut().zip(weights) {
-                *sum += x * weight;
-            }
-        }
-    }
-}
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::ROWS;
-
     /// Rows of 64 columns, in four registers each.
     ///
     /// # Safety
-    /// Needs AVX-512F; `x` holds `R · inputs` values, `weights` `64 · inputs`.
+    /// Needs AVX-512F; `x` holds `R · inputs` values, `weights` `64 · inputs`; `out` has room for 64
+    /// values in each of `R` rows that begin `stride` apart.
     #[target_feature(enable = "avx512f")]
     pub unsafe fn block512<const R: usize>(
         x: &[f32],
         inputs: usize,
         weights: &[f32],
-        sums: &mut [[f32; 64]; ROWS],
+        out: *mut f32,
+        stride: usize,
     ) {
-        debug_assert!(x.len() >= R * inputs && weights.len() >= 64 * inputs && R <= ROWS);
         let mut acc = [[_mm512_setzero_ps(); 4]; R];
         let (x, w) = (x.as_ptr(), weights.as_ptr());
         for k in 0..inputs {
@@ -177,10 +183,10 @@ mod x86 {
                 }
             }
         }
-        for (sums, acc) in sums.iter_mut().zip(acc) {
-            for (sums, acc) in sums.chunks_exact_mut(16).zip(acc) {
-                // SAFETY: 16 values each.
-                unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), acc) };
+        for (r, acc) in acc.into_iter().enumerate() {
+            for (column, acc) in acc.into_iter().enumerate() {
+                // SAFETY: by the caller.
+                unsafe { _mm512_storeu_ps(out.add(r * stride + 16 * column), acc) };
             }
         }
     }
@@ -188,15 +194,16 @@ mod x86 {
     /// Rows of 16 columns, in two registers each.
     ///
     /// # Safety
-    /// Needs AVX2 and FMA; `x` holds `R · inputs` values, `weights` `16 · inputs`.
+    /// Needs AVX2 and FMA; `x` holds `R · inputs` values, `weights` `16 · inputs`; `out` has room for
+    /// 16 values in each of `R` rows that begin `stride` apart.
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn block256<const R: usize>(
         x: &[f32],
         inputs: usize,
         weights: &[f32],
-        sums: &mut [[f32; 64]; ROWS],
+        out: *mut f32,
+        stride: usize,
     ) {
-        debug_assert!(x.len() >= R * inputs && weights.len() >= 16 * inputs && R <= ROWS);
         let mut acc = [[_mm256_setzero_ps(); 2]; R];
         let (x, w) = (x.as_ptr(), weights.as_ptr());
         for k in 0..inputs {
@@ -212,10 +219,10 @@ mod x86 {
                 }
             }
         }
-        for (sums, acc) in sums.iter_mut().zip(acc) {
-            for (sums, acc) in sums.chunks_exact_mut(8).zip(acc) {
-                // SAFETY: 8 values each.
-                unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), acc) };
+        for (r, acc) in acc.into_iter().enumerate() {
+            for (column, acc) in acc.into_iter().enumerate() {
+                // SAFETY: by the caller.
+                unsafe { _mm256_storeu_ps(out.add(r * stride + 8 * column), acc) };
             }
         }
     }
@@ -230,10 +237,10 @@ mod tests {
     fn products_do_not_depend_on_the_rows_beside_them() {
         for simd in [simd(), Simd::Portable] {
             let packed = Packed::new(simd, 37, 83, |i, o| ((i * 83 + o) as f32).sin());
-            let x: Vec<f32> = (0..37 * 9).map(|i| (i as f32).cos()).collect();
-            let mut all = vec![0.0; 83 * 9];
+            let x: Vec<f32> = (0..37 * 11).map(|i| (i as f32).cos()).collect();
+            let mut all = vec![0.0; 83 * 11];
             packed.multiply(&x, &mut all, true);
-            for row in 0..9 {
+            for row in 0..11 {
                 let mut one = vec![0.0; 83];
                 let x = &x[row * 37..(row + 1) * 37];
                 packed.multiply(x, &mut one, false);
