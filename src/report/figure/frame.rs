@@ -1,7 +1,7 @@
 //! What surrounds the data: axes with ticks and labels, panel titles, the legend.
 
 use super::palette::{BLACK, GREY, LIGHT_GREY, Rgb, Style, WHITE};
-use super::scene::{Anchor, Point, Scene, Type, text_width};
+use super::scene::{Anchor, Point, Scene, Type, text_width, wrapped};
 use super::{Axis, Content, Panel, Scale};
 
 pub const TICK: f64 = 10.0;
@@ -12,6 +12,9 @@ pub const LEGEND_ROW: f64 = 17.0;
 const SWATCH: f64 = 20.0;
 /// Names below the x axis that are wider than their place stand upright, and are smaller.
 const NAME: f64 = 8.0;
+const NAME_LINE: f64 = NAME * 1.25;
+/// Upright names that are longer than this take several lines, where there is room.
+const LONG_NAME: f64 = 150.0;
 
 /// The rectangle that holds the data, with its axes.
 pub struct Frame<'a> {
@@ -62,11 +65,26 @@ fn above(panel: &Panel) -> f64 {
 fn below(panel: &Panel, width: f64) -> f64 {
     let ticks = match &panel.x.scale {
         Scale::Names(names) if names_upright(&panel.x, width) => {
-            names.iter().map(|name| text_width(name, NAME, false)).fold(0.0, f64::max)
+            let limit = name_limit(names, width);
+            let lines = names.iter().flat_map(|name| wrapped(name, NAME, limit));
+            lines.map(|line| text_width(&line, NAME, false)).fold(0.0, f64::max)
         }
         _ => TICK,
     };
     ticks + LABEL + 12.0
+}
+
+/// Length at which upright names are broken, so that their lines find room side by side.
+fn name_limit(names: &[String], width: f64) -> f64 {
+    let longest = names.iter().map(|name| text_width(name, NAME, false)).fold(0.0, f64::max);
+    let lines = (name_room(names, width) / NAME_LINE - 0.5).floor().max(1.0);
+    // Lines break between words: not all of them are full.
+    if lines > 1.0 { (longest / lines * 1.2).max(LONG_NAME) } else { f64::INFINITY }
+}
+
+/// What each name has of a panel's width, about.
+fn name_room(names: &[String], width: f64) -> f64 {
+    width * 0.85 / names.len().max(1) as f64
 }
 
 /// Draws axes, grid and title of `panel` into the rectangle at `corner` of this size.
@@ -88,19 +106,18 @@ pub fn draw<'a>(
     let bold = Type { bold: true, ..plain(TITLE, Anchor::Start) };
     scene.text(panel.title.as_str(), (frame.left, corner.1 + TITLE / 2.0 + 1.0), bold);
     draw_y_axis(scene, &frame, &y_ticks, corner.0 + LABEL / 2.0);
-    draw_x_axis(
-        scene,
-        &frame,
-        names_upright(&panel.x, width),
-        corner.1 + height - LABEL / 2.0 - 1.0,
-    );
+    let limit = match &panel.x.scale {
+        Scale::Names(names) if names_upright(&panel.x, width) => Some(name_limit(names, width)),
+        _ => None,
+    };
+    draw_x_axis(scene, &frame, limit, corner.1 + height - LABEL / 2.0 - 1.0);
     frame
 }
 
 /// Whether names do not fit side by side below a panel of this width.
 fn names_upright(axis: &Axis, width: f64) -> bool {
     let Scale::Names(names) = &axis.scale else { return false };
-    let room = width * 0.85 / names.len().max(1) as f64;
+    let room = name_room(names, width);
     // Numbers are thinned out instead.
     let number = |name: &String| name.chars().next().is_some_and(|c| c.is_ascii_digit());
     !names.iter().all(number) && names.iter().any(|name| text_width(name, TICK, false) > room)
@@ -120,7 +137,8 @@ fn draw_y_axis(scene: &mut Scene, frame: &Frame, ticks: &[(f64, String)], label_
     scene.text(frame.y.label.as_str(), (label_x, (frame.top + frame.bottom) / 2.0), style);
 }
 
-fn draw_x_axis(scene: &mut Scene, frame: &Frame, upright: bool, label_y: f64) {
+/// Names stand upright if they have a `limit`, at which they are broken.
+fn draw_x_axis(scene: &mut Scene, frame: &Frame, limit: Option<f64>, label_y: f64) {
     let width = frame.right - frame.left;
     let widest = match &frame.x.scale {
         Scale::Names(names) => {
@@ -128,14 +146,18 @@ fn draw_x_axis(scene: &mut Scene, frame: &Frame, upright: bool, label_y: f64) {
         }
         _ => 34.0,
     };
-    let room = if upright { NAME * 1.2 } else { widest + 6.0 };
+    let room = if limit.is_some() { NAME * 1.2 } else { widest + 6.0 };
     let ticks = frame.x.ticks(((width / room) as usize).max(2));
     for (place, text) in ticks {
         let x = frame.left + place * width;
         scene.line(vec![(x, frame.bottom), (x, frame.bottom + 3.5)], GREY, 0.8);
-        if upright {
+        if let Some(limit) = limit {
             let style = Type { upright: true, ..plain(NAME, Anchor::End) };
-            scene.text(text, (x, frame.bottom + 6.0), style);
+            let lines = wrapped(&text, NAME, limit);
+            let first = x - (lines.len() - 1) as f64 / 2.0 * NAME_LINE;
+            for (number, line) in lines.into_iter().enumerate() {
+                scene.text(line, (first + number as f64 * NAME_LINE, frame.bottom + 6.0), style);
+            }
         } else {
             scene.text(text, (x, frame.bottom + 6.0 + TICK / 2.0), plain(TICK, Anchor::Middle));
         }

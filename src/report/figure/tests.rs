@@ -279,4 +279,14 @@ fn long_names_leave_room_for_what_they_name() {
         notes: Vec::new(),
     };
     check("long-names", &figure, &["Long names"]);
+
+    let long = "Recursive LLM, countdown, tokens 8_000_000, taught, T = 0.8";
+    let mut few = Figure { width: PAGE, ..figure };
+    few.panels[0].x = Axis::names("", vec![long.to_owned(), "Resample".to_owned()].repeat(4));
+    let values = vec![share(0.5); 8];
+    let series = vec![BarSeries { label: "bars".into(), style: Style::Real, values }];
+    few.panels[0].content = Content::Bars(Bars { backdrop: None, series });
+    check("long-names-in-lines", &few, &["Resample", "tokens"]);
+    // In lines side by side, where there is room for them.
+    assert!(!few.to_svg().unwrap().contains(long));
 }
