@@ -282,7 +282,8 @@ fn long_names_leave_room_for_what_they_name() {
 
     let long = "Recursive LLM, countdown, tokens 8_000_000, taught, T = 0.8";
     let mut few = Figure { width: PAGE, ..figure };
-    few.panels[0].x = Axis::names("", vec![long.to_owned(), "Resample".to_owned()].repeat(4));
+    few.panels[0].x =
+        Axis::names("", (0..8).map(|n| [long, "Resample"][n % 2].to_owned()).collect());
     let values = vec![share(0.5); 8];
     let series = vec![BarSeries { label: "bars".into(), style: Style::Real, values }];
     few.panels[0].content = Content::Bars(Bars { backdrop: None, series });
