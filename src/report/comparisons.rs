@@ -233,23 +233,19 @@ impl<'a> Field<'a> {
             let points = values.into_iter().enumerate().flat_map(|(place, value)| {
                 [(place as f64, value), (place as f64 + 0.5, Bounded::NONE)]
             });
-            let line = Line {
-                label: "probability of being above".to_owned(),
-                style: Style::Generator(0),
-                points: points.collect(),
-                markers: true,
+            let label = match with_first {
+                true => format!("probability of being above {}", self.name(0)),
+                false => "probability of being above".to_owned(),
             };
+            let line =
+                Line { label, style: Style::Generator(0), points: points.collect(), markers: true };
             let none = Bounded { value: 0.5, ..Bounded::NONE };
             let level =
                 Level { label: "no difference".to_owned(), style: Style::Real, value: none };
-            let above = match with_first {
-                true => format!("P(above {})", self.name(0)),
-                false => "P(above)".to_owned(),
-            };
             Panel {
                 title: metric.0.to_owned(),
                 x: Axis::names("", names.collect()),
-                y: Axis::share(&above),
+                y: Axis::share("P(above)"),
                 content: Content::Lines(Lines { lines: vec![line], levels: vec![level] }),
             }
         });

@@ -275,16 +275,27 @@ pub fn text_width(text: &str, size: f64, bold: bool) -> f64 {
     f64::from(width) / EM * size
 }
 
-/// `text` in lines of at most `width`; a longer word has a line of its own.
+/// `text` in lines of at most `width`; a longer word has a line of its own. Both sides of `=` count as
+/// one word.
 pub fn wrapped(text: &str, size: f64, width: f64) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
+    let mut words: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
+        match words.last_mut() {
+            Some(last) if word == "=" || last.ends_with(" =") => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => words.push(word.to_owned()),
+        }
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
         match lines.last_mut() {
             Some(line) if text_width(&format!("{line} {word}"), size, false) <= width => {
                 line.push(' ');
-                line.push_str(word);
+                line.push_str(&word);
             }
-            _ => lines.push(word.to_owned()),
+            _ => lines.push(word),
         }
     }
     lines
@@ -301,6 +312,8 @@ mod tests {
         assert!((text_width("mm", 20.0, false) - 2.0 * text_width("mm", 10.0, false)).abs() < 0.1);
         let lines = wrapped("one two three four", 10.0, text_width("one two", 10.0, false));
         assert_eq!(lines, ["one two", "three", "four"]);
+        let lines = wrapped("taught, T = 0.8", 10.0, text_width("taught, T", 10.0, false));
+        assert_eq!(lines, ["taught,", "T = 0.8"]);
     }
 
     #[test]
