@@ -250,6 +250,7 @@ fn mix_body<const FUSED: bool>(
     for (number, out) in out.chunks_mut(MIXED).enumerate() {
         let first = number * MIXED;
         let mut sums = [0.0; MIXED];
+        // The same twice: only with a length that the compiler knows do the sums stay in registers.
         if out.len() == MIXED {
             for (weight, values) in weights.iter().zip(values.chunks(stride)) {
                 for (sum, value) in sums.iter_mut().zip(&values[first..first + MIXED]) {

@@ -50,9 +50,9 @@ const LEAST: f64 = 110.0;
 
 /// Height that `panel` needs at this width for its names not to crowd out what they name.
 pub fn least_height(panel: &Panel, width: f64) -> f64 {
-    match names_upright(&panel.x, width) {
-        true => above(panel) + LEAST + below(panel, width),
-        false => 0.0,
+    match upright_limit(&panel.x, width) {
+        Some(_) => above(panel) + LEAST + below(panel, width),
+        None => 0.0,
     }
 }
 
@@ -63,28 +63,14 @@ fn above(panel: &Panel) -> f64 {
 
 /// Room for the label of the x axis, and its ticks or names.
 fn below(panel: &Panel, width: f64) -> f64 {
-    let ticks = match &panel.x.scale {
-        Scale::Names(names) if names_upright(&panel.x, width) => {
-            let limit = name_limit(names, width);
+    let ticks = match (&panel.x.scale, upright_limit(&panel.x, width)) {
+        (Scale::Names(names), Some(limit)) => {
             let lines = names.iter().flat_map(|name| wrapped(name, NAME, limit));
             lines.map(|line| text_width(&line, NAME, false)).fold(0.0, f64::max)
         }
         _ => TICK,
     };
     ticks + LABEL + 12.0
-}
-
-/// Length at which upright names are broken, so that their lines find room side by side.
-fn name_limit(names: &[String], width: f64) -> f64 {
-    let longest = names.iter().map(|name| text_width(name, NAME, false)).fold(0.0, f64::max);
-    let lines = (name_room(names, width) / NAME_LINE - 0.5).floor().max(1.0);
-    // Lines break between words: not all of them are full.
-    if lines > 1.0 { (longest / lines * 1.2).max(LONG_NAME) } else { f64::INFINITY }
-}
-
-/// What each name has of a panel's width, about.
-fn name_room(names: &[String], width: f64) -> f64 {
-    width * 0.85 / names.len().max(1) as f64
 }
 
 /// Draws axes, grid and title of `panel` into the rectangle at `corner` of this size.
@@ -106,21 +92,25 @@ pub fn draw<'a>(
     let bold = Type { bold: true, ..plain(TITLE, Anchor::Start) };
     scene.text(panel.title.as_str(), (frame.left, corner.1 + TITLE / 2.0 + 1.0), bold);
     draw_y_axis(scene, &frame, &y_ticks, corner.0 + LABEL / 2.0);
-    let limit = match &panel.x.scale {
-        Scale::Names(names) if names_upright(&panel.x, width) => Some(name_limit(names, width)),
-        _ => None,
-    };
+    let limit = upright_limit(&panel.x, width);
     draw_x_axis(scene, &frame, limit, corner.1 + height - LABEL / 2.0 - 1.0);
     frame
 }
 
-/// Whether names do not fit side by side below a panel of this width.
-fn names_upright(axis: &Axis, width: f64) -> bool {
-    let Scale::Names(names) = &axis.scale else { return false };
-    let room = name_room(names, width);
+/// Where names do not fit side by side below a panel of this width and stand upright: the length at
+/// which they are broken, so that their lines find room.
+fn upright_limit(axis: &Axis, width: f64) -> Option<f64> {
+    let Scale::Names(names) = &axis.scale else { return None };
+    let room = width * 0.85 / names.len().max(1) as f64;
+    let longest = |size| names.iter().map(|name| text_width(name, size, false)).fold(0.0, f64::max);
     // Numbers are thinned out instead.
     let number = |name: &String| name.chars().next().is_some_and(|c| c.is_ascii_digit());
-    !names.iter().all(number) && names.iter().any(|name| text_width(name, TICK, false) > room)
+    if names.iter().all(number) || longest(TICK) <= room {
+        return None;
+    }
+    let lines = (room / NAME_LINE - 0.5).floor();
+    // Lines break between words: not all of them are full.
+    Some(if lines > 1.0 { (longest(NAME) / lines * 1.2).max(LONG_NAME) } else { f64::INFINITY })
 }
 
 fn draw_y_axis(scene: &mut Scene, frame: &Frame, ticks: &[(f64, String)], label_x: f64) {
