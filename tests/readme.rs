@@ -1,5 +1,5 @@
 //! Every result in the README is a cell of a committed results file, in the row or column of its
-//! generator.
+//! generator, and the index of committed results lists all of them.
 
 use std::path::Path;
 
@@ -68,4 +68,19 @@ fn every_result_in_the_readme_is_in_a_results_file() {
         }
     }
     assert!(checked > 10, "{checked} numbers are checked");
+}
+
+#[test]
+fn the_index_lists_all_committed_results() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
+        tracegym::run::write_index(root).unwrap();
+    }
+    let index = tracegym::run::index(root).unwrap().expect("there are results");
+    let committed = std::fs::read_to_string(root.join("results/README.md")).unwrap();
+    assert!(index == committed, "INSTA_UPDATE=always cargo test --test readme renews it");
+    let links = index.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+    let links: Vec<&str> = links.collect();
+    let broken = links.iter().find(|link| !root.join("results").join(link).exists());
+    assert!(links.len() > 100 && broken.is_none(), "{} links, {broken:?}", links.len());
 }

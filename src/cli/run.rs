@@ -146,6 +146,8 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
             }))
         },
     )?;
+    // What is published is there, however the others ended.
+    run::write_index(&flags.out)?;
     if let Some(left) = outcome.interrupted {
         eprintln!(
             "interrupted: {} stages were finished and are kept in {}, {left} or more are left; \

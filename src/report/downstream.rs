@@ -4,11 +4,13 @@ use super::arms::{self, Arm, COST};
 use super::downstream_anomalies;
 use super::figure::{Axis, Figure, PAGE};
 use super::notes::figure_notes;
+use super::number::grouped;
 use super::overview::{self, Entry, Reference};
 use super::{ReportFiles, ReportInput, published};
 use crate::evaluate::downstream::{
     ACCURACY, ACCURACY_GAP, APPLICATION, AUC, BALANCED_ACCURACY, F1, GAP, TRAINING,
 };
+use crate::evaluate::{Record, reference_cell};
 
 /// Metrics of this report that are shown in per cent.
 pub const SHARES: [&str; 4] = [ACCURACY, BALANCED_ACCURACY, F1, TRAINING];
@@ -129,6 +131,7 @@ impl Shown {
     fn notes(&self, input: &ReportInput) -> Vec<String> {
         let mut notes = vec![self.note.to_owned(), GAPS.to_owned()];
         let floor = input.floor.unwrap_or_default();
+        notes.extend(self.tested_on(floor));
         let applications: Vec<String> = floor
             .iter()
             .filter(|record| record.metric == APPLICATION)
@@ -142,11 +145,32 @@ impl Shown {
             return notes;
         }
         if !applications.is_empty() {
-            notes.push(format!("Applications: {}.", applications.join(", ")));
+            notes.push(format!("Applications: {}.", applications.join("; ")));
         } else {
             notes.push("No application has enough graphs.".to_owned());
         }
         notes
+    }
+
+    /// What stands behind the numbers of a classification, or why there are none.
+    fn tested_on(&self, floor: &[Record]) -> Option<String> {
+        let cell = reference_cell(&format!("task={}", self.task), "real");
+        let measured = |record: &&Record| record.metric == BALANCED_ACCURACY && record.cell == cell;
+        let record = floor.iter().find(measured)?;
+        let graphs = match record.count {
+            0 => return Some("No number: no test graph gives an example.".to_owned()),
+            1 => "1 test graph".to_owned(),
+            count => format!("{} test graphs", grouped(count, ",")),
+        };
+        Some(match (record.value.is_nan(), record.low.is_nan()) {
+            (true, _) => format!(
+                "No number: examples come from {graphs}, and one of the answers is missing there or in training."
+            ),
+            (false, true) => {
+                format!("Tested on examples of {graphs}, of too few services for intervals.")
+            }
+            (false, false) => format!("Tested on examples of {graphs}."),
+        })
     }
 
     fn figure(&self, input: &ReportInput, arms: &[Arm], notes: Vec<String>) -> Figure {

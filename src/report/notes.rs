@@ -40,7 +40,7 @@ pub fn figure_notes(input: &ReportInput, arms: &[Arm]) -> Vec<String> {
         }
     }
     if !left_out.is_empty() {
-        notes.push(format!("In the tables only: {}.", left_out.join(", ")));
+        notes.push(format!("In the tables only: {}.", list(&left_out)));
     }
     notes.extend(common(input, arms));
     notes
@@ -70,7 +70,12 @@ fn common(input: &ReportInput, arms: &[Arm]) -> Vec<String> {
     notes
 }
 
-/// "3 seeds (0, 1, 2), 6,800 answers each, 300 services", once if all arms agree.
+/// Labels one after the other; semicolons, as labels hold commas.
+fn list(labels: &[impl AsRef<str>]) -> String {
+    labels.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("; ")
+}
+
+/// "3 seeds (0, 1, 2), 6,800 answers each, 300 services.", once if all arms agree.
 pub fn sample(arms: &[Arm]) -> String {
     let mut samples: Vec<(String, Vec<String>)> = Vec::new();
     for arm in arms.iter().filter(|arm| arm.failure().is_none()) {
@@ -86,9 +91,8 @@ pub fn sample(arms: &[Arm]) -> String {
         [] => "No run gave a result.".to_owned(),
         [(sample, _)] => format!("{sample}."),
         _ => {
-            let each =
-                samples.iter().map(|(sample, names)| format!("{}: {sample}", names.join(", ")));
-            format!("{}.", each.collect::<Vec<_>>().join("; "))
+            let each = samples.iter().map(|(sample, names)| format!("{}: {sample}.", list(names)));
+            each.collect::<Vec<_>>().join(" ")
         }
     }
 }

@@ -480,6 +480,32 @@ fn downstream() {
     check_files(&files, &["critical-components", "high-latency"]);
 }
 
+#[test]
+fn a_task_says_how_much_it_is_tested_on() {
+    let note = |count: u64, value: f64, low: f64| {
+        let mut floor = downstream_records(0.0, "/reference=real");
+        for record in floor.iter_mut().filter(|record| record.cell.contains("high-latency")) {
+            *record = Record { count, value, low, ..record.clone() };
+        }
+        let files = draw_with(ReportKind::Downstream, &runs(|_| Vec::new()), &[], Some(&floor));
+        let table = files.tables.iter().find(|(name, _)| name == "high-latency").expect("a table");
+        let says = |note: &&String| note.starts_with("No number") || note.starts_with("Tested on");
+        table.1.notes.iter().find(says).expect("a note").clone()
+    };
+    let notes = [
+        note(0, f64::NAN, f64::NAN),
+        note(1, f64::NAN, f64::NAN),
+        note(54, 0.9, f64::NAN),
+        note(1_234, 0.9, 0.8),
+    ];
+    insta::assert_snapshot!(notes.join("\n"), @"
+    No number: no test graph gives an example.
+    No number: examples come from 1 test graph, and one of the answers is missing there or in training.
+    Tested on examples of 54 test graphs, of too few services for intervals.
+    Tested on examples of 1,234 test graphs.
+    ");
+}
+
 fn probe_records(skill: f64) -> Vec<Record> {
     let cell = |attribute: &str| format!("task=attribute/attribute={attribute}");
     vec![

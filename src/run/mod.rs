@@ -4,6 +4,7 @@
 pub mod baseline;
 mod cache;
 mod facts;
+mod index;
 pub mod manifest;
 mod plan;
 mod provenance;
@@ -15,6 +16,7 @@ mod work;
 
 pub use baseline::Baseline;
 pub use cache::Cache;
+pub use index::{index, write_index};
 pub use manifest::Profile;
 pub use plan::{Device, ExperimentPlan, Plan, PlanOptions, Stage};
 pub use publish::publish;

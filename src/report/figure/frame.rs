@@ -48,12 +48,12 @@ pub fn plain(size: f64, anchor: Anchor) -> Type {
 /// Least height of what stands above upright names, however long they are.
 const LEAST: f64 = 110.0;
 
-/// Height that `panel` needs at this width for its names not to crowd out what they name.
+/// Height that `panel` needs at this width for its names not to crowd out what they name, and for the
+/// label of the y axis not to be longer than the axis.
 pub fn least_height(panel: &Panel, width: f64) -> f64 {
-    match upright_limit(&panel.x, width) {
-        Some(_) => above(panel) + LEAST + below(panel, width),
-        None => 0.0,
-    }
+    let label = text_width(&panel.y.label, LABEL, false);
+    let least = if upright_limit(&panel.x, width).is_some() { LEAST } else { 0.0 };
+    above(panel) + least.max(label) + below(panel, width)
 }
 
 /// Room for the title.
