@@ -253,6 +253,14 @@ fn mistakes_are_told_in_one_message() {
         workplace.refused(&["run", "other.toml", "--profile", "smoke"]),
         @"error: baseline `resampel` does not exist — did you mean `resample`?"
     );
+    insta::assert_snapshot!(
+        workplace.refused(&[&TINY[..], &["--without", "resampel"]].concat()),
+        @"error: --without resampel: no experiment here has it — did you mean `resample`?; known: probabilistic, resample"
+    );
+    insta::assert_snapshot!(
+        workplace.refused(&[&TINY[..], &["--without", "resample,probabilistic"]].concat()),
+        @"error: --without probabilistic: leaves experiment `tiny` no generator"
+    );
     workplace.write("out/results", "a file where a folder should be");
     let message = workplace.refused(&["run", "tiny.toml", "--profile", "smoke", "--out", "out"]);
     assert!(message.starts_with("error: out/results: cannot be written (--out): "), "{message}");
@@ -265,6 +273,16 @@ fn mistakes_are_told_in_one_message() {
     let (code, said) = workplace.said(&["run", "tiny.toml", "--device", "tpu"]);
     assert_eq!(code, 2);
     assert!(said.contains("`tpu` is not a device: use auto, cpu, cuda or cuda:N"), "{said}");
+}
+
+#[test]
+fn generators_can_be_left_out() {
+    let workplace = Workplace::new();
+    let (code, said) = workplace.said(&[&TINY[..], &["--without", "resample"]].concat());
+    assert_eq!(code, 0, "{said}");
+    let table = workplace.path().join("results/tiny/smoke/accuracy.csv");
+    let table = std::fs::read_to_string(table).unwrap();
+    assert!(table.contains("\nProbabilistic,") && !table.contains("Resample"), "{table}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::Ending;
 use crate::device::DeviceChoice;
-use crate::error::UserError;
+use crate::error::{UserError, did_you_mean};
 use crate::model::{self, Chosen};
 use crate::progress::Progress;
 use crate::report;
@@ -30,6 +30,9 @@ pub struct RunFlags {
     /// Generators besides the experiments' own, such as yours: a row in every table.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     with: Vec<String>,
+    /// Generators to leave out, such as those that a dataset's graphs are too large for.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    without: Vec<String>,
     /// Seeds in place of the profile's: 0,1,2.
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     seeds: Option<Vec<u64>>,
@@ -99,19 +102,9 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
             experiment.more_seeds.clear();
         }
     }
-    for name in &flags.with {
-        // A probe tunes the networks that it names.
-        let answered =
-            |experiment: &&mut Experiment| matches!(experiment.measure, Measure::Answers(_));
-        for experiment in experiments.iter_mut().filter(answered) {
-            if !experiment.generators.contains(name) {
-                experiment.generators.push(name.clone());
-                // Where there is room for one more series.
-                if !experiment.drawn.is_empty() && experiment.drawn.len() < report::MAX_DRAWN {
-                    experiment.drawn.push(name.clone());
-                }
-            }
-        }
+    flags.with.iter().for_each(|name| add(name, &mut experiments));
+    for name in &flags.without {
+        leave_out(name, &mut experiments)?;
     }
     let Chosen { name, reason, .. } = model::device(flags.device)?;
     say(&format!("device {name}: {reason}"));
@@ -181,6 +174,53 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
         ));
     }
     Ok(Ending::Done)
+}
+
+/// Adds a generator to all experiments in which generators answer.
+fn add(name: &str, experiments: &mut [Experiment]) {
+    // A probe tunes the networks that it names.
+    let answered = |experiment: &&mut Experiment| matches!(experiment.measure, Measure::Answers(_));
+    for experiment in experiments.iter_mut().filter(answered) {
+        if !experiment.generators.iter().any(|known| known == name) {
+            experiment.generators.push(name.to_owned());
+            // Where there is room for one more series.
+            if !experiment.drawn.is_empty() && experiment.drawn.len() < report::MAX_DRAWN {
+                experiment.drawn.push(name.to_owned());
+            }
+        }
+    }
+}
+
+/// Takes a generator out of all experiments.
+///
+/// # Errors
+/// One that none of them has, or without which one of them would have nothing to do.
+fn leave_out(name: &str, experiments: &mut [Experiment]) -> Result<(), UserError> {
+    let mut known: Vec<&str> =
+        experiments.iter().flat_map(|e| &e.generators).map(String::as_str).collect();
+    if !known.contains(&name) {
+        known.sort_unstable();
+        known.dedup();
+        let hint = did_you_mean(name, known.iter().copied());
+        let known = known.join(", ");
+        let message = format!("--without {name}: no experiment here has it{hint}; known: {known}");
+        return Err(UserError::setting(message));
+    }
+    for experiment in experiments {
+        experiment.generators.retain(|known| known != name);
+        let chosen = !experiment.drawn.is_empty();
+        experiment.drawn.retain(|known| known != name);
+        if chosen && experiment.drawn.is_empty() {
+            let first = experiment.generators.iter().take(report::MAX_DRAWN);
+            experiment.drawn.extend(first.cloned());
+        }
+        if experiment.generators.is_empty() {
+            let message =
+                format!("--without {name}: leaves experiment `{}` no generator", experiment.id);
+            return Err(UserError::setting(message));
+        }
+    }
+    Ok(())
 }
 
 /// Finds out now, not after hours of work, whether results can be written.
