@@ -209,6 +209,11 @@ fn sizes(input: &ReportInput, arms: &[Arm], attribute: &str) -> Table {
     table
 }
 
+/// Characters of a name in a figure.
+const LONGEST: usize = 26;
+/// Share of valid answers from which an arm is drawn among the popular calls.
+const LEAST_VALID: f64 = 0.01;
+
 /// Divergence of the popular calls, a place on the axis for each arm.
 fn divergence_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let shown: Vec<&Arm> = arms.iter().filter(|arm| arm.failure().is_none()).collect();
@@ -256,7 +261,12 @@ fn popular_calls_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
             .map(|(rank, call)| real_value(arms, |arm| call_value(arm, *rank, "real", call)))
             .collect(),
     };
-    let series = arms.iter().filter(|arm| arm.failure().is_none()).map(|arm| BarSeries {
+    // A handful of graphs may be all of one call, beside which no other share could be read.
+    let (shown, few): (Vec<&Arm>, Vec<&Arm>) = arms
+        .iter()
+        .filter(|arm| arm.failure().is_none())
+        .partition(|arm| arm.estimate(VALID, "").is_none_or(|valid| valid.value >= LEAST_VALID));
+    let series = shown.iter().map(|arm| BarSeries {
         label: name(arm, arms),
         style: arm.style,
         values: calls
@@ -267,8 +277,13 @@ fn popular_calls_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let bars = Bars { backdrop: Some(real), series: series.collect() };
     let names = calls.iter().map(|(_, call)| {
         let (source, destination, kind) = call_parts(call);
-        format!("{source} → {destination} {kind}")
+        format!("{} → {} {kind}", cut(source), cut(destination))
     });
+    let mut notes = figure_notes(input, arms);
+    if !few.is_empty() {
+        let few: Vec<String> = few.iter().map(|arm| name(arm, arms)).collect();
+        notes.push(format!("Not drawn, as hardly an answer is valid: {}.", few.join("; ")));
+    }
     let panel = Panel {
         title: String::new(),
         x: Axis::names("call (source → destination, type)", names.collect()),
@@ -281,7 +296,16 @@ fn popular_calls_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
         across: 1,
         width: PAGE,
         row_height: 330.0,
-        notes: figure_notes(input, arms),
+        notes,
+    }
+}
+
+/// The end of a name that is too long for an axis, which says most; tables have all of it.
+fn cut(name: &str) -> String {
+    let length = name.chars().count();
+    match length > LONGEST {
+        true => format!("…{}", name.chars().skip(length - LONGEST + 1).collect::<String>()),
+        false => name.to_owned(),
     }
 }
 
@@ -377,5 +401,18 @@ fn size_panel(arms: &[Arm], attribute: &str, label: &str) -> Panel {
         x: Axis::names(label, values),
         y: Axis::log("share of graphs (%)", shares).percent(),
         content: Content::Lines(Lines { lines, levels: Vec::new() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keep_their_ends() {
+        assert_eq!(cut("MS_00001"), "MS_00001");
+        let long = "ts-route-service/SELECT ts.routes";
+        assert_eq!(cut(long), "…-service/SELECT ts.routes");
+        assert_eq!(cut(long).chars().count(), LONGEST);
     }
 }

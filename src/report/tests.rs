@@ -348,6 +348,23 @@ fn fidelity() {
     check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes", "comparisons"]);
 }
 
+#[test]
+fn popular_calls_are_drawn_of_arms_with_valid_answers() {
+    let hardly = || {
+        let mut records = fidelity_records(0.6);
+        records[0] = share("valid/1", "", 0.001, 2_000);
+        records
+    };
+    let mut runs = runs(|skill| fidelity_records(1.0 - skill));
+    runs[2] = run("probabilistic", 0, Ok(hardly()));
+    let files = draw(ReportKind::Fidelity, &runs, &[]);
+    let figure = files.figures.iter().find(|(name, _)| name == "popular-calls").expect("drawn");
+    let said = figure.1.notes.iter().find(|note| note.starts_with("Not drawn"));
+    assert_eq!(said.expect("a note"), "Not drawn, as hardly an answer is valid: probabilistic.");
+    let Content::Bars(bars) = &figure.1.panels[0].content else { panic!("bars") };
+    assert!(bars.series.iter().all(|series| series.label != "probabilistic"));
+}
+
 /// Three seeds of more generators than are compared in all pairs, one of which failed.
 #[test]
 fn comparisons() {
