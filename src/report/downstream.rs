@@ -3,7 +3,7 @@
 use super::arms::{self, Arm, COST};
 use super::downstream_anomalies;
 use super::figure::{Axis, Figure, PAGE};
-use super::notes::figure_notes;
+use super::notes::{figure_notes, list};
 use super::number::grouped;
 use super::overview::{self, Entry, Reference};
 use super::{ReportFiles, ReportInput, published};
@@ -145,7 +145,7 @@ impl Shown {
             return notes;
         }
         if !applications.is_empty() {
-            notes.push(format!("Applications: {}.", applications.join("; ")));
+            notes.push(format!("Applications: {}.", list(&applications)));
         } else {
             notes.push("No application has enough graphs.".to_owned());
         }

@@ -4,7 +4,7 @@ use super::arms::{self, Arm, COST, combine, name, table_cell, values_of};
 use super::figure::{
     Axis, BarSeries, Bars, Bounded, COLUMN, Content, Figure, Line, Lines, PAGE, Panel, Style,
 };
-use super::notes::{figure_notes, notes};
+use super::notes::{figure_notes, list, notes};
 use super::table::{Cell, Column, Table};
 use super::{ReportFiles, ReportInput, ReportKind, comparisons, published};
 use crate::evaluate::Record;
@@ -209,11 +209,6 @@ fn sizes(input: &ReportInput, arms: &[Arm], attribute: &str) -> Table {
     table
 }
 
-/// Characters of a name in a figure.
-const LONGEST: usize = 26;
-/// Share of valid answers from which an arm is drawn among the popular calls.
-const LEAST_VALID: f64 = 0.01;
-
 /// Divergence of the popular calls, a place on the axis for each arm.
 fn divergence_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let shown: Vec<&Arm> = arms.iter().filter(|arm| arm.failure().is_none()).collect();
@@ -251,6 +246,11 @@ fn divergence_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     }
 }
 
+/// Characters of a name in a figure.
+const LONGEST: usize = 26;
+/// Share of valid answers from which an arm is drawn among the popular calls.
+const LEAST_VALID: f64 = 0.01;
+
 fn popular_calls_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let calls = calls(arms);
     let real = BarSeries {
@@ -282,7 +282,7 @@ fn popular_calls_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let mut notes = figure_notes(input, arms);
     if !few.is_empty() {
         let few: Vec<String> = few.iter().map(|arm| name(arm, arms)).collect();
-        notes.push(format!("Not drawn, as hardly an answer is valid: {}.", few.join("; ")));
+        notes.push(format!("Not drawn, as hardly an answer is valid: {}.", list(&few)));
     }
     let panel = Panel {
         title: String::new(),

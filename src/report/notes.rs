@@ -71,7 +71,7 @@ fn common(input: &ReportInput, arms: &[Arm]) -> Vec<String> {
 }
 
 /// Labels one after the other; semicolons, as labels hold commas.
-fn list(labels: &[impl AsRef<str>]) -> String {
+pub fn list(labels: &[impl AsRef<str>]) -> String {
     labels.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("; ")
 }
 
