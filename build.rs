@@ -1,6 +1,5 @@
-//! Facts of the build that the runner needs: which commit it was, the hash of every source file
-//! (the code version of a stage is made from those that it depends on), and the manifests, so that
-//! the binary works outside the repository.
+//! Facts of the build that the runner needs: which commit it was, the versions of the crates that compute,
+//! and the manifests, so that the binary works outside the repository.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -36,7 +35,6 @@ fn main() {
     for file in top_level(&root.join("baselines")) {
         println!("cargo::rerun-if-changed={}", file.display());
     }
-    sources(&mut text, &root);
     let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
     let _ = writeln!(text, "pub const NUMERIC_CRATES: &str = {:?};", numeric_crates(&lock));
     let _ = writeln!(text, "pub const LOCK_HASH: &str = {:?};", fnv(lock.as_bytes()));
@@ -62,31 +60,6 @@ fn top_level(folder: &Path) -> Vec<PathBuf> {
     files.retain(|file| file.parent() == Some(folder));
     files.sort();
     files
-}
-
-/// `const SOURCES: &[(path below src, hash)]`. Comments, blank lines and files of tests do not
-/// count: they cannot change a result.
-fn sources(text: &mut String, root: &Path) {
-    let src = root.join("src");
-    let mut files = files_below(&src, "rs");
-    files.sort();
-    let _ = writeln!(text, "pub const SOURCES: &[(&str, &str)] = &[");
-    for file in files {
-        let path = file.strip_prefix(&src).unwrap_or(&file).to_string_lossy().replace('\\', "/");
-        if path.ends_with("tests.rs") {
-            continue;
-        }
-        let code = std::fs::read_to_string(&file).unwrap_or_default();
-        let code: String = code
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with("//"))
-            .flat_map(|line| [line, "\n"])
-            .collect();
-        let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        let _ = writeln!(text, "    ({path:?}, {:?}),", fnv(code.as_bytes()));
-    }
-    let _ = writeln!(text, "];");
 }
 
 /// Name and version of the crates that compute numbers or write files that stages read.

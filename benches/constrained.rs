@@ -7,11 +7,10 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tracegym::data::simulator::{Cloud, SimulatorConfig};
 use tracegym::data::{Dataset, DatasetCard, Side};
 use tracegym::device::DeviceChoice;
-use tracegym::evaluate::condition_of;
-use tracegym::generators::{
-    Condition, Decoding, FitContext, GenerateOptions, Generator, Sampling, recipe,
-};
+use tracegym::generators::{Decoding, FitContext, GenerateOptions, Generator, recipe};
+use tracegym::graph::{Condition, condition_of};
 use tracegym::model;
+use tracegym::model::Sampling;
 use tracegym::progress::Progress;
 
 const GRAPHS: u64 = 2_000;

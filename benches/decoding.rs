@@ -4,9 +4,8 @@
 //! `benches/pytorch/decode.py`; `benches/pytorch/compare.py` runs both.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use tracegym::generators::Sampling;
 use tracegym::model::decode::{Completion, CpuModel, Prompt, PromptSource, decode};
-use tracegym::model::{ModelConfig, Weights, kernels};
+use tracegym::model::{ModelConfig, Sampling, Weights, kernels};
 use tracegym::random;
 
 const VOCABULARY: usize = 1_500;

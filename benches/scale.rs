@@ -10,9 +10,8 @@ use std::time::Instant;
 use rayon::prelude::*;
 use tracegym::data::simulator::{Cloud, SimulatorConfig};
 use tracegym::data::{Dataset, DatasetCard, Side};
-use tracegym::evaluate::{Evaluation, condition_of, evaluate};
-use tracegym::generators::{Condition, Generated};
-use tracegym::graph::CallGraph;
+use tracegym::evaluate::{Evaluation, evaluate};
+use tracegym::graph::{CallGraph, Condition, Generated, condition_of};
 
 fn main() {
     let count = std::env::var("TRACEGYM_BENCH_GRAPHS").ok();

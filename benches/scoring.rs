@@ -9,8 +9,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::RngExt;
 use tracegym::data::{Dataset, DatasetCard, Side};
 use tracegym::evaluate::{self, Conditions, Evaluation};
-use tracegym::generators::{Condition, Generated};
-use tracegym::graph::{CallGraph, CallRow, CallType, EdgeId, Name, USER};
+use tracegym::graph::{
+    CallGraph, CallRow, CallType, Condition, EdgeId, Generated, Name, USER, judge_all,
+};
 use tracegym::random;
 
 const GRAPHS: u64 = 50_000;
@@ -65,7 +66,7 @@ fn scoring(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("scoring");
     group.sample_size(10).throughput(Throughput::Elements(GRAPHS));
     group.bench_function("validation, graphs", |bencher| {
-        bencher.iter(|| black_box(evaluate::judge_all(&conditions, &answers).expect("one each")));
+        bencher.iter(|| black_box(judge_all(&conditions, &answers).expect("one each")));
     });
     for (name, spec) in [("accuracy", Evaluation::Accuracy), ("fidelity", Evaluation::Fidelity)] {
         group.bench_function(format!("{name}, graphs"), |bencher| {

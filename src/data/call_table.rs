@@ -10,6 +10,10 @@ use super::Funnel;
 use super::finish::{self, Losses};
 use super::table::{BadValue, Row, Table, milliseconds, shown};
 use crate::graph::{CallGraph, CallRow, CallType, EdgeId, Interner, Name};
+use crate::version::Version;
+
+/// Version of this source: how a table of calls is read.
+pub const VERSION: Version = Version::new("source/call-table", 1);
 
 const COLUMNS: [&str; 8] =
     ["graph_index", "service", "edge_id", "type", "source", "destination", "start_ms", "finish_ms"];

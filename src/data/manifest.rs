@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::InputFile;
 use super::embedded::EMBEDDED;
-use super::inputs;
 use super::simulator::SimulatorConfig;
+use super::{InputFile, VERSION, call_table, inputs, nezha, raw, simulator, structures};
 use crate::error::{UserError, did_you_mean};
 use crate::toml_file;
+use crate::version::Version;
 
 /// What a dataset is made of: the content of one `data/NAME.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,6 +92,27 @@ impl SourceSpec {
             Self::WeightedStructures { .. } => "weighted-structures",
             Self::Simulator { .. } => "simulator",
         }
+    }
+
+    /// Versions of the code that makes a dataset of it.
+    pub fn versions(&self) -> Vec<Version> {
+        let own = match self {
+            Self::AlibabaV2022 { .. } | Self::AlibabaV2021 { .. } => raw::VERSION,
+            Self::CallTable { .. } => call_table::VERSION,
+            Self::Nezha { .. } => nezha::VERSION,
+            // Its times come from a call table or raw rows.
+            Self::WeightedStructures { .. } => {
+                return vec![
+                    VERSION,
+                    structures::VERSION,
+                    call_table::VERSION,
+                    raw::VERSION,
+                    nezha::VERSION,
+                ];
+            }
+            Self::Simulator { .. } => simulator::VERSION,
+        };
+        vec![VERSION, own]
     }
 
     /// The file or folder that it reads, as the manifest names it.
@@ -197,7 +218,7 @@ impl DatasetManifest {
         Self::parse(path, &text, path.parent().map(Path::to_owned))
     }
 
-    fn parse(path: &Path, text: &str, folder: Option<PathBuf>) -> Result<Self> {
+    pub(super) fn parse(path: &Path, text: &str, folder: Option<PathBuf>) -> Result<Self> {
         let ManifestFile { name, source, split, graphs, max_graphs, skip_bad_rows } =
             toml_file::parse(path, text)?;
         let wrong = |key: &str, message: String| UserError::input(path, key, message);

@@ -7,6 +7,8 @@ mod dataset;
 mod embedded;
 mod finish;
 mod funnel;
+#[cfg(test)]
+mod golden;
 mod inputs;
 mod lines;
 mod manifest;
@@ -23,3 +25,8 @@ pub use dataset::{Dataset, DatasetCard, InputFile, Side, SplitCard};
 pub use funnel::{Funnel, FunnelStep};
 pub use manifest::{DatasetManifest, SourceSpec, SplitKind, SplitSpec};
 pub use services::{Service, ServiceStatistics};
+
+use crate::version::Version;
+
+/// Version of what every dataset goes through: splits, and the files that it is kept in.
+pub const VERSION: Version = Version::new("dataset", 1);

@@ -21,6 +21,10 @@ use super::finish::{self, Losses, Reason};
 use super::table::{BadValue, Row, Table, shown};
 use crate::error::UserError;
 use crate::graph::{CallGraph, CallRow, CallType, EdgeId, Interner, Name, USER, ViolationCode};
+use crate::version::Version;
+
+/// Version of this source: what spans become.
+pub const VERSION: Version = Version::new("source/nezha", 1);
 
 const COLUMNS: [&str; 7] = [
     "TraceID",

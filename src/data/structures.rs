@@ -26,8 +26,12 @@ use super::table::shown;
 use crate::error::UserError;
 use crate::graph::{CallGraph, Interner, Name};
 use crate::random;
+use crate::version::Version;
 use draw::{Times, Weights};
 use unroll::{Tree, Unusable, unroll};
+
+/// Version of this source: how structures are drawn, unrolled and timed.
+pub const VERSION: Version = Version::new("source/weighted-structures", 1);
 
 /// Longest line, in bytes; the largest real structure has 40 thousand.
 const MAX_LINE_BYTES: usize = 4 << 20;

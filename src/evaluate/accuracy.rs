@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Record;
-use super::verdict::Verdict;
 use crate::data::Dataset;
-use crate::generators::Condition;
-use crate::graph::{Name, ViolationCode};
+use crate::graph::{Condition, Name, Verdict, ViolationCode};
 
 /// Share of prompts whose answer is a complete, valid graph with the requested num_edges and
 /// depth (paper, section 5; figures 3 and 12).
@@ -150,8 +148,8 @@ fn failures(verdicts: &[Verdict]) -> Vec<Record> {
 mod tests {
     use super::*;
     use crate::evaluate::tests::{answer, chain, dataset, failed, find, flat, reversed};
-    use crate::evaluate::{Evaluation, conditions::condition_of, evaluate};
-    use crate::generators::Generated;
+    use crate::evaluate::{Evaluation, evaluate};
+    use crate::graph::{Generated, condition_of};
 
     /// Two prompts of (2, 2) with 20 training graphs, two of (3, 3) with one, one of (3, 2) with
     /// none.

@@ -9,9 +9,12 @@ use rand::seq::SliceRandom;
 use super::{Conditions, instructions};
 use crate::data::Dataset;
 use crate::error::UserError;
-use crate::generators::Condition;
-use crate::graph::{CallGraph, Name};
+use crate::graph::{CallGraph, Condition, Name, condition_of};
 use crate::random;
+use crate::version::Version;
+
+/// Version of the conditions that a spec asks for.
+pub const VERSION: Version = Version::new("conditions", 1);
 
 /// At least this many test graphs lend their service and latency to a cell of the grid.
 const LENDERS: usize = 10;
@@ -57,17 +60,6 @@ pub fn conditions(spec: &Conditions, dataset: &Dataset, seed: u64) -> Result<Vec
         return Err(UserError::setting(format!("conditions {spec:?} ask for nothing")).into());
     }
     Ok(conditions)
-}
-
-/// The condition that a graph answers perfectly.
-pub fn condition_of(graph: &CallGraph) -> Condition {
-    Condition {
-        service: graph.service().clone(),
-        num_edges: Some(graph.num_edges()),
-        depth: Some(graph.depth()),
-        latency: Some(graph.latency()),
-        requests: Vec::new(),
-    }
 }
 
 /// Every feasible pair of num_edges and depth, `samples` times, with service and latency of a graph
@@ -209,5 +201,30 @@ mod tests {
         assert!(conditions(&spec, &train, 1).is_err());
         let test = dataset(Vec::new(), vec![flat("S", 1, 1)]);
         assert!(conditions(&Conditions::Test { count: 0 }, &test, 1).is_err());
+    }
+
+    #[test]
+    fn conditions_are_those_of_their_version() {
+        use crate::data::simulator::{Cloud, SimulatorConfig};
+        use crate::version::golden;
+
+        let cloud = Cloud::new(&SimulatorConfig::default()).unwrap();
+        let graphs = |from: u64| (from..from + 300).map(|index| cloud.graph(0, index)).collect();
+        let dataset = dataset(graphs(0), graphs(300));
+        let mut text = String::new();
+        for spec in [
+            Conditions::Test { count: 12 },
+            Conditions::Test { count: 400 },
+            Conditions::Grid { max_edges: 5, max_depth: 3, samples: 2 },
+            Conditions::Instructions { count: 8 },
+        ] {
+            let asked = conditions(&spec, &dataset, 7).unwrap();
+            text += &format!("{spec:?}: {}\n", asked.len());
+            for condition in asked.iter().take(30) {
+                text += &serde_json::to_string(condition).unwrap();
+                text.push('\n');
+            }
+        }
+        golden::assert(VERSION, &text);
     }
 }

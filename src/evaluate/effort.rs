@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Record;
 use super::interval::bootstrap;
-use super::verdict::Verdict;
-use crate::generators::{Condition, Generated};
-use crate::graph::Name;
+use crate::graph::{Condition, Generated, Name, Verdict};
 
 /// Mean number of tokens that went through the model per prompt: prompts, answers and forced tokens of
 /// all steps and attempts.
@@ -95,8 +93,7 @@ pub fn records(
 mod tests {
     use super::*;
     use crate::evaluate::tests::{answer, find, flat};
-    use crate::evaluate::{condition_of, judge_all};
-    use crate::generators::Effort;
+    use crate::graph::{Effort, condition_of, judge_all};
 
     #[test]
     fn effort_by_hand() {

@@ -4,11 +4,9 @@
 use rand::seq::SliceRandom;
 
 use super::observed::{Answer, Observations, Observed};
-use super::verdict::Verdict;
 use super::{Interval, Record, accuracy, heavy_hitters, popular_calls, shape};
 use crate::data::Dataset;
-use crate::generators::{Condition, Generated};
-use crate::graph::{CallGraph, CallRow, Name};
+use crate::graph::{CallGraph, CallRow, Condition, Generated, Name, Verdict};
 use crate::random;
 
 /// Share of prompts answered with a valid graph, whether or not it is what was asked for: the
@@ -119,11 +117,11 @@ fn train_against_test(dataset: &Dataset, seed: u64) -> Vec<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::conditions::condition_of;
     use crate::evaluate::popular_calls::{KL_TOP100, KL_TOP100_OTHER, POPULAR_CALL};
     use crate::evaluate::shape::{DEPTH_TV, EDGES_SHARE, EDGES_TV, LATENCY_KS};
     use crate::evaluate::tests::{answer, chain, dataset, failed, find, flat, reversed};
     use crate::evaluate::{Evaluation, evaluate};
+    use crate::graph::condition_of;
 
     /// 24 test graphs of four services; 14 microservices, the chain's and the flat trees'.
     fn real() -> Vec<CallGraph> {

@@ -3,14 +3,14 @@
 //! A changed value needs a new version of the metric's id, unless the old one was never what its
 //! definition says: numbers of different meaning must not be compared (docs/metrics.md).
 
+use std::collections::BTreeMap;
+
 use super::tests::{answer, chain, failed, flat};
 use super::*;
 use crate::data::simulator::{Cloud, SimulatorConfig};
 use crate::data::{DatasetCard, Side};
-use crate::generators::Effort;
-use crate::graph::Request;
-
-const HEADER: &str = "A changed value needs a new version of the metric's id.";
+use crate::graph::{Effort, Request};
+use crate::version::golden;
 
 /// 1,000 graphs of the simulated cloud, of which every fourth is a test graph.
 fn simulated(cloud: &Cloud) -> Dataset {
@@ -91,7 +91,7 @@ fn values_are_those_of_their_versions() {
     let grid = asked(&Conditions::Grid { max_edges: 4, max_depth: 3, samples: 4 });
     let requests = asked(&Conditions::Instructions { count: 40 });
     let downstream = |task| Evaluation::Downstream { task };
-    let mut text = format!("{HEADER}\n");
+    let mut texts = BTreeMap::new();
     for (title, spec, asked) in [
         ("accuracy", Evaluation::Accuracy, &grid),
         ("fidelity", Evaluation::Fidelity, &test),
@@ -105,7 +105,7 @@ fn values_are_those_of_their_versions() {
     ] {
         let records = evaluate(&spec, &dataset, asked, &answers(&cloud, &dataset, asked), 5)
             .expect("records");
-        text += &lines(title, &records);
+        texts.insert(spec.version().name, (spec.version(), lines(title, &records)));
     }
     for (title, spec) in [
         ("novelty", Evaluation::Novelty),
@@ -116,9 +116,12 @@ fn values_are_those_of_their_versions() {
         ("uncommon communication", downstream(Task::UncommonCommunication)),
     ] {
         let records = floor(&spec, &dataset, 5).expect("records");
-        text += &lines(&format!("{title}, reference rows"), &records);
+        let text = texts.get_mut(spec.version().name).expect("scored above");
+        text.1 += &lines(&format!("{title}, reference rows"), &records);
     }
-    insta::assert_snapshot!(text);
+    for (version, text) in texts.values() {
+        golden::assert(*version, text);
+    }
 }
 
 /// No prompt, no graph: whatever is said has no value.

@@ -7,8 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::observed::{Observations, Observed};
 use super::{Interval, Record};
-use crate::generators::Condition;
-use crate::graph::Name;
+use crate::graph::{Condition, Name};
 use crate::random;
 
 /// Share of the K microservices called most often in real graphs that are also among the K called

@@ -15,6 +15,7 @@ mod golden;
 pub mod heavy_hitters;
 pub mod instructions;
 mod interval;
+pub mod metric;
 pub mod novelty;
 mod observed;
 pub mod popular_calls;
@@ -23,19 +24,16 @@ mod record;
 pub mod shape;
 pub mod truth;
 mod units;
-mod verdict;
 
-pub use conditions::{condition_of, conditions, grid, grid_cells};
+pub use conditions::{VERSION as CONDITIONS_VERSION, conditions, grid, grid_cells};
 pub use interval::Interval;
 pub use record::{Conditions, Evaluation, Record, Task, reference_cell};
 pub use units::Units;
-pub use verdict::{Verdict, judge, judge_all};
 
 use anyhow::Result;
 
 use crate::data::Dataset;
-use crate::generators::{Condition, Generated};
-use crate::graph::CallGraph;
+use crate::graph::{CallGraph, Condition, Generated, Verdict, judge_all};
 
 /// What one arm answered, and what it is measured against.
 #[derive(Clone, Copy)]

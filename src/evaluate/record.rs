@@ -1,6 +1,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::interval::Interval;
+use crate::version::Version;
 
 /// One measured number with its uncertainty, in long form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,6 +93,30 @@ pub enum Evaluation {
     Truth,
     /// A model that is trained on the answers and tested on real graphs (figure 5, table 2).
     Downstream { task: Task },
+}
+
+impl Evaluation {
+    /// Version of the scores and reference rows, beside those of the metrics' definitions.
+    pub fn version(&self) -> Version {
+        match self {
+            Self::Accuracy => Version::new("evaluate/accuracy", 1),
+            Self::Fidelity => Version::new("evaluate/fidelity", 1),
+            Self::Distribution => Version::new("evaluate/distribution", 1),
+            Self::Novelty => Version::new("evaluate/novelty", 1),
+            Self::Instructions => Version::new("evaluate/instructions", 1),
+            Self::Truth => Version::new("evaluate/truth", 1),
+            Self::Downstream { task: Task::CriticalComponents } => {
+                Version::new("evaluate/critical-components", 1)
+            }
+            Self::Downstream { task: Task::Anomalies } => Version::new("evaluate/anomalies", 1),
+            Self::Downstream { task: Task::HighLatency } => {
+                Version::new("evaluate/high-latency", 1)
+            }
+            Self::Downstream { task: Task::UncommonCommunication } => {
+                Version::new("evaluate/uncommon-communication", 1)
+            }
+        }
+    }
 }
 
 /// What a downstream model is trained for.

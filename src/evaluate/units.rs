@@ -4,10 +4,8 @@
 //! An evaluation with a number for each prompt takes the [`Units`] of its case and adds a column
 //! under the metric's id; the mean of the column is the metric's value.
 
-use super::verdict::Verdict;
 use super::{accuracy, fidelity};
-use crate::generators::Condition;
-use crate::graph::Name;
+use crate::graph::{Condition, Name, Verdict};
 
 /// Values by prompt, in the order of the prompts.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,7 +72,8 @@ fn fingerprint(condition: &Condition) -> u64 {
 mod tests {
     use super::*;
     use crate::evaluate::tests::{answer, dataset, failed, find, flat};
-    use crate::evaluate::{Evaluation, condition_of, score};
+    use crate::evaluate::{Evaluation, score};
+    use crate::graph::condition_of;
 
     #[test]
     fn means_of_columns_are_the_records() {

@@ -7,30 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::data::Dataset;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::graph::{CallGraph, CallRow, Name, Request, Violation};
+use crate::graph::{CallGraph, Condition, Generated};
+use crate::model::Sampling;
 use crate::progress::Progress;
-
-/// What a prompt asks for: a graph of `service` with these attributes; `None` leaves one open.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Condition {
-    pub service: Name,
-    pub num_edges: Option<u32>,
-    pub depth: Option<u32>,
-    /// Finish of the root call, milliseconds.
-    pub latency: Option<u32>,
-    /// Wishes in words, for generators that follow instructions; the others ignore them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub requests: Vec<Request>,
-}
-
-/// How tokens (or any other choices) are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sampling {
-    /// 0 takes the most likely choice. Generators without a temperature ignore it.
-    pub temperature: f64,
-    /// Only the k most likely choices are drawn from; `None` keeps all.
-    pub top_k: Option<u32>,
-}
 
 /// What keeps an answer within its format and its condition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,45 +27,6 @@ pub enum Decoding {
 impl Decoding {
     pub fn is_free(&self) -> bool {
         *self == Self::Free
-    }
-}
-
-/// A generator's answer to one condition.
-///
-/// The harness checks the rows itself; a generator need not know what is valid. `failure` is for
-/// what the rows cannot show (a reply that does not parse), and comes with the calls that were
-/// understood before it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Generated {
-    pub rows: Vec<CallRow>,
-    pub failure: Option<Violation>,
-    pub effort: Effort,
-}
-
-impl Generated {
-    /// An answer without failure.
-    pub fn complete(rows: Vec<CallRow>) -> Self {
-        Self { rows, ..Self::default() }
-    }
-}
-
-/// What an answer of a language model took; zero for other generators.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Effort {
-    /// Tokens that went through the model: prompts and answers, forced tokens included.
-    pub tokens: u64,
-    /// Tokens that were drawn from the model's distribution.
-    pub choices: u64,
-    /// Sum over the choices of the probability, before any mask and at temperature 1, of the tokens
-    /// that were permitted. Equal to `choices` where nothing is masked.
-    pub feasible_mass: f64,
-}
-
-impl std::ops::AddAssign for Effort {
-    fn add_assign(&mut self, other: Self) {
-        self.tokens += other.tokens;
-        self.choices += other.choices;
-        self.feasible_mass += other.feasible_mass;
     }
 }
 

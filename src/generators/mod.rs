@@ -6,12 +6,12 @@
 mod contract;
 mod digress;
 pub mod external;
+#[cfg(test)]
+mod golden;
 mod graph_rnn;
 pub mod in_context;
 pub mod language_model;
-mod likelihood;
 mod markov;
-pub mod neural;
 pub mod probabilistic;
 mod registry;
 mod resample;
@@ -20,11 +20,8 @@ mod tables;
 mod times;
 mod tvae;
 
-pub use contract::{
-    Condition, Decoding, Effort, FitContext, FitReport, GenerateOptions, Generated, Generator,
-    Recipe, Sampling,
-};
-pub use registry::{Entry, REGISTRY, has_likelihood, recipe, takes_constraints};
+pub use contract::{Decoding, FitContext, FitReport, GenerateOptions, Generator, Recipe};
+pub use registry::{Entry, REGISTRY, entry, has_likelihood, recipe, takes_constraints};
 
 use contract::{no_snapshot, settings};
 
@@ -36,7 +33,8 @@ mod tests {
     use crate::data::simulator::{Cloud, SimulatorConfig};
     use crate::data::{Dataset, DatasetCard, Side};
     use crate::device::DeviceChoice;
-    use crate::graph::{CallGraph, CallRow, CallType, Name};
+    use crate::graph::{CallGraph, CallRow, CallType, Condition, Generated, Name};
+    use crate::model::Sampling;
     use crate::progress::Progress;
 
     /// A dataset of training graphs alone.

@@ -26,12 +26,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::tables::{self, Frequencies, distinct};
-use super::{
-    Condition, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe, no_snapshot,
-    settings,
-};
+use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
 use crate::device::DeviceChoice;
-use crate::graph::{CallGraph, CallRow, CallType, EdgeId, Name, USER};
+use crate::graph::{CallGraph, CallRow, CallType, Condition, EdgeId, Generated, Name, USER};
 use crate::random;
 
 /// Settings of `probabilistic`.

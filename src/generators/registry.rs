@@ -1,18 +1,20 @@
 use anyhow::Result;
 
 use super::{
-    Recipe, digress, external, graph_rnn, in_context, likelihood, markov, probabilistic, resample,
-    sibling_sets, tvae,
+    Recipe, digress, external, graph_rnn, in_context, language_model, markov, probabilistic,
+    resample, sibling_sets, tvae,
 };
 use crate::error::{UserError, did_you_mean};
+use crate::version::Version;
 
 /// A built-in generator: its id in manifests, what it is, and how its settings become a recipe.
 pub struct Entry {
     pub id: &'static str,
     pub about: &'static str,
-    /// The code that training and generation run besides the contract: paths below `src`, or what
-    /// they start with. A change there, and nowhere else, makes finished trainings stale.
-    pub code: &'static [&'static str],
+    /// Raised when the same dataset and settings give another trained model.
+    pub training: Version,
+    /// Raised when the same model gives other answers to the same conditions, or other likelihoods.
+    pub answers: Version,
     /// Whether it can be held to a request while it draws.
     pub constrained: bool,
     /// Whether it can tell how likely a graph is.
@@ -20,47 +22,49 @@ pub struct Entry {
     pub build: fn(&toml::Table) -> Result<Box<dyn Recipe>>,
 }
 
-/// What every language model is made of.
-const LANGUAGE_MODEL: [&str; 3] = ["generators/language_model/", "text/", "model/"];
-
 /// All built-in generators, in the order in which tables list them.
 pub const REGISTRY: &[Entry] = &[
     Entry {
         id: "recursive-llm",
         about: "a transformer that writes a graph layer by layer (the paper's recursive generator)",
-        code: &LANGUAGE_MODEL,
+        training: Version::new("train/recursive-llm", 1),
+        answers: Version::new("answer/recursive-llm", 1),
         constrained: true,
         likelihood: true,
-        build: likelihood::recursive,
+        build: language_model::recursive,
     },
     Entry {
         id: "recursive-instruction-llm",
         about: "the recursive generator tuned on instructions, with a scratchpad in its answers",
-        code: &LANGUAGE_MODEL,
+        training: Version::new("train/recursive-instruction-llm", 1),
+        answers: Version::new("answer/recursive-instruction-llm", 1),
         constrained: true,
         likelihood: true,
-        build: likelihood::instruction,
+        build: language_model::instruction,
     },
     Entry {
         id: "recursive-compact",
         about: "the same recursion and conditions in a text without prose",
-        code: &LANGUAGE_MODEL,
+        training: Version::new("train/recursive-compact", 1),
+        answers: Version::new("answer/recursive-compact", 1),
         constrained: true,
         likelihood: true,
-        build: likelihood::recursive_compact,
+        build: language_model::recursive_compact,
     },
     Entry {
         id: "tabular-llm",
         about: "a transformer that writes a whole graph as a table (the paper's GReaT-style baseline)",
-        code: &LANGUAGE_MODEL,
+        training: Version::new("train/tabular-llm", 1),
+        answers: Version::new("answer/tabular-llm", 1),
         constrained: true,
         likelihood: true,
-        build: likelihood::tabular,
+        build: language_model::tabular,
     },
     Entry {
         id: "in-context",
         about: "few-shot prompts to a model that was not trained on traces: a local one or an endpoint",
-        code: &["generators/in_context/", "text/", "model/"],
+        training: Version::new("train/in-context", 1),
+        answers: Version::new("answer/in-context", 1),
         constrained: false,
         likelihood: false,
         build: in_context::build,
@@ -68,7 +72,8 @@ pub const REGISTRY: &[Entry] = &[
     Entry {
         id: external::ID,
         about: "a program in any language, asked in lines of JSON: baselines/NAME/baseline.toml",
-        code: &["generators/external/"],
+        training: Version::new("train/external", 1),
+        answers: Version::new("answer/external", 1),
         constrained: false,
         likelihood: false,
         build: external::build,
@@ -76,7 +81,8 @@ pub const REGISTRY: &[Entry] = &[
     Entry {
         id: "probabilistic",
         about: "call graphs drawn from tables of training frequencies (after Luo et al., SoCC 2021)",
-        code: &["generators/probabilistic.rs", "generators/tables.rs"],
+        training: Version::new("train/probabilistic", 1),
+        answers: Version::new("answer/probabilistic", 1),
         constrained: false,
         likelihood: false,
         build: probabilistic::build,
@@ -84,7 +90,8 @@ pub const REGISTRY: &[Entry] = &[
     Entry {
         id: "markov",
         about: "siblings as a Markov chain, with back-off; under constraints the exact conditional",
-        code: &["generators/markov/", "generators/tables.rs", "generators/times.rs"],
+        training: Version::new("train/markov", 1),
+        answers: Version::new("answer/markov", 1),
         constrained: true,
         likelihood: false,
         build: markov::build,
@@ -92,7 +99,8 @@ pub const REGISTRY: &[Entry] = &[
     Entry {
         id: "sibling-sets",
         about: "observed sets of children, drawn given the siblings (after Du et al., 2024)",
-        code: &["generators/sibling_sets.rs", "generators/tables.rs", "generators/times.rs"],
+        training: Version::new("train/sibling-sets", 1),
+        answers: Version::new("answer/sibling-sets", 1),
         constrained: false,
         likelihood: false,
         build: sibling_sets::build,
@@ -100,13 +108,8 @@ pub const REGISTRY: &[Entry] = &[
     Entry {
         id: "graph-rnn",
         about: "a recurrent network that writes each call's children (after You et al., ICML 2018)",
-        code: &[
-            "generators/graph_rnn/",
-            "generators/neural/",
-            "generators/tables.rs",
-            "model/adamw.rs",
-            "model/kernels/",
-        ],
+        training: Version::new("train/graph-rnn", 1),
+        answers: Version::new("answer/graph-rnn", 1),
         constrained: false,
         likelihood: false,
         build: graph_rnn::build,
@@ -114,14 +117,8 @@ pub const REGISTRY: &[Entry] = &[
     Entry {
         id: "digress",
         about: "discrete diffusion on nodes and edges (after Vignac et al., ICLR 2023)",
-        code: &[
-            "generators/digress/",
-            "generators/neural/",
-            "generators/tables.rs",
-            "generators/times.rs",
-            "model/adamw.rs",
-            "model/kernels/",
-        ],
+        training: Version::new("train/digress", 1),
+        answers: Version::new("answer/digress", 1),
         constrained: false,
         likelihood: false,
         build: digress::build,
@@ -129,13 +126,8 @@ pub const REGISTRY: &[Entry] = &[
     Entry {
         id: "tvae",
         about: "calls as rows of a table, drawn one by one by a variational autoencoder (Xu et al., 2019)",
-        code: &[
-            "generators/tvae/",
-            "generators/neural/",
-            "generators/tables.rs",
-            "model/adamw.rs",
-            "model/kernels/",
-        ],
+        training: Version::new("train/tvae", 1),
+        answers: Version::new("answer/tvae", 1),
         constrained: false,
         likelihood: false,
         build: tvae::build,
@@ -143,21 +135,27 @@ pub const REGISTRY: &[Entry] = &[
     Entry {
         id: "resample",
         about: "copies of training graphs: the reference row, with nothing new",
-        code: &["generators/resample.rs"],
+        training: Version::new("train/resample", 1),
+        answers: Version::new("answer/resample", 1),
         constrained: false,
         likelihood: false,
         build: resample::build,
     },
 ];
 
+/// The built-in generator with this id.
+pub fn entry(id: &str) -> Option<&'static Entry> {
+    REGISTRY.iter().find(|entry| entry.id == id)
+}
+
 /// Whether generator `id` can be held to a request while it draws ([`super::Decoding::Constrained`]).
 pub fn takes_constraints(id: &str) -> bool {
-    REGISTRY.iter().any(|entry| entry.id == id && entry.constrained)
+    entry(id).is_some_and(|entry| entry.constrained)
 }
 
 /// Whether generator `id` can tell how likely a graph is ([`super::Generator::log_likelihoods`]).
 pub fn has_likelihood(id: &str) -> bool {
-    REGISTRY.iter().any(|entry| entry.id == id && entry.likelihood)
+    entry(id).is_some_and(|entry| entry.likelihood)
 }
 
 /// The recipe of generator `id` with `settings` (the `[settings]` of a baseline's TOML).
@@ -165,7 +163,7 @@ pub fn has_likelihood(id: &str) -> bool {
 /// # Errors
 /// An unknown id, or settings that the generator does not take.
 pub fn recipe(id: &str, settings: &toml::Table) -> Result<Box<dyn Recipe>> {
-    let Some(entry) = REGISTRY.iter().find(|entry| entry.id == id) else {
+    let Some(entry) = entry(id) else {
         let known: Vec<&str> = REGISTRY.iter().map(|entry| entry.id).collect();
         return Err(UserError::setting(format!(
             "generator `{id}` does not exist{}; known: {}",

@@ -13,14 +13,11 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Deserialize;
 
-use super::{
-    Condition, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe, no_snapshot,
-    settings,
-};
+use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
 use crate::data::calls::{self, Group};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::graph::{CallGraph, Name};
+use crate::graph::{CallGraph, Condition, Generated, Name};
 use crate::random;
 
 const GRAPHS: &str = "graphs.parquet";

@@ -23,11 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use super::tables::{self, Callee, Frequencies, GrowthSettings, distinct, pairs};
 use super::times::{Times, Tree};
-use super::{
-    Condition, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe, no_snapshot,
-};
+use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot};
 use crate::device::DeviceChoice;
-use crate::graph::{CallGraph, Name};
+use crate::graph::{CallGraph, Condition, Generated, Name};
 use crate::random;
 
 const ID: &str = "sibling-sets";

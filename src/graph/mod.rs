@@ -1,6 +1,7 @@
 //! Call graphs: the object that every part of TraceGym reads, generates or scores.
 //!
-//! Nothing here does I/O or learning. External data (CSV rows, model text, Parquet) becomes a list
+//! [`Condition`], [`Generated`] and [`judge`] are the task that generators are given. Nothing here does
+//! I/O or learning. External data (CSV rows, model text, Parquet) becomes a list
 //! of [`CallRow`]s at the edge; [`CallGraph::from_rows`] turns them into a graph that is valid by
 //! construction, or lists everything that is wrong with them.
 
@@ -10,6 +11,7 @@ mod canonical;
 mod communication;
 mod layer;
 mod name;
+mod task;
 mod violation;
 
 #[cfg(test)]
@@ -24,6 +26,7 @@ pub use layer::{
     part_sizes, root_condition, steps,
 };
 pub use name::{Interner, Name};
+pub use task::{Condition, Effort, Generated, Verdict, condition_of, judge, judge_all};
 pub use violation::{Violation, ViolationCode};
 
 /// The source of every root call: the user outside the system.

@@ -24,8 +24,10 @@ use crate::data::Dataset;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::evaluate::Record;
+use crate::evaluate::metric::{Better, Family, Metric, Unit, WILSON, metric};
 use crate::generators::{self, FitReport};
 use crate::progress::Progress;
+use crate::version::Version;
 
 /// Share of questions about test graphs that are answered exactly.
 ///
@@ -36,6 +38,13 @@ use crate::progress::Progress;
 /// one graph, and graphs of one service resemble each other, so intervals are narrower than those of
 /// as many independent questions would be.
 pub const ACCURACY: &str = "probe-accuracy/1";
+
+/// Version of questions, answers and tuning.
+pub const VERSION: Version = Version::new("probes", 1);
+
+/// Descriptions of the metrics of this module.
+pub const METRICS: &[Metric] =
+    &[metric(ACCURACY, "right answers", Unit::Fraction, Better::Higher, WILSON, Family::Probes)];
 
 /// A probe as experiments describe it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

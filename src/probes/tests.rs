@@ -489,3 +489,44 @@ fn each_graph_is_asked_about_once_before_any_is_twice() {
     let more = draw(Task::Attribute, &data, (50, 100), 1).unwrap();
     assert_eq!(more.train[..20], samples.train);
 }
+
+/// Questions, and what every reference and a network after a little tuning answer.
+#[test]
+fn probes_are_those_of_their_version() {
+    use crate::data::simulator::{Cloud, SimulatorConfig};
+    use crate::version::golden;
+
+    let cloud = Cloud::new(&SimulatorConfig { services: 4, ..SimulatorConfig::default() });
+    let cloud = cloud.expect("a cloud");
+    let graphs = |from: u64| (from..from + 200).map(|index| cloud.graph(0, index)).collect();
+    let dataset = dataset(graphs(0), graphs(200));
+    let scratch = tempfile::tempdir().unwrap();
+    let context = Context {
+        dataset: &dataset,
+        model: None,
+        in_context: None,
+        seed: 3,
+        device: DeviceChoice::Cpu,
+        scratch: scratch.path(),
+        out: scratch.path(),
+        batch: 8,
+        progress: Progress::Quiet,
+    };
+    let mut shown = String::new();
+    for task in [Task::Later, Task::Attribute, Task::Call, Task::HighLatency] {
+        let Ok(samples) = draw(task, &dataset, (40, 10), 3) else { continue };
+        for sample in &samples.test {
+            let digest = blake3::hash(text(sample).as_bytes()).to_hex();
+            shown += &format!("{} {} {}\n", sample.cell(), &digest[..12], sample.answer());
+        }
+        for arm in [Arm::Majority, Arm::Counts, Arm::CountsAll, Arm::Nearest, Arm::Logistic] {
+            if arm == Arm::Logistic && task.choices().is_none() {
+                continue;
+            }
+            let outcome = run(task, (40, 10), arm, &Tuning::default(), &context).unwrap();
+            let answers: Vec<String> = outcome.answers.into_iter().map(|a| a.answered).collect();
+            shown += &format!("{} {}\n", arm.id(), answers.join(" "));
+        }
+    }
+    golden::assert(VERSION, &shown);
+}

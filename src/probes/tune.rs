@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::Context;
 use super::tasks::{Sample, Samples};
 use crate::error::UserError;
-use crate::generators::{FitReport, Sampling};
+use crate::generators::FitReport;
 use crate::model::decode::{CachedModel, Completion, Constraint, CpuModel, Prompt, PromptSource};
 use crate::model::lora::{Lora, LoraConfig, LoraStep, LoraTrainer, LoraTraining};
 use crate::model::{
-    self, Batches, Corpus, Document, Footprint, ModelConfig, Position, Precision, TrainConfig,
-    Training, Weights, kernels,
+    self, Batches, Corpus, Document, Footprint, ModelConfig, Position, Precision, Sampling,
+    TrainConfig, Training, Weights, kernels,
 };
 use crate::random;
 use crate::text::Tokenizer;

@@ -8,9 +8,10 @@ use super::figure::{
 };
 use super::notes::{background, figure_notes, notes};
 use super::table::{Cell, Column, Table};
-use super::{ReportFiles, ReportInput, ReportKind, comparisons, published};
+use super::{ReportFiles, ReportInput, comparisons, published};
 use crate::evaluate::Interval;
 use crate::evaluate::accuracy::{ACCURACY, FAILURE, GROUPS, TRAIN_GRAPHS};
+use crate::evaluate::metric::Family;
 
 /// How many training graphs a cell of the grid has.
 const TRAIN_BINS: [&str; 4] = ["0", "1-4", "5-19", "20+"];
@@ -24,7 +25,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     }
     files.table("accuracy-by-group", by_group(input, &arms));
     files.table("failures", failures(input, &arms));
-    files.table("published", published::compare(input, &arms, ReportKind::Accuracy));
+    files.table("published", published::compare(input, &arms, Family::Accuracy));
     files.tables.extend(arms::effort_table(input, &arms).map(|table| ("effort".to_owned(), table)));
     files.table(COST, arms::cost_table(input, &arms));
 

@@ -6,11 +6,9 @@ use super::figure::{Bounded, Style};
 use super::statistics::Seeds;
 use super::table::{Cell, Column, Table};
 use super::{ReportInput, RunRecords};
-use crate::evaluate::novelty::{occurrence, privacy};
-use crate::evaluate::{
-    Interval, Record, accuracy, effort, fidelity, heavy_hitters, instructions, popular_calls,
-    shape, truth,
-};
+use crate::evaluate::metric::{Family, IntervalKind, Metric, Unit};
+use crate::evaluate::{Interval, Record, accuracy, effort};
+use crate::probes;
 
 /// Name of the table of wall times: the only one that differs from run to run.
 pub const COST: &str = "cost";
@@ -83,40 +81,36 @@ fn snapshot_index(runs: &[RunRecords], run: &RunRecords) -> Option<usize> {
     Some(earlier.len())
 }
 
-/// Metrics that are counts of graphs among independent graphs.
-const PROPORTIONS: &[&str] = &[
-    accuracy::ACCURACY,
-    accuracy::FAILURE,
-    fidelity::VALID,
-    shape::EDGES_SHARE,
-    shape::DEPTH_SHARE,
-    instructions::FOLLOWED,
-    occurrence::NOVELTY,
-    occurrence::MEMORISED,
-    crate::probes::ACCURACY,
-];
-
-/// Other metrics that are shown in per cent.
-const SHARES: &[&str] = &[
-    heavy_hitters::HEAVY_HITTERS,
-    popular_calls::POPULAR_CALL,
-    instructions::GAIN,
-    instructions::ACCURACY_CHANGE,
-    truth::BRANCH_RECALL,
-    truth::EXPECTED_RECALL,
-    truth::FALSE_CALLS,
-    occurrence::UNIQUENESS,
-    occurrence::DISTINCT_PROMPTS,
-    occurrence::VALID_UNIQUE_NOVEL,
-    privacy::PROTECTION,
-    privacy::AUTHENTICITY,
-];
+/// The description of a metric; `None` for an id that nothing describes.
+fn describe(metric: &str) -> Option<&'static Metric> {
+    Metric::find(metric).or_else(|| probes::METRICS.iter().find(|known| known.id == metric))
+}
 
 /// Whether a metric is shown in per cent.
 pub fn is_share(metric: &str) -> bool {
-    PROPORTIONS.contains(&metric)
-        || SHARES.contains(&metric)
-        || super::downstream::SHARES.contains(&metric)
+    describe(metric).is_some_and(|metric| metric.unit == Unit::Fraction)
+}
+
+/// What stands behind a metric's name in a heading.
+pub fn unit(metric: &str) -> &'static str {
+    match describe(metric).map(|metric| metric.unit) {
+        Some(Unit::Fraction) => "%",
+        Some(Unit::Points) => "points",
+        Some(Unit::Nats) => "nats",
+        Some(Unit::NatsPerCall) => "nats per call",
+        Some(Unit::Tokens | Unit::Count | Unit::Plain) | None => "",
+    }
+}
+
+/// The family that a metric belongs to.
+pub fn family(metric: &str) -> Option<Family> {
+    describe(metric).map(|metric| metric.family)
+}
+
+/// Whether a metric counts graphs or prompts that are others for each seed.
+fn is_proportion(metric: &str) -> bool {
+    let wilson = IntervalKind::Wilson { independent: true };
+    describe(metric).is_some_and(|metric| metric.interval == wilson)
 }
 
 /// One number for the records of several seeds; `None` without records.
@@ -139,7 +133,7 @@ pub fn combine(metric: &str, records: &[&Record]) -> Option<Bounded> {
     }
     let interval = if value.is_nan() {
         Interval::NONE
-    } else if PROPORTIONS.contains(&metric) {
+    } else if is_proportion(metric) {
         proportion_interval(records)
     } else if records.iter().any(|record| record.low.is_nan() || record.high.is_nan()) {
         Interval::NONE

@@ -5,13 +5,14 @@ use super::figure::{Axis, Bars, Figure, PAGE, Panel};
 use super::notes::figure_notes;
 use super::overview::{self, Entry, Reference};
 use super::table::Table;
-use super::{ReportFiles, ReportInput, ReportKind, published};
+use super::{ReportFiles, ReportInput, published};
 use crate::evaluate::distribution::{
     CONCURRENCY_KS, CONTINGENCY_SIMILARITY, CORRELATION_SIMILARITY, DESCRIPTORS, DETECTION,
     EMD_IN_DEGREE, EMD_OUT_DEGREE, EMD_RESPONSE_TIME, MMD, PGD, QUANTILE_RATIO, QUANTILES,
     RESPONSE_TIME_COVERAGE, RESPONSE_TIME_EMD, RESPONSE_TIME_KS, START_OFFSET_KS,
 };
 use crate::evaluate::fidelity::VALID;
+use crate::evaluate::metric::Family;
 
 const REFERENCES: [Reference; 2] =
     [("real (half against half)", ""), ("real (training against test)", "train")];
@@ -31,7 +32,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     files.table("detection", table("Detection score by descriptor", &detection, DETECTION_NOTE));
     files.table("degrees", table("Degrees and response times", &degree_entries(), DEGREES_NOTE));
     files.table("times", table("Times", &time_entries(), TIMES_NOTE));
-    files.table("published", published::compare(input, &arms, ReportKind::Distribution));
+    files.table("published", published::compare(input, &arms, Family::Distribution));
     files.table(COST, arms::cost_table(input, &arms));
     files.figure("discrepancy", discrepancy_figure(input, &arms));
     files.figure("fig16-distances", distances_figure(input, &arms));
@@ -46,57 +47,57 @@ const TIMES_NOTE: &str = "Response times for each microservice and type with 20 
 
 fn overview_entries() -> Vec<Entry> {
     vec![
-        Entry::new("valid", "%", VALID, ""),
-        Entry::new("PGD", "", PGD, ""),
-        Entry::new("MMD²", "", MMD, ""),
-        Entry::new("EMD in-degree", "", EMD_IN_DEGREE, "nodes=microservices"),
-        Entry::new("EMD out-degree", "", EMD_OUT_DEGREE, "nodes=microservices"),
-        Entry::new("EMD response time", "", EMD_RESPONSE_TIME, ""),
-        Entry::new("KS response time", "", RESPONSE_TIME_KS, ""),
-        Entry::new("KS start offset", "", START_OFFSET_KS, ""),
-        Entry::new("KS concurrency", "", CONCURRENCY_KS, ""),
-        Entry::new("similarity of pairs", "", CONTINGENCY_SIMILARITY, ""),
+        Entry::new("valid", VALID, ""),
+        Entry::new("PGD", PGD, ""),
+        Entry::new("MMD²", MMD, ""),
+        Entry::new("EMD in-degree", EMD_IN_DEGREE, "nodes=microservices"),
+        Entry::new("EMD out-degree", EMD_OUT_DEGREE, "nodes=microservices"),
+        Entry::new("EMD response time", EMD_RESPONSE_TIME, ""),
+        Entry::new("KS response time", RESPONSE_TIME_KS, ""),
+        Entry::new("KS start offset", START_OFFSET_KS, ""),
+        Entry::new("KS concurrency", CONCURRENCY_KS, ""),
+        Entry::new("similarity of pairs", CONTINGENCY_SIMILARITY, ""),
     ]
 }
 
 fn descriptor_entries(metric: &'static str) -> Vec<Entry> {
     let entry =
-        |name: &str| Entry::new(name.replace('-', " "), "", metric, format!("descriptor={name}"));
+        |name: &str| Entry::new(name.replace('-', " "), metric, format!("descriptor={name}"));
     DESCRIPTORS.iter().map(|descriptor| entry(descriptor.name)).collect()
 }
 
 fn degree_entries() -> Vec<Entry> {
     vec![
-        Entry::new("in-degree, microservices", "", EMD_IN_DEGREE, "nodes=microservices"),
-        Entry::new("out-degree, microservices", "", EMD_OUT_DEGREE, "nodes=microservices"),
-        Entry::new("out-degree, calls", "", EMD_OUT_DEGREE, "nodes=calls"),
-        Entry::new("in-degree, service graph", "", EMD_IN_DEGREE, "nodes=service-graph"),
-        Entry::new("out-degree, service graph", "", EMD_OUT_DEGREE, "nodes=service-graph"),
-        Entry::new("response time", "", EMD_RESPONSE_TIME, ""),
+        Entry::new("in-degree, microservices", EMD_IN_DEGREE, "nodes=microservices"),
+        Entry::new("out-degree, microservices", EMD_OUT_DEGREE, "nodes=microservices"),
+        Entry::new("out-degree, calls", EMD_OUT_DEGREE, "nodes=calls"),
+        Entry::new("in-degree, service graph", EMD_IN_DEGREE, "nodes=service-graph"),
+        Entry::new("out-degree, service graph", EMD_OUT_DEGREE, "nodes=service-graph"),
+        Entry::new("response time", EMD_RESPONSE_TIME, ""),
     ]
 }
 
 fn time_entries() -> Vec<Entry> {
     let mut entries = vec![
-        Entry::new("KS response time", "", RESPONSE_TIME_KS, ""),
-        Entry::new("EMD response time / mean", "", RESPONSE_TIME_EMD, ""),
-        Entry::new("calls looked at", "", RESPONSE_TIME_COVERAGE, ""),
+        Entry::new("KS response time", RESPONSE_TIME_KS, ""),
+        Entry::new("EMD response time / mean", RESPONSE_TIME_EMD, ""),
+        Entry::new("calls looked at", RESPONSE_TIME_COVERAGE, ""),
     ];
     for of in ["latency", "response-time"] {
         entries.extend(QUANTILES.iter().map(|(name, _)| {
             let cell = format!("of={of}/quantile={name}");
-            Entry::new(format!("{name} {}", of.replace('-', " ")), "", QUANTILE_RATIO, cell)
+            Entry::new(format!("{name} {}", of.replace('-', " ")), QUANTILE_RATIO, cell)
         }));
     }
     entries.extend(["edges-depth", "edges-latency", "depth-latency"].map(|pair| {
         let heading = format!("correlation {}", pair.replace('-', ", "));
-        Entry::new(heading, "", CORRELATION_SIMILARITY, format!("pair={pair}"))
+        Entry::new(heading, CORRELATION_SIMILARITY, format!("pair={pair}"))
     }));
     entries
 }
 
 fn discrepancy_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
-    let entries = [Entry::new("all descriptors", "", PGD, "")];
+    let entries = [Entry::new("all descriptors", PGD, "")];
     let axis = |_: &Bars| Axis::linear("PolyGraph discrepancy", 0.0, 1.0);
     let panel = overview::panel("", axis, input, arms, &REFERENCES, &entries);
     figure("PolyGraph discrepancy", vec![panel], input, arms, OVERVIEW_FIGURE_NOTE)
@@ -107,9 +108,9 @@ const OVERVIEW_FIGURE_NOTE: &str = "How well a logistic regression tells valid s
 /// Figure 16.
 fn distances_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let entries = [
-        Entry::new("in-degree", "", EMD_IN_DEGREE, "nodes=microservices"),
-        Entry::new("out-degree", "", EMD_OUT_DEGREE, "nodes=microservices"),
-        Entry::new("response time", "", EMD_RESPONSE_TIME, ""),
+        Entry::new("in-degree", EMD_IN_DEGREE, "nodes=microservices"),
+        Entry::new("out-degree", EMD_OUT_DEGREE, "nodes=microservices"),
+        Entry::new("response time", EMD_RESPONSE_TIME, ""),
     ];
     // A few services can stretch an interval to many times the distance.
     let axis = |bars: &Bars| {

@@ -1,19 +1,15 @@
 //! Downstream tasks: models trained on generated graphs, tested on real ones.
 
 use super::arms::{self, Arm, COST};
-use super::downstream_anomalies;
 use super::figure::{Axis, Figure, PAGE};
 use super::notes::{figure_notes, list};
-use super::number::grouped;
 use super::overview::{self, Entry, Reference};
-use super::{ReportFiles, ReportInput, published};
+use super::{ReportFiles, ReportInput, downstream_anomalies, published};
 use crate::evaluate::downstream::{
     ACCURACY, ACCURACY_GAP, APPLICATION, AUC, BALANCED_ACCURACY, F1, GAP, TRAINING,
 };
 use crate::evaluate::{Record, reference_cell};
-
-/// Metrics of this report that are shown in per cent.
-pub const SHARES: [&str; 4] = [ACCURACY, BALANCED_ACCURACY, F1, TRAINING];
+use crate::number::grouped;
 
 /// A task: its tables, named after it, have a row for each reference and arm.
 struct Shown {
@@ -95,15 +91,15 @@ pub fn report(input: &ReportInput) -> ReportFiles {
 fn critical() -> Vec<Entry> {
     let of = |place: u32| {
         let cell = format!("task=critical-components/application={place}");
-        let entry = |heading: &str, unit, metric| {
-            Entry::new(format!("{heading}, application {place}"), unit, metric, &cell)
+        let entry = |heading: &str, metric| {
+            Entry::new(format!("{heading}, application {place}"), metric, &cell)
         };
         [
-            entry("accuracy", "%", ACCURACY),
-            entry("difference", "points", ACCURACY_GAP),
-            entry("balanced accuracy", "%", BALANCED_ACCURACY),
-            entry("F1", "%", F1),
-            entry("critical in training", "%", TRAINING),
+            entry("accuracy", ACCURACY),
+            entry("difference", ACCURACY_GAP),
+            entry("balanced accuracy", BALANCED_ACCURACY),
+            entry("F1", F1),
+            entry("critical in training", TRAINING),
         ]
     };
     (1..=2).flat_map(of).collect()
@@ -111,10 +107,10 @@ fn critical() -> Vec<Entry> {
 
 fn classification(cell: &str) -> Vec<Entry> {
     vec![
-        Entry::new(MEASURE, "%", BALANCED_ACCURACY, cell),
-        Entry::new("difference", "points", GAP, cell),
-        Entry::new("ROC AUC", "", AUC, cell),
-        Entry::new("true in training", "%", TRAINING, cell),
+        Entry::new(MEASURE, BALANCED_ACCURACY, cell),
+        Entry::new("difference", GAP, cell),
+        Entry::new("ROC AUC", AUC, cell),
+        Entry::new("true in training", TRAINING, cell),
     ]
 }
 

@@ -31,7 +31,7 @@ fn entries(input: &ReportInput, arms: &[Arm], metric: &'static str, name: &str) 
         of_floor || arms.iter().any(|arm| arm.cells_of(metric).contains(&cell))
     };
     let kinds = KINDS.iter().filter(|(_, cell)| known(cell));
-    kinds.map(|(kind, cell)| Entry::new(format!("{name}{kind}"), "", metric, *cell)).collect()
+    kinds.map(|(kind, cell)| Entry::new(format!("{name}{kind}"), metric, *cell)).collect()
 }
 
 /// Adds table and figure, if the records are about anomalies.

@@ -1,16 +1,17 @@
 //! Popular calls, heavy hitters and sizes against real graphs.
 
-use super::arms::{self, Arm, COST, combine, name, table_cell, values_of};
+use super::arms::{self, Arm, COST, combine, name, table_cell, unit, values_of};
 use super::figure::{
     Axis, BarSeries, Bars, Bounded, COLUMN, Content, Figure, Line, Lines, PAGE, Panel, Style,
 };
 use super::notes::{figure_notes, list, notes};
 use super::table::{Cell, Column, Table};
-use super::{ReportFiles, ReportInput, ReportKind, comparisons, published};
+use super::{ReportFiles, ReportInput, comparisons, published};
 use crate::evaluate::Record;
 use crate::evaluate::accuracy::ACCURACY;
 use crate::evaluate::fidelity::VALID;
 use crate::evaluate::heavy_hitters::HEAVY_HITTERS;
+use crate::evaluate::metric::Family;
 use crate::evaluate::popular_calls::{KL_TOP100, KL_TOP100_OTHER, POPULAR_CALL};
 use crate::evaluate::shape::{DEPTH_TV, EDGES_TV, LATENCY_KS};
 
@@ -39,7 +40,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     files.table("popular-calls", popular_calls(input, &arms));
     files.table("edges", sizes(input, &arms, "edges"));
     files.table("depth", sizes(input, &arms, "depth"));
-    files.table("published", published::compare(input, &arms, ReportKind::Fidelity));
+    files.table("published", published::compare(input, &arms, Family::Fidelity));
     files.tables.extend(arms::effort_table(input, &arms).map(|table| ("effort".to_owned(), table)));
     files.table(COST, arms::cost_table(input, &arms));
     files.figure("divergence", divergence_figure(input, &arms));
@@ -66,11 +67,7 @@ fn floor_cell(input: &ReportInput, metric: &str, cell: &str) -> Cell {
 
 fn overview(input: &ReportInput, arms: &[Arm]) -> Table {
     let mut columns = vec![Column::text("generator"), Column::number("answers", "")];
-    columns.extend(OVERVIEW.map(|(heading, metric, _)| match metric {
-        VALID | ACCURACY => Column::share(heading),
-        _ if metric.starts_with("kl-") => Column::estimate(heading, "nats"),
-        _ => Column::estimate(heading, ""),
-    }));
+    columns.extend(OVERVIEW.map(|(heading, metric, _)| Column::estimate(heading, unit(metric))));
     let mut table = Table::new(format!("Fidelity: {}", input.title), columns);
     for (label, other_cell) in FLOORS.iter().filter(|_| input.floor.is_some()) {
         let mut row = vec![Cell::text(*label), Cell::Missing];

@@ -6,9 +6,10 @@ use super::figure::{Axis, Figure, PAGE};
 use super::notes::{figure_notes, notes};
 use super::overview::{self, Entry, Reference};
 use super::table::{Cell, Column, Table};
-use super::{ReportFiles, ReportInput, ReportKind, comparisons, published};
+use super::{ReportFiles, ReportInput, comparisons, published};
 use crate::evaluate::accuracy::ACCURACY;
 use crate::evaluate::instructions::{ACCURACY_CHANGE, FOLLOWED, GAIN, Kind, PROMPTS};
+use crate::evaluate::metric::Family;
 use crate::evaluate::reference_cell;
 
 /// Reference rows: real graphs other than the one that lends the prompt.
@@ -20,7 +21,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     let mut files = ReportFiles::default();
     files.table("instructions", instructions(input, &arms));
     files.table("instruction-parts", parts(input, &arms));
-    files.table("published", published::compare(input, &arms, ReportKind::Instructions));
+    files.table("published", published::compare(input, &arms, Family::Instructions));
     files.tables.extend(arms::effort_table(input, &arms).map(|table| ("effort".to_owned(), table)));
     files.table(COST, arms::cost_table(input, &arms));
     files.figure("instructions", figure(input, &arms));
@@ -95,9 +96,9 @@ fn parts(input: &ReportInput, arms: &[Arm]) -> Table {
         let cell = format!("kind=both/part={}", half.id());
         let heading = |what: &str| format!("{}, {what}", words(half));
         entries.extend([
-            Entry::new(heading("without"), "%", FOLLOWED, format!("{cell}/asked=no")),
-            Entry::new(heading("with"), "%", FOLLOWED, format!("{cell}/asked=yes")),
-            Entry::new(heading("gain"), "%", GAIN, cell),
+            Entry::new(heading("without"), FOLLOWED, format!("{cell}/asked=no")),
+            Entry::new(heading("with"), FOLLOWED, format!("{cell}/asked=yes")),
+            Entry::new(heading("gain"), GAIN, cell),
         ]);
     }
     let title = "Both requests at once, each half alone";
@@ -120,8 +121,8 @@ fn figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let panels = Kind::ALL.map(|kind| {
         let cell = |asked: &str| format!("kind={}/asked={asked}", kind.id());
         let entries = [
-            Entry::new("without the request", "%", FOLLOWED, cell("no")),
-            Entry::new("with the request", "%", FOLLOWED, cell("yes")),
+            Entry::new("without the request", FOLLOWED, cell("no")),
+            Entry::new("with the request", FOLLOWED, cell("yes")),
         ];
         let y = |_: &_| Axis::share("request followed (%)");
         overview::panel(words(kind), y, input, arms, &REFERENCES, &entries)

@@ -16,10 +16,10 @@ mod instructions;
 mod learning;
 mod notes;
 mod novelty;
-pub mod number;
 mod overview;
 mod probes;
 mod published;
+pub mod splice;
 mod statistics;
 pub mod table;
 mod training_log;
@@ -38,6 +38,10 @@ pub use table::Table;
 use crate::data::DatasetCard;
 use crate::error::UserError;
 use crate::evaluate::{Record, Units};
+use crate::version::Version;
+
+/// Version of tables and figures. Their snapshots are those of the tests of this module.
+pub const VERSION: Version = Version::new("report", 1);
 
 /// Results of one generator, seed, temperature and snapshot.
 #[derive(Clone, Debug)]

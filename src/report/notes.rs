@@ -2,7 +2,7 @@
 
 use super::ReportInput;
 use super::arms::{Arm, name};
-use super::number::grouped;
+use crate::number::grouped;
 
 /// How several seeds were put together, for tables with intervals.
 const SEVERAL_SEEDS: &str = "Means over seeds. Intervals of shares of prompts or graphs are Wilson's, widened where seeds disagree more than chance explains; other intervals reach from the lowest to the highest end of the seeds'.";

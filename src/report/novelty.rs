@@ -6,8 +6,9 @@ use super::figure::{Axis, Bars, Content, Figure, Level, Line, Lines, PAGE, Panel
 use super::notes::figure_notes;
 use super::overview::{self, Entry, Reference};
 use super::table::Table;
-use super::{ReportFiles, ReportInput, ReportKind, comparisons, published};
+use super::{ReportFiles, ReportInput, comparisons, published};
 use crate::evaluate::fidelity::VALID;
+use crate::evaluate::metric::Family;
 use crate::evaluate::novelty::membership::{LOG_LIKELIHOOD, MEMBERSHIP, MEMBERSHIP_BY_SIZE};
 use crate::evaluate::novelty::occurrence::{
     DISTINCT_PROMPTS, MEMORISED, NOVELTY, UNIQUENESS, VALID_UNIQUE_NOVEL,
@@ -38,7 +39,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     files.table("novelty", novelty(input, &arms));
     files.table("memorisation", memorisation(input, &arms));
     files.table("privacy", privacy(input, &arms));
-    files.table("published", published::compare(input, &arms, ReportKind::Novelty));
+    files.table("published", published::compare(input, &arms, Family::Novelty));
     files.tables.extend(arms::effort_table(input, &arms).map(|table| ("effort".to_owned(), table)));
     files.table(COST, arms::cost_table(input, &arms));
     let temperatures = arms::temperatures(&arms);
@@ -53,7 +54,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
 }
 
 fn novelty(input: &ReportInput, arms: &[Arm]) -> Table {
-    let mut entries = vec![Entry::new("valid", "%", VALID, "")];
+    let mut entries = vec![Entry::new("valid", VALID, "")];
     let levels = [
         ("novel", NOVELTY, &[0, 1, 2, 3][..]),
         ("unique", UNIQUENESS, &[0, 1, 3]),
@@ -63,7 +64,7 @@ fn novelty(input: &ReportInput, arms: &[Arm]) -> Table {
     for (heading, metric, places) in levels {
         entries.extend(places.iter().map(|place| {
             let (level, words) = LEVELS[*place];
-            Entry::new(format!("{heading}: {words}"), "%", metric, format!("level={level}"))
+            Entry::new(format!("{heading}: {words}"), metric, format!("level={level}"))
         }));
     }
     let mut table = overview::table("Novelty", input, arms, &REFERENCES, &entries);
@@ -78,12 +79,12 @@ fn novelty(input: &ReportInput, arms: &[Arm]) -> Table {
 fn memorisation(input: &ReportInput, arms: &[Arm]) -> Table {
     let mut entries: Vec<Entry> = ATTRIBUTES
         .iter()
-        .map(|(cell, words)| Entry::new(format!("in training: {words}"), "%", MEMORISED, *cell))
+        .map(|(cell, words)| Entry::new(format!("in training: {words}"), MEMORISED, *cell))
         .collect();
     entries.extend(SIZES.map(|size| {
         let words = if size == "1" { "call" } else { "calls" };
         let cell = format!("attributes=names/edges={size}");
-        Entry::new(format!("names, {} {words}", size.replace('-', "–")), "%", MEMORISED, cell)
+        Entry::new(format!("names, {} {words}", size.replace('-', "–")), MEMORISED, cell)
     }));
     let mut table = overview::table("Memorisation", input, arms, &REFERENCES, &entries);
     table.notes.insert(
@@ -96,18 +97,18 @@ fn memorisation(input: &ReportInput, arms: &[Arm]) -> Table {
 
 fn privacy(input: &ReportInput, arms: &[Arm]) -> Table {
     let entries = [
-        Entry::new("protection, all graphs", "%", PROTECTION, "sets=all"),
-        Entry::new("protection, equal sets", "%", PROTECTION, "sets=equal"),
-        Entry::new("authentic", "%", AUTHENTICITY, ""),
-        Entry::new("distance to training", "", NEAREST, "to=train"),
-        Entry::new("distance to hold-out", "", NEAREST, "to=holdout"),
-        Entry::new("membership AUC, held out", "", MEMBERSHIP, "against=held-out"),
-        Entry::new("by size, held out", "", MEMBERSHIP_BY_SIZE, "against=held-out"),
-        Entry::new("membership AUC, test", "", MEMBERSHIP, "against=test"),
-        Entry::new("by size, test", "", MEMBERSHIP_BY_SIZE, "against=test"),
-        Entry::new("log-likelihood, member", "nats per call", LOG_LIKELIHOOD, "graphs=member"),
-        Entry::new("log-likelihood, held out", "nats per call", LOG_LIKELIHOOD, "graphs=held-out"),
-        Entry::new("log-likelihood, test", "nats per call", LOG_LIKELIHOOD, "graphs=test"),
+        Entry::new("protection, all graphs", PROTECTION, "sets=all"),
+        Entry::new("protection, equal sets", PROTECTION, "sets=equal"),
+        Entry::new("authentic", AUTHENTICITY, ""),
+        Entry::new("distance to training", NEAREST, "to=train"),
+        Entry::new("distance to hold-out", NEAREST, "to=holdout"),
+        Entry::new("membership AUC, held out", MEMBERSHIP, "against=held-out"),
+        Entry::new("by size, held out", MEMBERSHIP_BY_SIZE, "against=held-out"),
+        Entry::new("membership AUC, test", MEMBERSHIP, "against=test"),
+        Entry::new("by size, test", MEMBERSHIP_BY_SIZE, "against=test"),
+        Entry::new("log-likelihood, member", LOG_LIKELIHOOD, "graphs=member"),
+        Entry::new("log-likelihood, held out", LOG_LIKELIHOOD, "graphs=held-out"),
+        Entry::new("log-likelihood, test", LOG_LIKELIHOOD, "graphs=test"),
     ];
     let mut table = overview::table("Privacy", input, arms, &REFERENCES[..1], &entries);
     table.notes.insert(
@@ -170,7 +171,7 @@ fn by_temperature(input: &ReportInput, arms: &[Arm], temperatures: &[f64]) -> Fi
 fn novelty_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let entries: Vec<Entry> = LEVELS
         .iter()
-        .map(|(level, words)| Entry::new(*words, "%", NOVELTY, format!("level={level}")))
+        .map(|(level, words)| Entry::new(*words, NOVELTY, format!("level={level}")))
         .collect();
     let y = |_: &Bars| Axis::share("graphs that training lacks (%)");
     let panel = overview::panel("", y, input, arms, &REFERENCES, &entries);
@@ -185,8 +186,8 @@ fn novelty_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
 
 fn privacy_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let shares = [
-        Entry::new("protection against overfitting", "%", PROTECTION, "sets=all"),
-        Entry::new("authentic", "%", AUTHENTICITY, ""),
+        Entry::new("protection against overfitting", PROTECTION, "sets=all"),
+        Entry::new("authentic", AUTHENTICITY, ""),
     ];
     let y = |_: &Bars| Axis::share("share (%)");
     let panels = vec![overview::panel("", y, input, arms, &REFERENCES[..1], &shares)];

@@ -2,34 +2,28 @@
 //! the arms, and a figure with a place on the axis for each of them.
 
 use super::ReportInput;
-use super::arms::{self, Arm, name, table_cell};
+use super::arms::{self, Arm, name, table_cell, unit};
 use super::fidelity::floor_value;
 use super::figure::{Axis, BarSeries, Bars, Bounded, Content, Panel, Style};
 use super::notes::notes;
 use super::table::{Cell, Column, Table};
 use crate::evaluate::reference_cell;
 
-/// A column: heading, unit (`%` for shares), metric and cell.
+/// A column: heading, metric and cell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     pub heading: String,
-    pub unit: &'static str,
     pub metric: &'static str,
     pub cell: String,
 }
 
 impl Entry {
-    pub fn new(
-        heading: impl Into<String>,
-        unit: &'static str,
-        metric: &'static str,
-        cell: impl Into<String>,
-    ) -> Self {
-        Self { heading: heading.into(), unit, metric, cell: cell.into() }
+    pub fn new(heading: impl Into<String>, metric: &'static str, cell: impl Into<String>) -> Self {
+        Self { heading: heading.into(), metric, cell: cell.into() }
     }
 
     fn column(&self) -> Column {
-        Column::estimate(&self.heading, self.unit)
+        Column::estimate(&self.heading, unit(self.metric))
     }
 }
 

@@ -4,7 +4,8 @@ use super::arms::{self, Arm, COST};
 use super::figure::{Axis, COLUMN, Figure};
 use super::notes::figure_notes;
 use super::overview::{self, Entry};
-use super::{ReportFiles, ReportInput, ReportKind, published};
+use super::{ReportFiles, ReportInput, published};
+use crate::evaluate::metric::Family;
 use crate::probes::ACCURACY;
 
 const ARMS: &str = "Share of questions about test graphs that are answered exactly. Tuned: the network that was trained on traces, tuned on questions about training graphs; untrained: the same network from random weights, with the same vocabulary, questions and number of tokens. The other rows know the same questions and have no network, but `all training graphs`, which has counted every question that training graphs give.";
@@ -16,7 +17,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     let mut table = overview::table("Answers to questions", input, &arms, &[], &entries);
     table.notes.insert(0, ARMS.to_owned());
     files.table("probes", table);
-    files.table("published", published::compare(input, &arms, ReportKind::Probes));
+    files.table("published", published::compare(input, &arms, Family::Probes));
     files.table(COST, arms::cost_table(input, &arms));
     files.figure("probes", figure(input, &arms, &entries));
     files
@@ -32,7 +33,7 @@ fn entries(arms: &[Arm]) -> Vec<Entry> {
             Some((_, part)) => part.replacen('=', " ", 1),
             None => "accuracy".to_owned(),
         };
-        Entry::new(heading, "%", ACCURACY, cell)
+        Entry::new(heading, ACCURACY, cell)
     };
     cells.into_iter().map(entry).collect()
 }

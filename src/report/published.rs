@@ -2,15 +2,13 @@
 
 use serde::Deserialize;
 
-use super::arms::{Arm, table_cell};
+use super::ReportInput;
+use super::arms::{Arm, family, table_cell, unit};
 use super::figure::Bounded;
 use super::notes::notes;
-use super::number;
 use super::table::{Cell, Column, Table};
-use super::{ReportInput, ReportKind};
-use crate::evaluate::accuracy;
-use crate::evaluate::novelty::occurrence;
-use crate::probes;
+use crate::evaluate::metric::Family;
+use crate::{number, probes};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,15 +54,16 @@ const PAPER: &str = "The paper trained Llama-2 7B on 1.36 million graphs of alib
 /// A published value agrees if it lies in our 95 % interval (one of its last digits is allowed for
 /// rounding); a bound agrees if our value keeps it; an order agrees if our intervals do not overlap
 /// and lie that way round.
-pub fn compare(input: &ReportInput, arms: &[Arm], kind: ReportKind) -> Table {
-    compare_claims(input, arms, |claim| claim.belongs_to(kind))
+pub fn compare(input: &ReportInput, arms: &[Arm], of: Family) -> Table {
+    compare_claims(input, arms, |claim| family(&claim.metric) == Some(of))
 }
 
 /// As [`compare`], for the claims about a downstream task.
 pub fn compare_task(input: &ReportInput, arms: &[Arm], task: &str) -> Table {
     let cell = format!("task={task}");
     compare_claims(input, arms, |claim| {
-        claim.belongs_to(ReportKind::Downstream) && claim.cell.split('/').next() == Some(&cell)
+        family(&claim.metric) == Some(Family::Downstream)
+            && claim.cell.split('/').next() == Some(&cell)
     })
 }
 
@@ -110,27 +109,11 @@ fn claims() -> Vec<Claim> {
 }
 
 impl Claim {
-    fn belongs_to(&self, kind: ReportKind) -> bool {
-        match kind {
-            ReportKind::Accuracy => self.metric == accuracy::ACCURACY,
-            ReportKind::Fidelity => {
-                self.metric.starts_with("kl-") || self.metric.starts_with("heavy-hitters/")
-            }
-            ReportKind::Learning => false,
-            ReportKind::Distribution => self.metric.starts_with("emd-"),
-            ReportKind::Novelty => self.metric == occurrence::MEMORISED,
-            ReportKind::Instructions => self.metric.starts_with("instruction-"),
-            ReportKind::Truth => false,
-            ReportKind::Downstream => self.metric.starts_with("downstream-"),
-            ReportKind::Probes => self.metric == probes::ACCURACY,
-        }
-    }
-
     fn number(&self, value: f64) -> String {
-        match &self.metric {
-            kl if kl.starts_with("kl-") => value.to_string(),
-            points if points.contains("-gap/") => number::short(value),
-            _ => number::short(value * 100.0),
+        match unit(&self.metric) {
+            "%" => number::short(value * 100.0),
+            "points" => number::short(value),
+            _ => value.to_string(),
         }
     }
 
@@ -245,16 +228,7 @@ mod tests {
                 let file = format!("{}/baselines/{name}.toml", env!("CARGO_MANIFEST_DIR"));
                 assert!(std::path::Path::new(&file).exists(), "{claim:?}");
             }
-            let kinds = [
-                ReportKind::Accuracy,
-                ReportKind::Fidelity,
-                ReportKind::Distribution,
-                ReportKind::Downstream,
-                ReportKind::Instructions,
-                ReportKind::Probes,
-                ReportKind::Novelty,
-            ];
-            assert_eq!(kinds.iter().filter(|kind| claim.belongs_to(**kind)).count(), 1);
+            assert!(family(&claim.metric).is_some(), "{claim:?}");
         }
     }
 

@@ -256,11 +256,31 @@ fn check_files(files: &ReportFiles, figures: &[&str]) {
     }
     let names: Vec<&str> = files.figures.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, figures);
+    hold_to_version(files);
     // Only what is written remains: no temporary files.
     assert_eq!(
         std::fs::read_dir(dir.path().join("a/tables")).unwrap().count(),
         files.tables.len() * 3
     );
+}
+
+/// Every table and figure is what it was when the version of reports was raised last.
+fn hold_to_version(files: &ReportFiles) {
+    use crate::version::golden;
+
+    let digest = |text: &str| blake3::hash(text.as_bytes()).to_hex()[..16].to_owned();
+    let mut text = String::new();
+    for (name, table) in files.tables.iter().filter(|(name, _)| name != COST) {
+        let whole = [table.to_csv(), table.to_markdown(), table.to_latex()].concat();
+        text += &format!("table {name} {}\n", digest(&whole));
+    }
+    for (name, figure) in &files.figures {
+        text += &format!("figure {name} {}\n", digest(&figure.to_svg().unwrap()));
+    }
+    // A thread of a test has the test's name.
+    let thread = std::thread::current();
+    let test = thread.name().and_then(|name| name.rsplit("::").next()).unwrap_or_default();
+    golden::assert(Version { name: format!("report/{test}").leak(), ..VERSION }, &text);
 }
 
 /// A failed run is told with its reason, and no runs at all are a report too.

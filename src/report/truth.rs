@@ -3,7 +3,6 @@
 use super::arms::{self, Arm, COST, name};
 use super::figure::{Axis, BarSeries, Bars, Bounded, COLUMN, Content, Figure, PAGE, Panel, Style};
 use super::notes::figure_notes;
-use super::number::grouped;
 use super::overview::{self, Entry, Reference};
 use super::table::Table;
 use super::{ReportFiles, ReportInput};
@@ -12,6 +11,7 @@ use crate::evaluate::fidelity::VALID;
 use crate::evaluate::truth::{
     BRANCH_RECALL, BRANCHES, CALLS_KL, CALLS_TV, EXPECTED_RECALL, FALSE_CALLS, SHAPES_TV,
 };
+use crate::number::grouped;
 
 const REFERENCES: [Reference; 2] = [("real (training)", "train"), ("real (test)", "test")];
 
@@ -33,15 +33,15 @@ pub fn report(input: &ReportInput) -> ReportFiles {
 fn distances(input: &ReportInput, arms: &[Arm]) -> Table {
     let (valid, all) = ("graphs=valid", "graphs=all");
     let entries = [
-        Entry::new("valid", "%", VALID, ""),
-        Entry::new("accuracy", "%", ACCURACY, ""),
-        Entry::new("TV calls, valid", "", CALLS_TV, valid),
-        Entry::new("TV calls, all", "", CALLS_TV, all),
-        Entry::new("KL calls, valid", "nats", CALLS_KL, valid),
-        Entry::new("KL calls, all", "nats", CALLS_KL, all),
-        Entry::new("TV shapes", "", SHAPES_TV, ""),
-        Entry::new("false calls, valid", "%", FALSE_CALLS, valid),
-        Entry::new("false calls, all", "%", FALSE_CALLS, all),
+        Entry::new("valid", VALID, ""),
+        Entry::new("accuracy", ACCURACY, ""),
+        Entry::new("TV calls, valid", CALLS_TV, valid),
+        Entry::new("TV calls, all", CALLS_TV, all),
+        Entry::new("KL calls, valid", CALLS_KL, valid),
+        Entry::new("KL calls, all", CALLS_KL, all),
+        Entry::new("TV shapes", SHAPES_TV, ""),
+        Entry::new("false calls, valid", FALSE_CALLS, valid),
+        Entry::new("false calls, all", FALSE_CALLS, all),
     ];
     let mut table = overview::table("Distance from the truth", input, arms, &REFERENCES, &entries);
     let about = "Against the distribution that the simulator draws from, which is known exactly, for the services that the prompts ask for: of calls by service, and of shapes (num_edges, depth) by service. A generator that keeps to num_edges and depth of the prompt has the prompts' own distance of shapes. False calls: no graph of the service can have them. Samples are away from the truth by chance, the more the smaller they are: the test graphs show by how much, where they are about as many as the prompts.";
@@ -67,9 +67,9 @@ fn heading(bin: &str) -> String {
 fn branches(input: &ReportInput, arms: &[Arm]) -> Table {
     let mut entries = Vec::new();
     for (bin, _) in BRANCHES {
-        entries.push(Entry::new(heading(bin), "%", BRANCH_RECALL, cell(bin)));
+        entries.push(Entry::new(heading(bin), BRANCH_RECALL, cell(bin)));
         let expected = format!("{}, expected", heading(bin));
-        entries.push(Entry::new(expected, "%", EXPECTED_RECALL, cell(bin)));
+        entries.push(Entry::new(expected, EXPECTED_RECALL, cell(bin)));
     }
     let title = "Branches found, by their true probability";
     let mut table = overview::table(title, input, arms, &REFERENCES, &entries);
@@ -104,8 +104,8 @@ fn counts(arms: &[Arm]) -> String {
 /// Distance of the calls, a place on the axis for each arm.
 fn distances_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let entries = [
-        Entry::new("valid graphs", "", CALLS_TV, "graphs=valid"),
-        Entry::new("all answers", "", CALLS_TV, "graphs=all"),
+        Entry::new("valid graphs", CALLS_TV, "graphs=valid"),
+        Entry::new("all answers", CALLS_TV, "graphs=all"),
     ];
     let y = |bars: &Bars| Axis::from_zero("total variation distance", bars.values());
     let panel = overview::panel("", y, input, arms, &REFERENCES, &entries);

@@ -15,7 +15,7 @@ mod show;
 mod work;
 
 pub use baseline::Baseline;
-pub use cache::Cache;
+pub use cache::{Cache, write_atomically};
 pub use index::{index, write_index};
 pub use manifest::Profile;
 pub use plan::{Device, ExperimentPlan, Plan, PlanOptions, Stage};

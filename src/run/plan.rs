@@ -16,7 +16,8 @@ use super::work::{
 };
 use crate::data::DatasetManifest;
 use crate::evaluate::Evaluation;
-use crate::generators::{self, Sampling};
+use crate::generators;
+use crate::model::Sampling;
 use crate::report::ReportKind;
 
 /// The device that networks run on.

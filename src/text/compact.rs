@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use rand::{Rng, RngExt};
 
 use super::name;
-use super::parse::{clip, format as format_error, name as read_name, number};
+use super::parse::{check, clip, format as format_error, name as read_name, number};
 use super::recursive::KEEP;
 use crate::graph::ViolationCode as Code;
 use crate::graph::{
@@ -202,12 +202,25 @@ fn split_left(parts: &[LayerCondition]) -> Left {
     }
 }
 
+/// The step that `answer` describes, if it is one and keeps to `condition`, as [`super::parse::parse`] checks it.
+///
+/// # Errors
+/// A text that does not parse: the first thing wrong with it. A text that parses: everything that is
+/// wrong with it.
+pub fn parse(
+    condition: &LayerCondition,
+    answer: &str,
+    countdown: bool,
+) -> Result<StepBody, Vec<Violation>> {
+    check(condition, grammar(condition, answer, countdown))
+}
+
 /// The step that `answer` describes. What is not written comes from the condition; what a countdown
 /// says is not checked.
 ///
 /// # Errors
 /// The first thing that does not parse.
-pub fn grammar(
+fn grammar(
     condition: &LayerCondition,
     answer: &str,
     countdown: bool,

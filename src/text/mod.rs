@@ -79,7 +79,7 @@ impl Format {
             Self::Recursive | Self::Instruction { .. } => {
                 parse::parse(condition, answer, self.takes_requests())
             }
-            Self::Compact { countdown } => parse::parse_compact(condition, answer, countdown),
+            Self::Compact { countdown } => compact::parse(condition, answer, countdown),
         }
     }
 

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 
-use super::compact;
 use super::instruction::NOTE;
 use super::recursive::ATTRIBUTES;
 use crate::graph::ViolationCode as Code;
@@ -33,16 +32,8 @@ pub fn parse(
     check(condition, grammar(answer, notes))
 }
 
-/// As [`parse`], for an answer in the compact format.
-pub fn parse_compact(
-    condition: &LayerCondition,
-    answer: &str,
-    countdown: bool,
-) -> Result<StepBody, Vec<Violation>> {
-    check(condition, compact::grammar(condition, answer, countdown))
-}
-
-fn check(
+/// Checks a step that was read against its condition.
+pub(super) fn check(
     condition: &LayerCondition,
     body: Result<StepBody, Violation>,
 ) -> Result<StepBody, Vec<Violation>> {

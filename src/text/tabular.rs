@@ -8,8 +8,7 @@ use rand::{Rng, RngExt, seq::SliceRandom};
 use super::name;
 use super::parse::{Fields, clip, fields, missing, unreadable};
 use super::recursive::{KEEP, PROMPT};
-use crate::generators::Condition;
-use crate::graph::{CallGraph, CallRow, Violation};
+use crate::graph::{CallGraph, CallRow, Condition, Violation};
 
 /// Calls of one answer, at most.
 const MAX_ROWS: usize = 2_000;

@@ -25,11 +25,15 @@ use super::Funnel;
 use super::build::{BuildOptions, Harvest, sampled};
 use crate::error::UserError;
 use crate::progress::Progress;
+use crate::version::Version;
 use assemble::Tally;
 use buckets::Buckets;
 use distinct::Partitions;
 pub use row::Flavour;
 use scan::Outcome;
+
+/// Version of this source: what raw rows become.
+pub const VERSION: Version = Version::new("source/alibaba", 1);
 
 /// Bytes of uncompressed table per bucket; a bucket takes about 1.5 times as much memory while it
 /// is processed.

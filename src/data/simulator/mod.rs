@@ -26,9 +26,13 @@ use anyhow::Result;
 use crate::error::UserError;
 use crate::graph::{CallGraph, CallRow, EdgeId, Name, USER};
 use crate::random;
+use crate::version::Version;
 use chance::WeightedTable;
 use draw::DrawnCall;
 use template::{Blueprint, Microservice, Template, blueprint};
+
+/// Version of this source: the cloud and its requests.
+pub const VERSION: Version = Version::new("source/simulator", 1);
 
 /// Services, microservices and templates, made from one [`SimulatorConfig`].
 #[derive(Clone, Debug)]

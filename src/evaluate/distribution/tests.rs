@@ -1,10 +1,9 @@
 use super::*;
-use crate::evaluate::conditions::condition_of;
 use crate::evaluate::tests::{
     answer, assert_same_values, chain, dataset, failed, find, flat, near, reversed,
 };
 use crate::evaluate::{Evaluation, evaluate};
-use crate::generators::{Condition, Generated};
+use crate::graph::{Condition, Generated, condition_of};
 use crate::testing::renamed;
 
 /// Graphs of four services: flat trees and chains of several sizes and latencies.

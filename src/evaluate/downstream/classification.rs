@@ -7,9 +7,8 @@ use super::learner::{self, Learner};
 use super::score::{Truth, training_record};
 use super::{MAX_TRAIN, prompts, real_test, real_training, reference};
 use crate::data::Dataset;
-use crate::evaluate::{Case, Record, condition_of};
-use crate::generators::Condition;
-use crate::graph::{CallGraph, Name};
+use crate::evaluate::{Case, Record};
+use crate::graph::{CallGraph, Condition, Name, condition_of};
 
 /// A question about graphs (or parts of them) with a yes or no.
 pub struct Classification {

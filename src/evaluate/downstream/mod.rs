@@ -7,11 +7,11 @@
 //! ones: an arm with wrong times or calls then gets wrongly labelled examples, as it should.
 
 mod classification;
-mod critical;
+pub mod critical;
 mod examples;
 mod latency;
 mod learner;
-mod score;
+pub mod score;
 mod uncommon;
 
 pub mod anomalies;

@@ -6,9 +6,7 @@ use rand::seq::SliceRandom;
 
 use crate::data::{Dataset, Service, ServiceStatistics};
 use crate::error::UserError;
-use crate::evaluate::condition_of;
-use crate::generators::Condition;
-use crate::graph::{CallGraph, Request};
+use crate::graph::{CallGraph, Condition, Request, condition_of};
 use crate::random;
 
 /// What a prompt asks for beyond attributes.

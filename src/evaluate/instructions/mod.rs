@@ -7,12 +7,10 @@ use std::collections::{BTreeMap, HashSet};
 use anyhow::Result;
 
 use super::interval::bootstrap;
-use super::verdict::Verdict;
 use super::{Case, Interval, Record, Units, accuracy};
 use crate::data::{Dataset, ServiceStatistics};
 use crate::error::UserError;
-use crate::generators::Condition;
-use crate::graph::{CallGraph, Name, Request};
+use crate::graph::{CallGraph, Condition, Name, Request, Verdict};
 
 pub use conditions::{Kind, conditions};
 use conditions::{fulfils, prompts_of};

@@ -1,8 +1,7 @@
 use super::*;
 use crate::evaluate::tests::{answer, assert_same_values, dataset, failed, find, renamed_dataset};
 use crate::evaluate::{Evaluation, evaluate};
-use crate::generators::Generated;
-use crate::graph::{CallGraph, Communication};
+use crate::graph::{CallGraph, Communication, Generated};
 use crate::testing::{other_name, row};
 
 /// A root with one child.
@@ -178,7 +177,7 @@ fn names_do_not_matter() {
 #[test]
 fn other_prompts_are_a_users_mistake() {
     let graph = graph("S_1", "MS_2", 3);
-    let asked = [crate::evaluate::condition_of(&graph)];
+    let asked = [crate::graph::condition_of(&graph)];
     let error =
         evaluate(&Evaluation::Instructions, &example(), &asked, &[answer(&graph)], 1).unwrap_err();
     assert!(error.downcast_ref::<UserError>().is_some());

@@ -49,7 +49,7 @@ pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
     if test.is_empty() {
         return Ok(Vec::new());
     }
-    let asked: Vec<_> = test.iter().map(|graph| super::condition_of(graph)).collect();
+    let asked: Vec<_> = test.iter().map(|graph| crate::graph::condition_of(graph)).collect();
     let mut records = occurrence::of(&dataset.train(), &test, &asked, TEST).records;
     records.extend(occurrence::halves(dataset.graphs(), seed, HALF));
     records.extend(privacy::floor(dataset, seed, TEST));

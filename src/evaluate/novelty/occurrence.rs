@@ -7,8 +7,7 @@ use rayon::prelude::*;
 
 use super::cell;
 use crate::evaluate::{Interval, Record};
-use crate::generators::Condition;
-use crate::graph::{CallGraph, CallRow, CanonicalHash, Level, Name};
+use crate::graph::{CallGraph, CallRow, CanonicalHash, Condition, Level, Name};
 use crate::random;
 
 /// Distinct graphs among the valid ones, at four levels of the canonical hash, which does not see the
@@ -304,8 +303,8 @@ pub fn halves(graphs: &[CallGraph], seed: u64, reference: &str) -> Vec<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::condition_of;
     use crate::evaluate::tests::{chain, find, flat};
+    use crate::graph::condition_of;
 
     /// Three services: two graphs of one kind, one of the same shape elsewhere, one of its own.
     #[test]

@@ -13,9 +13,8 @@ use super::distance::{Calls, Vocabulary};
 use super::nearest::{Nearest, Scratch, Set};
 use crate::data::Dataset;
 use crate::evaluate::observed::with_intervals;
-use crate::evaluate::{Case, Interval, Record, condition_of};
-use crate::generators::Condition;
-use crate::graph::{CallGraph, Level, Name};
+use crate::evaluate::{Case, Interval, Record};
+use crate::graph::{CallGraph, Condition, Level, Name, condition_of};
 use crate::random;
 
 /// Overfitting protection by distance to the closest record.

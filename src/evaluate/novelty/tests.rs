@@ -9,11 +9,11 @@ use crate::device::DeviceChoice;
 use crate::evaluate::tests::{
     answer, assert_same_values, chain, dataset, failed, find, flat, near, renamed_dataset, reversed,
 };
-use crate::evaluate::{Evaluation, Record, condition_of, evaluate, floor};
-use crate::generators::{
-    self, Condition, Decoding, FitContext, GenerateOptions, Generated, Sampling,
-};
-use crate::graph::{CallGraph, CallRow};
+use crate::evaluate::{Evaluation, Record, evaluate, floor};
+use crate::generators;
+use crate::generators::{Decoding, FitContext, GenerateOptions};
+use crate::graph::{CallGraph, CallRow, Condition, Generated, condition_of};
+use crate::model::Sampling;
 use crate::progress::Progress;
 
 fn score(dataset: &Dataset, answers: &[Generated]) -> Vec<Record> {

@@ -1,9 +1,7 @@
 use super::*;
 use crate::data::simulator::SimulatorConfig;
 use crate::evaluate::tests::{answer, dataset, failed, find, reversed};
-use crate::evaluate::{condition_of, judge_all};
-use crate::generators::{Condition, Generated};
-use crate::graph::{CallRow, CallType};
+use crate::graph::{CallRow, CallType, Condition, Generated, condition_of, judge_all};
 
 /// One service whose every graph is the root call alone.
 fn smallest() -> Cloud {

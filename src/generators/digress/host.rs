@@ -1,8 +1,8 @@
 //! The network of [`super::network`] on the host, for drawing: the same function, row by row.
 
 use super::network::{Batch, SCORE_LIMIT, Shape};
-use crate::generators::neural::{Dense, NORM_EPSILON, Parameters};
 use crate::model::kernels::{self, Simd};
+use crate::model::neural::{Dense, NORM_EPSILON, Parameters};
 
 /// A trained network.
 pub struct Network {

@@ -52,16 +52,13 @@ use self::noise::{Marginal, Noise, NoiseSchedule};
 use self::sample::Decode;
 use self::state::State;
 use self::train::Example;
-use super::neural::{Bins, Parameters};
 use super::tables::{self, Frequencies};
 use super::times::{Times, Tree};
-use super::{
-    Condition, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe, no_snapshot,
-    settings,
-};
+use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::graph::{CallGraph, CallType, Name};
+use crate::graph::{CallGraph, CallType, Condition, Generated, Name};
+use crate::model::neural::{Bins, Parameters};
 use crate::random;
 
 const ID: &str = "digress";

@@ -8,7 +8,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::state::{EDGE_TYPES, Features, GRAPH_FEATURES, NODE_FEATURES, State, USER_NODE};
-use crate::generators::neural::{Layout, Tensors};
+use crate::model::neural::{Layout, Tensors};
 
 /// Sizes of the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

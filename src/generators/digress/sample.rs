@@ -7,8 +7,8 @@ use super::host::Network;
 use super::network::{Batch, Wish};
 use super::noise::{Noise, draw_weighted, posterior};
 use super::state::{EDGE_TYPES, NO_CALL, State, USER_NODE, possible};
-use crate::generators::Sampling;
 use crate::graph::{Violation, ViolationCode};
+use crate::model::Sampling;
 
 /// How the last step becomes a graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

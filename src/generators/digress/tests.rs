@@ -8,9 +8,9 @@ use super::network::{Batch, logits};
 use super::noise::posterior;
 use super::state::{EDGE_TYPES, NO_CALL, USER_NODE, possible};
 use super::*;
-use crate::generators::neural::Tensors;
 use crate::generators::tests::{call_error, condition, generate, train_only};
 use crate::graph::ViolationCode;
+use crate::model::neural::Tensors;
 use crate::testing::{any_graph, paper_example};
 
 /// Trains in a moment.

@@ -11,7 +11,7 @@ use super::network::{Batch, Shape, Wish, logits};
 use super::noise::Noise;
 use super::state::{State, possible};
 use crate::generators::FitContext;
-use crate::generators::neural::{Learner, Parameters, Schedule, Tensors, cross_entropy};
+use crate::model::neural::{Learner, Parameters, Schedule, Tensors, cross_entropy};
 use crate::random;
 
 /// A clean graph and what would be asked to get it.

@@ -9,11 +9,9 @@ use super::{Program, describe};
 use crate::data::simulator::{Cloud, SimulatorConfig};
 use crate::data::{Dataset, DatasetCard, Side};
 use crate::device::DeviceChoice;
-use crate::evaluate::{condition_of, judge_all};
-use crate::generators::{
-    Condition, Decoding, FitContext, GenerateOptions, Generated, Generator, Recipe, Sampling,
-};
-use crate::graph::CallGraph;
+use crate::generators::{Decoding, FitContext, GenerateOptions, Generator, Recipe};
+use crate::graph::{CallGraph, Condition, Generated, condition_of, judge_all};
+use crate::model::Sampling;
 use crate::progress::Progress;
 
 /// One thing that was tried.

@@ -24,14 +24,13 @@ use self::protocol::{
     Answer, Description, PROTOCOL, Refusal, Reply, Request, Wanted, WireCall, WireGraph,
 };
 use super::{
-    Condition, Decoding, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe,
-    no_snapshot, settings,
+    Decoding, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings,
 };
 use crate::data::Dataset;
 use crate::data::calls::{self, Group};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::graph::{Violation, ViolationCode};
+use crate::graph::{Condition, Generated, Violation, ViolationCode};
 use crate::random;
 
 /// Id in the registry; baselines of other languages are folders and need not say it.

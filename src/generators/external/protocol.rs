@@ -6,8 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::generators::Condition;
-use crate::graph::{CallRow, CallType, EdgeId, Name, Request as Wish};
+use crate::graph::{CallRow, CallType, Condition, EdgeId, Name, Request as Wish};
 
 /// Version of what is spoken.
 pub const PROTOCOL: u32 = 1;

@@ -6,8 +6,8 @@ use rand::RngExt;
 use rayon::prelude::*;
 
 use super::*;
-use crate::generators::Sampling;
 use crate::generators::tests::{condition, train_only};
+use crate::model::Sampling;
 use crate::progress::Progress;
 use crate::testing::paper_example;
 

@@ -6,9 +6,9 @@ use super::growth::{Fields, Growth, Inputs};
 use super::network::{Shape, gru_name};
 use super::vocabulary::{NO_CALL, Vocabulary};
 use super::{EdgeLevel, RnnSettings};
-use crate::generators::neural::{Dense, Parameters, draw};
-use crate::generators::{Condition, Sampling};
-use crate::graph::CallRow;
+use crate::graph::{CallRow, Condition};
+use crate::model::Sampling;
+use crate::model::neural::{Dense, Parameters, draw};
 
 /// Sums of embeddings.
 struct Bag<const N: usize> {

@@ -18,7 +18,7 @@
 //!    response time, and the graph-level state of its own step.
 //! 3. The label of a child is one choice among all pairs of destination and type seen in training. The
 //!    edge-level state and the label then give its gap (from the end of the sibling before to its
-//!    start) and its response time, as classes of [`Bins`](super::neural::Bins); values are drawn within a class
+//!    start) and its response time, as classes of [`Bins`](crate::model::neural::Bins); values are drawn within a class
 //!    as they occurred.
 //! 4. The request is part of every graph-level input: service, num_edges, depth and latency, and the
 //!    calls and levels that are still to be written. In training each attribute is left out now and then,
@@ -44,13 +44,13 @@ use serde::{Deserialize, Serialize};
 use self::drawing::Model;
 use self::network::{Shape, layout};
 use self::vocabulary::Vocabulary;
-use super::neural::Parameters;
 use super::{
-    Condition, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe, no_snapshot,
-    settings, tables,
+    FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings, tables,
 };
 use crate::device::DeviceChoice;
 use crate::error::UserError;
+use crate::graph::{Condition, Generated};
+use crate::model::neural::Parameters;
 use crate::random;
 
 const ID: &str = "graph-rnn";

@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::growth::{Example, Inputs, Sequence, Step, TimeStep};
 use super::vocabulary::Vocabulary;
-use crate::generators::neural::{Layout, Tensors, cross_entropy};
+use crate::model::neural::{Layout, Tensors, cross_entropy};
 
 /// Sizes of the network.
 #[derive(Clone, Copy, Debug, PartialEq)]

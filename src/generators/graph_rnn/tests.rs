@@ -6,9 +6,9 @@ use super::network::{Batch, losses};
 use super::vocabulary::{Asked, COUNTS, MAGNITUDES, NO_CALL, count, magnitude};
 use super::*;
 use crate::data::simulator::{Cloud, SimulatorConfig};
-use crate::generators::neural::Tensors;
 use crate::generators::tests::{call_error, condition, generate, train_only};
 use crate::graph::{Call, CallGraph, CallRow, EdgeId, USER};
+use crate::model::neural::Tensors;
 use crate::progress::Progress;
 use crate::testing::{any_graph, paper_example, row};
 

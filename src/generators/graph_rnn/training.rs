@@ -10,8 +10,8 @@ use super::network::{Batch, Shape, layout, losses};
 use super::vocabulary::{Asked, Vocabulary};
 use super::{Decline, RnnSettings};
 use crate::generators::FitContext;
-use crate::generators::neural::{Learner, Parameters, Schedule};
 use crate::graph::CallGraph;
+use crate::model::neural::{Learner, Parameters, Schedule};
 use crate::{model, random};
 
 /// What came of a training.

@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::generators::Condition;
-use crate::generators::neural::Bins;
 use crate::generators::tables::Callee;
-use crate::graph::{CallGraph, Name};
+use crate::graph::{CallGraph, Condition, Name};
+use crate::model::neural::Bins;
 
 /// The label that is no call: the user as the caller of the root, "no sibling before", and, as a
 /// decision, the end of a list of children.

@@ -20,14 +20,12 @@ use serde::{Deserialize, Serialize};
 
 use self::endpoint::{Endpoint, EndpointSettings};
 use self::prompt::Message;
-use super::{
-    Condition, Effort, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe,
-    Sampling, no_snapshot, settings,
-};
+use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
 use crate::data::calls::{self, Group};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::graph::{CallGraph, Violation, ViolationCode};
+use crate::graph::{CallGraph, Condition, Effort, Generated, Violation, ViolationCode};
+use crate::model::Sampling;
 use crate::model::pretrained::Pretrained;
 use crate::progress::{Progress, StepProgress};
 use crate::random;

@@ -4,9 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::evaluate::condition_of;
-use crate::generators::Condition;
-use crate::graph::{CallGraph, CallRow, CallType, Violation};
+use crate::graph::{CallGraph, CallRow, CallType, Condition, Violation, condition_of};
 use crate::text::{name, tabular};
 
 /// One turn of a conversation.

@@ -8,8 +8,10 @@ use std::time::Duration;
 use super::endpoint::{Endpoint, EndpointSettings, Key};
 use super::store::Store;
 use super::*;
-use crate::evaluate::condition_of;
-use crate::generators::{Decoding, Sampling, tests::train_only};
+use crate::generators::Decoding;
+use crate::generators::tests::train_only;
+use crate::graph::condition_of;
+use crate::model::Sampling;
 use crate::progress::Progress;
 use crate::testing::paper_example;
 

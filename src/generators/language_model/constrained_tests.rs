@@ -6,21 +6,19 @@ use rayon::prelude::*;
 use super::*;
 use crate::data::ServiceStatistics;
 use crate::data::simulator::{Cloud, SimulatorConfig};
-use crate::evaluate::judge_all;
-use crate::generators::Sampling;
 use crate::generators::language_model::corpus::{Names, learn_tokenizer};
-use crate::graph::CallGraph;
+use crate::graph::{CallGraph, judge_all};
 use crate::model::decode::CpuModel;
-use crate::model::{ModelConfig, Weights, kernels};
+use crate::model::{ModelConfig, Sampling, Weights, kernels};
 use crate::progress::Progress;
 use crate::text::Format;
 
 /// A tiny model with weights drawn at random, large enough for it to have strong opinions.
-fn untrained(arm: Arm, graphs: &[CallGraph]) -> Trained {
+fn untrained(writing: Writing, graphs: &[CallGraph]) -> Trained {
     let graphs: Vec<&CallGraph> = graphs.iter().collect();
     let services = ServiceStatistics::new(graphs.iter().copied());
     let names = Names::new(&graphs);
-    let tokenizer = learn_tokenizer(arm, &graphs, &services, &names, 1).expect("tokenizer");
+    let tokenizer = learn_tokenizer(writing, &graphs, &services, &names, 1).expect("tokenizer");
     let config = ModelConfig {
         d_model: 16,
         layers: 1,
@@ -36,7 +34,7 @@ fn untrained(arm: Arm, graphs: &[CallGraph]) -> Trained {
         (name, values)
     }));
     let model = CpuModel::new(config, &weights, kernels::simd()).expect("fits");
-    Trained::new(arm, tokenizer, Box::new(model), names.microservices.into_iter().collect())
+    Trained::new(writing, tokenizer, Box::new(model), names.microservices.into_iter().collect())
 }
 
 fn graphs() -> Vec<CallGraph> {
@@ -78,13 +76,13 @@ fn generate(model: &Trained, conditions: &[Condition], temperature: f64) -> Vec<
     model.generate(conditions, &options).expect("generates")
 }
 
-const ARMS: [Arm; 6] = [
-    Arm::Layers(Format::Recursive),
-    Arm::Layers(Format::Instruction { notes: true }),
-    Arm::Layers(Format::Instruction { notes: false }),
-    Arm::Layers(Format::Compact { countdown: false }),
-    Arm::Layers(Format::Compact { countdown: true }),
-    Arm::Graphs,
+const ARMS: [Writing; 6] = [
+    Writing::Layers(Format::Recursive),
+    Writing::Layers(Format::Instruction { notes: true }),
+    Writing::Layers(Format::Instruction { notes: false }),
+    Writing::Layers(Format::Compact { countdown: false }),
+    Writing::Layers(Format::Compact { countdown: true }),
+    Writing::Graphs,
 ];
 
 #[test]
@@ -92,8 +90,8 @@ fn ten_thousand_random_requests_are_all_answered_accurately() {
     const TEMPERATURES: [f64; 4] = [0.0, 0.3, 0.7, 1.0];
     let graphs = graphs();
     let each = 10_000u64.div_ceil((ARMS.len() * TEMPERATURES.len()) as u64);
-    ARMS.par_iter().enumerate().for_each(|(number, arm)| {
-        let model = untrained(*arm, &graphs);
+    ARMS.par_iter().enumerate().for_each(|(number, writing)| {
+        let model = untrained(*writing, &graphs);
         for (part, temperature) in TEMPERATURES.into_iter().enumerate() {
             let first = (number * TEMPERATURES.len() + part) as u64 * each;
             let requests = (first..first + each).map(|index| request(&graphs, index));
@@ -101,7 +99,7 @@ fn ten_thousand_random_requests_are_all_answered_accurately() {
             let answers = generate(&model, &conditions, temperature);
             let verdicts = judge_all(&conditions, &answers).expect("one answer each");
             for ((condition, answer), verdict) in conditions.iter().zip(&answers).zip(verdicts) {
-                assert_eq!(verdict.violation, None, "{arm:?} {condition:?} {answer:?}");
+                assert_eq!(verdict.violation, None, "{writing:?} {condition:?} {answer:?}");
                 let latency = verdict.graph.expect("a graph").latency();
                 assert!(condition.latency.is_none_or(|most| latency <= most));
                 let share = answer.effort.feasible_mass / answer.effort.choices as f64;
@@ -119,8 +117,8 @@ fn wide_and_deep_graphs_are_split_and_infeasible_ones_refused() {
         depth: Some(depth),
         ..request(&graphs, 5)
     };
-    for arm in ARMS {
-        let model = untrained(arm, &graphs);
+    for writing in ARMS {
+        let model = untrained(writing, &graphs);
         let conditions =
             [asked(90, 2), asked(25, 25), asked(3, 5), asked(120, 3), asked(100_000, 4)];
         let answers = generate(&model, &conditions, 0.7);
@@ -130,7 +128,7 @@ fn wide_and_deep_graphs_are_split_and_infeasible_ones_refused() {
             .map(|verdict| verdict.violation)
             .collect();
         let refused = Some(ViolationCode::Infeasible);
-        assert_eq!(codes, [None, None, refused, None, refused], "{arm:?}");
+        assert_eq!(codes, [None, None, refused, None, refused], "{writing:?}");
         assert_eq!(answers[2].effort.tokens, 0);
     }
 }

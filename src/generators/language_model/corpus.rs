@@ -1,4 +1,4 @@
-//! Training texts: what one text of each arm holds, and how the texts become tokens.
+//! Training texts: what one text holds, and how the texts become tokens.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ const ASK: f64 = 0.5;
 
 /// What one text of the model holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arm {
+pub enum Writing {
     /// A layer of a graph, in one of the recursive formats.
     Layers(Format),
     /// A whole graph.
@@ -48,7 +48,7 @@ impl Item<'_> {
     }
 }
 
-impl Arm {
+impl Writing {
     pub fn items<'a>(self, graph: &'a CallGraph, services: &ServiceStatistics) -> Vec<Item<'a>> {
         match self {
             Self::Layers(format) => {
@@ -141,7 +141,7 @@ impl Names {
 
 /// The vocabulary of texts about `graphs`, with a token for each of `names`.
 pub fn learn_tokenizer(
-    arm: Arm,
+    writing: Writing,
     graphs: &[&CallGraph],
     services: &ServiceStatistics,
     names: &Names,
@@ -152,19 +152,19 @@ pub fn learn_tokenizer(
         if texts.len() >= PHRASE_SAMPLE {
             break;
         }
-        for (number, item) in arm.items(graph, services).iter().enumerate() {
+        for (number, item) in writing.items(graph, services).iter().enumerate() {
             let path = [index as u64, number as u64];
             let mut rng = random::stream(seed, "text for phrases", &path);
-            let (prompt, answer) = arm.text(item, &mut rng);
+            let (prompt, answer) = writing.text(item, &mut rng);
             texts.extend([prompt, answer]);
         }
     }
-    arm.format().tokenizer(texts.iter().map(String::as_str), &names.all)
+    writing.format().tokenizer(texts.iter().map(String::as_str), &names.all)
 }
 
 /// All texts of the training graphs, written anew in every epoch.
 pub struct Texts<'a> {
-    arm: Arm,
+    writing: Writing,
     items: Vec<Item<'a>>,
     /// Calls of all graphs.
     pub calls: u64,
@@ -175,7 +175,7 @@ pub struct Texts<'a> {
 
 impl<'a> Texts<'a> {
     pub fn new(
-        arm: Arm,
+        writing: Writing,
         graphs: &[&'a CallGraph],
         services: &ServiceStatistics,
         tokenizer: &'a Tokenizer,
@@ -183,8 +183,8 @@ impl<'a> Texts<'a> {
         seed: u64,
     ) -> Self {
         let calls = graphs.iter().map(|graph| u64::from(graph.num_edges())).sum();
-        let items = graphs.iter().flat_map(|graph| arm.items(graph, services)).collect();
-        Self { arm, items, calls, tokenizer, settings, seed }
+        let items = graphs.iter().flat_map(|graph| writing.items(graph, services)).collect();
+        Self { writing, items, calls, tokenizer, settings, seed }
     }
 
     /// Every text as it is written in the first epoch.
@@ -207,7 +207,7 @@ impl Corpus for Texts<'_> {
     fn document(&self, epoch: u64, index: usize) -> Document {
         let item = &self.items[index];
         let mut rng = random::stream(self.seed, "training text", &[epoch, index as u64]);
-        let (prompt, answer) = self.arm.text(item, &mut rng);
+        let (prompt, answer) = self.writing.text(item, &mut rng);
         // A text that cannot be encoded does not exist (every byte is a token); an empty document
         // would be left out of the batches.
         let spelt = item.service().filter(|_| rng.random_bool(self.settings.spell_services));

@@ -9,9 +9,8 @@
 
 mod base;
 mod corpus;
-mod recursion;
-mod trained;
-mod whole;
+mod generation;
+mod likelihood;
 
 use std::path::Path;
 
@@ -19,8 +18,8 @@ use anyhow::Result;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use self::corpus::{Arm, Names, Texts, learn_tokenizer};
-use self::trained::Trained;
+use self::corpus::{Names, Texts, Writing, learn_tokenizer};
+use self::generation::Trained;
 use super::{FitContext, FitReport, Generator, Recipe, settings};
 use crate::data::{Dataset, ServiceStatistics};
 use crate::device::DeviceChoice;
@@ -117,33 +116,35 @@ const VALIDATION_LIMIT: f64 = 0.1;
 
 /// Builds the recipe of `recursive-llm` from a baseline's settings.
 pub fn recursive(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    recipe("recursive-llm", |_| Arm::Layers(Format::Recursive), table)
+    recipe("recursive-llm", |_| Writing::Layers(Format::Recursive), table)
 }
 
 /// Builds the recipe of `recursive-instruction-llm` from a baseline's settings.
 pub fn instruction(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    let arm = |settings: &Settings| Arm::Layers(Format::Instruction { notes: settings.notes });
-    recipe("recursive-instruction-llm", arm, table)
+    let writing =
+        |settings: &Settings| Writing::Layers(Format::Instruction { notes: settings.notes });
+    recipe("recursive-instruction-llm", writing, table)
 }
 
 /// Builds the recipe of `recursive-compact` from a baseline's settings.
 pub fn recursive_compact(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    let arm = |settings: &Settings| Arm::Layers(Format::Compact { countdown: settings.countdown });
-    recipe("recursive-compact", arm, table)
+    let writing =
+        |settings: &Settings| Writing::Layers(Format::Compact { countdown: settings.countdown });
+    recipe("recursive-compact", writing, table)
 }
 
 /// Builds the recipe of `tabular-llm` from a baseline's settings.
 pub fn tabular(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    recipe("tabular-llm", |_| Arm::Graphs, table)
+    recipe("tabular-llm", |_| Writing::Graphs, table)
 }
 
 fn recipe(
     id: &str,
-    arm: impl Fn(&Settings) -> Arm,
+    writing: impl Fn(&Settings) -> Writing,
     table: &toml::Table,
 ) -> Result<Box<dyn Recipe>> {
     let settings: Settings = settings(id, table)?;
-    let arm = arm(&settings);
+    let writing = writing(&settings);
     let wrong = |message: String| Err(UserError::setting(format!("{id}: {message}")).into());
     let shares = &settings.snapshots;
     let ascending = shares.windows(2).all(|pair| pair[0] < pair[1]);
@@ -167,21 +168,25 @@ fn recipe(
     if settings.epochs.is_some_and(|epochs| !(epochs > 0.0 && epochs.is_finite())) {
         return wrong("epochs must be above 0; leave it out for as many as `tokens` make".into());
     }
-    if !matches!(arm, Arm::Layers(Format::Instruction { .. })) && table.contains_key("notes") {
+    if !matches!(writing, Writing::Layers(Format::Instruction { .. }))
+        && table.contains_key("notes")
+    {
         return wrong("`notes` is a setting of recursive-instruction-llm only".into());
     }
-    if !matches!(arm, Arm::Layers(Format::Compact { .. })) && table.contains_key("countdown") {
+    if !matches!(writing, Writing::Layers(Format::Compact { .. }))
+        && table.contains_key("countdown")
+    {
         return wrong("`countdown` is a setting of recursive-compact only".into());
     }
     if !(settings.learning_rate > 0.0 && settings.clip > 0.0) {
         return wrong("learning_rate and clip must be above 0".into());
     }
     ModelConfig::preset(&settings.size, 1, settings.context)?;
-    Ok(Box::new(Untrained { arm, settings }))
+    Ok(Box::new(Untrained { writing, settings }))
 }
 
 struct Untrained {
-    arm: Arm,
+    writing: Writing,
     settings: Settings,
 }
 
@@ -192,8 +197,9 @@ impl Recipe for Untrained {
         let (train, validation) = hold_out(context.dataset, seed);
         let (names, services) = (Names::new(&train), ServiceStatistics::new(train.iter().copied()));
         let train = subset(train, settings.share, seed);
-        let tokenizer = learn_tokenizer(self.arm, &train, &services, &names, seed)?;
-        let texts = |graphs| Texts::new(self.arm, graphs, &services, &tokenizer, settings, seed);
+        let tokenizer = learn_tokenizer(self.writing, &train, &services, &names, seed)?;
+        let texts =
+            |graphs| Texts::new(self.writing, graphs, &services, &tokenizer, settings, seed);
         let (corpus, held_out) = (texts(&train), texts(&validation));
         let validation: Vec<Document> = held_out.first_epoch();
         let lengths = corpus.lengths();
@@ -242,7 +248,7 @@ impl Recipe for Untrained {
         // The last snapshot is the final model itself.
         let snapshot = snapshot.filter(|tokens| *tokens != meta.tokens);
         let model = model::load(dir, snapshot, device)?;
-        Ok(Box::new(Trained::new(self.arm, Tokenizer::load(dir)?, model, meta.microservices)))
+        Ok(Box::new(Trained::new(self.writing, Tokenizer::load(dir)?, model, meta.microservices)))
     }
 }
 

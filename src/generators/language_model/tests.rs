@@ -1,13 +1,13 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
-use super::recursion::Recursion;
-use super::trained::Requests;
+use super::generation::{Recursion, Requests};
 use super::*;
 use crate::data::simulator::{Cloud, SimulatorConfig};
 use crate::data::{Dataset, DatasetCard, Side};
-use crate::generators::{Condition, Decoding, GenerateOptions, Sampling};
-use crate::graph::{Step, ViolationCode, steps};
+use crate::generators::{Decoding, GenerateOptions};
+use crate::graph::{Condition, Step, ViolationCode, steps};
+use crate::model::Sampling;
 use crate::model::decode::{Completion, PromptSource};
 use crate::progress::{Progress, StepProgress};
 use crate::random;
@@ -115,8 +115,8 @@ fn rebuilds(format: Format) {
     let graphs: Vec<&CallGraph> = dataset.graphs().iter().collect();
     let services = ServiceStatistics::new(graphs.iter().copied());
     let names = Names::new(&graphs);
-    let arm = Arm::Layers(format);
-    let tokenizer = learn_tokenizer(arm, &graphs, &services, &names, 1).expect("tokenizer");
+    let writing = Writing::Layers(format);
+    let tokenizer = learn_tokenizer(writing, &graphs, &services, &names, 1).expect("tokenizer");
     let conditions: Vec<Condition> = graphs.iter().copied().map(condition_of).collect();
     let bar = Progress::Quiet.step("test", "graphs", 0);
     let mut recursion = Recursion::new(format, requests(&tokenizer, &conditions, &bar));
@@ -153,8 +153,8 @@ fn an_answer_with_a_special_token_does_not_parse() {
     let graph = &dataset.graphs()[0];
     let services = ServiceStatistics::default();
     let names = Names::new(&[graph]);
-    let arm = Arm::Layers(FORMAT);
-    let tokenizer = learn_tokenizer(arm, &[graph], &services, &names, 1).expect("tokenizer");
+    let writing = Writing::Layers(FORMAT);
+    let tokenizer = learn_tokenizer(writing, &[graph], &services, &names, 1).expect("tokenizer");
     let condition =
         Condition { num_edges: None, depth: None, latency: None, ..condition_of(graph) };
     let mut rng = random::stream(1, "test", &[]);
@@ -224,9 +224,9 @@ fn requests_are_offered_where_the_graph_fulfils_them() {
     };
     let graphs: Vec<CallGraph> = (0..20).map(graph).collect();
     let services = ServiceStatistics::new(&graphs);
-    let arm = Arm::Layers(Format::Instruction { notes: true });
+    let writing = Writing::Layers(Format::Instruction { notes: true });
     let offers = |graph| -> Vec<Vec<Request>> {
-        let items = arm.items(graph, &services).into_iter();
+        let items = writing.items(graph, &services).into_iter();
         items
             .map(|item| match item {
                 corpus::Item::Step { offers, .. } => offers,
@@ -246,7 +246,7 @@ fn requests_are_offered_where_the_graph_fulfils_them() {
     let rare = || vec!["MS_2>MS_9".to_owned()];
     assert_eq!(found, [rare(), rare(), rare(), Vec::new()]);
     // The prose has no words for requests.
-    let plain = Arm::Layers(Format::Recursive).items(&graphs[19], &services);
+    let plain = Writing::Layers(Format::Recursive).items(&graphs[19], &services);
     assert!(
         plain
             .iter()

@@ -15,8 +15,7 @@ use rayon::prelude::*;
 use super::{Model, Place};
 use crate::generators::tables::Callee;
 use crate::generators::times::Tree;
-use crate::generators::{Condition, Generated};
-use crate::graph::{Name, Violation, ViolationCode};
+use crate::graph::{Condition, Generated, Name, Violation, ViolationCode};
 
 /// Largest request: the cost grows with the square of the calls and with the levels.
 const MAX_CALLS: u32 = 400;

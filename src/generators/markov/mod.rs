@@ -29,12 +29,9 @@ use serde::{Deserialize, Serialize};
 
 use super::tables::{self, Callee, Frequencies, GrowthSettings, distinct, pairs};
 use super::times::{Times, Tree};
-use super::{
-    Condition, Decoding, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe,
-    no_snapshot,
-};
+use super::{Decoding, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot};
 use crate::device::DeviceChoice;
-use crate::graph::{CallGraph, Name};
+use crate::graph::{CallGraph, Condition, Generated, Name};
 use crate::random;
 
 const ID: &str = "markov";

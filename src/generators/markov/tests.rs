@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::data::simulator::{Cloud, SimulatorConfig};
-use crate::evaluate::{grid_cells, judge};
-use crate::generators::tests::{call_error, condition, generate, train_only};
-use crate::generators::{Sampling, tests::constrained};
-use crate::graph::{CallRow, USER};
+use crate::evaluate::grid_cells;
+use crate::generators::tests::{call_error, condition, constrained, generate, train_only};
+use crate::graph::{CallRow, USER, judge};
+use crate::model::Sampling;
 use crate::testing::{any_graph, row};
 
 /// The sequence of siblings is what the model is about: MS_2 and MS_3 take turns.

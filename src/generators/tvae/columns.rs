@@ -9,9 +9,9 @@ use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
 use super::mixture::Mixture;
-use crate::generators::neural::Bins;
-use crate::generators::{Condition, Sampling, neural};
-use crate::graph::{CallGraph, CallRow, CallType, EdgeId, Name};
+use crate::graph::{CallGraph, CallRow, CallType, Condition, EdgeId, Name};
+use crate::model::neural::Bins;
+use crate::model::{Sampling, neural};
 
 /// Categorical columns: source, destination, type, edge id, mode of the start, mode of the response
 /// time.

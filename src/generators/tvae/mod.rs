@@ -55,15 +55,13 @@ use serde::{Deserialize, Serialize};
 use self::columns::{ATTRIBUTES, Attributes, CATEGORICAL, Columns};
 use self::network::{Decoder, Shape};
 use self::tree::Assembly;
-use super::neural::Parameters;
 use super::tables::{self, Frequencies};
-use super::{
-    Condition, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe, Sampling,
-    no_snapshot, settings,
-};
+use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::graph::{CallGraph, CallRow, Name, Violation, ViolationCode};
+use crate::graph::{CallGraph, CallRow, Condition, Generated, Name, Violation, ViolationCode};
+use crate::model::Sampling;
+use crate::model::neural::Parameters;
 use crate::{model, random};
 
 const ID: &str = "tvae";

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{relu, sigmoid};
 
 use super::columns::{ATTRIBUTES, CATEGORICAL, Row, TIMES};
-use crate::generators::neural::{Begin, Dense, Layout, Parameters, Tensors, cross_entropy};
+use crate::model::neural::{Begin, Dense, Layout, Parameters, Tensors, cross_entropy};
 
 /// Bounds of the deviation of a normalised time, as in the original.
 const SMALLEST_DEVIATION: f64 = 0.01;

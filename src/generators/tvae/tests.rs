@@ -5,9 +5,9 @@ use super::columns::Row;
 use super::network::{self, Batch};
 use super::*;
 use crate::data::simulator::{Cloud, SimulatorConfig};
-use crate::generators::neural::Tensors;
 use crate::generators::tests::{call_error, condition, generate, train_only};
 use crate::graph::USER;
+use crate::model::neural::Tensors;
 use crate::testing::{any_graph, row};
 
 const SMALL: &str = "width = 16\nbatch = 32";

@@ -10,9 +10,8 @@ use rand_distr::{Distribution, StandardNormal};
 use super::columns::{ATTRIBUTES, Attributes, Columns, Row};
 use super::network::{self, Batch, Shape};
 use super::{ID, TvaeSettings};
-use crate::generators::Condition;
-use crate::generators::neural::{Learner, Parameters, Schedule};
-use crate::graph::CallGraph;
+use crate::graph::{CallGraph, Condition};
+use crate::model::neural::{Learner, Parameters, Schedule};
 use crate::progress::Progress;
 use crate::random;
 

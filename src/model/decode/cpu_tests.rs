@@ -3,8 +3,7 @@ use std::collections::{BTreeMap, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
-use crate::generators::Sampling;
-use crate::model::{ModelConfig, Weights, kernels};
+use crate::model::{ModelConfig, Sampling, Weights, kernels};
 use crate::random;
 
 fn config() -> ModelConfig {

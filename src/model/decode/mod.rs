@@ -13,9 +13,9 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 pub use self::cpu::CpuModel;
-pub use self::sample::Sampler;
+pub use self::sample::{Sampler, Sampling};
 use crate::error::UserError;
-use crate::generators::{Effort, Sampling};
+use crate::graph::Effort;
 
 /// A transformer with one KV-cache slot per running sequence.
 pub trait CachedModel {

@@ -3,10 +3,19 @@
 use anyhow::{Result, bail};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::error::UserError;
-use crate::generators::Sampling;
 use crate::model::kernels;
+
+/// How tokens (or any other choices) are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// 0 takes the most likely choice. Generators without a temperature ignore it.
+    pub temperature: f64,
+    /// Only the k most likely choices are drawn from; `None` keeps all.
+    pub top_k: Option<u32>,
+}
 
 /// Weights are summed in blocks of this many, so that a draw walks over few numbers.
 const BLOCK: usize = 64;

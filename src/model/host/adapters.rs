@@ -1,6 +1,5 @@
 //! Low-rank adapters in the training pass: forward, and the gradients of A and B.
 
-use super::pass::Gradients;
 use crate::model::kernels::{View, multiply};
 use crate::model::lora::Lora;
 use crate::model::transformer::Place;
@@ -113,7 +112,7 @@ impl Adapters<'_> {
         x: &[f32],
         slope: &[f32],
         x_slope: &mut [f32],
-        gradients: &mut Gradients,
+        gradients: &mut [Vec<f32>],
         scratch: &mut Scratch,
     ) {
         let (rank, scale) = (self.lora.config().rank, self.lora.scale());

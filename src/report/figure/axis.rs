@@ -1,6 +1,6 @@
 //! Scales, ticks and labels of axes.
 
-use crate::report::number;
+use crate::number;
 
 /// How values lie along an axis.
 #[derive(Clone, Debug, PartialEq)]

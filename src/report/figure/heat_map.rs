@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::frame::{Frame, TICK, plain};
 use super::palette::{GREY, LIGHT_GREY, Rgb, heat, ink_on};
 use super::scene::{Anchor, Scene, Type};
-use crate::report::number;
+use crate::number;
 
 /// Shares by two names axes. Cells without a value are hatched: they are not possible, or were not
 /// asked for.

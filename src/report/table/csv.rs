@@ -1,5 +1,5 @@
 use super::{Cell, Table, failed, one_line};
-use crate::report::number;
+use crate::number;
 
 pub fn write(table: &Table) -> String {
     let mut text = String::new();

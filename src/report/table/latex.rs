@@ -1,5 +1,5 @@
 use super::{Align, Cell, Table, failed, one_line};
-use crate::report::number;
+use crate::number;
 
 /// Characters of a line of a heading.
 const HEADING: usize = 14;

@@ -1,5 +1,5 @@
 use super::{Align, Cell, Table, failed, one_line};
-use crate::report::number;
+use crate::number;
 
 pub fn write(table: &Table) -> String {
     let header: Vec<String> =

@@ -4,7 +4,7 @@ mod csv;
 mod latex;
 mod markdown;
 
-use super::number;
+use crate::number;
 
 /// Side to which a column's cells are set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

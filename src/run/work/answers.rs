@@ -11,8 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::data::calls::{self, Group};
 use crate::error::UserError;
-use crate::generators::{Condition, Effort, Generated};
-use crate::graph::Violation;
+use crate::graph::{Condition, Effort, Generated, Violation};
 
 const CONDITIONS: &str = "conditions.jsonl";
 const FAILURES: &str = "failures.jsonl";

@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 use super::Bench;
 use crate::data::{self, BuildOptions, DatasetManifest, InputFile};
 use crate::error::UserError;
+use crate::version::Version;
+
+/// Version of this stage: a dataset as files.
+pub const VERSION: Version = Version::new("stage/dataset", 1);
 
 /// Builds a dataset from its source.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -9,6 +9,10 @@ use crate::evaluate::novelty::membership;
 use crate::evaluate::{self, Evaluation, Record, Units};
 use crate::graph::Name;
 use crate::run::cache::Key;
+use crate::version::Version;
+
+/// Version of this stage: records and values by prompt, as files.
+pub const VERSION: Version = Version::new("stage/evaluate", 1);
 
 /// Scores generated graphs.
 #[derive(Clone, Debug, Serialize, Deserialize)]

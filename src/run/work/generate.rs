@@ -6,12 +6,16 @@ use super::select::Selected;
 use super::train::{FIT, MODEL};
 use super::{Bench, answers, read_json};
 use crate::error::UserError;
-use crate::evaluate::{self, Conditions, judge};
-use crate::generators::{
-    self, Condition, Decoding, FitReport, GenerateOptions, Generated, Generator, Sampling,
-};
-use crate::random;
+use crate::evaluate::Conditions;
+use crate::generators::{Decoding, FitReport, GenerateOptions, Generator};
+use crate::graph::{Condition, Generated, judge};
+use crate::model::Sampling;
 use crate::run::cache::Key;
+use crate::version::Version;
+use crate::{evaluate, generators, random};
+
+/// Version of this stage: how answers are kept and drawn again.
+pub const VERSION: Version = Version::new("stage/generate", 1);
 
 /// Lets a trained generator answer the conditions of an experiment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -124,7 +128,7 @@ mod tests {
                 let latency = u64::from(condition.latency.unwrap_or(0));
                 let mut rng = random::stream(options.seed, "sometimes", &[latency]);
                 let rows = paper_example().rows();
-                let effort = crate::generators::Effort { tokens: 10, ..Default::default() };
+                let effort = crate::graph::Effort { tokens: 10, ..Default::default() };
                 let kept = if rng.next_u64().is_multiple_of(3) { 7 } else { 6 };
                 Generated { rows: rows[..kept].to_vec(), failure: None, effort }
             };
@@ -137,7 +141,7 @@ mod tests {
         let conditions: Vec<Condition> = (0..300)
             .map(|index| Condition {
                 latency: Some(index),
-                ..evaluate::condition_of(&paper_example())
+                ..crate::graph::condition_of(&paper_example())
             })
             .collect();
         let options = GenerateOptions {

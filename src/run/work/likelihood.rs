@@ -14,6 +14,10 @@ use crate::generators::{self, Recipe};
 use crate::graph::CallGraph;
 use crate::random;
 use crate::run::cache::Key;
+use crate::version::Version;
+
+/// Version of this stage: which graphs are asked about.
+pub const VERSION: Version = Version::new("stage/likelihood", 1);
 
 /// Asks a trained generator how likely it finds graphs that it was trained on, graphs that its training
 /// held out, and test graphs: what a membership attack looks at.

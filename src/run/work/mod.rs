@@ -34,9 +34,10 @@ use super::cache::{Cache, Key, write_atomically};
 use super::facts;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::evaluate::{Conditions, Evaluation, Task};
-use crate::generators;
+use crate::evaluate::CONDITIONS_VERSION;
 use crate::progress::Progress;
+use crate::version::Version;
+use crate::{generators, probes};
 
 /// One stage's work with everything that its outputs depend on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -139,64 +140,44 @@ impl Work {
             // Where the manifest lies is no part of what it says.
             manifest.remove("folder");
         }
-        Ok(Key::of(&serde_json::json!({ "work": work, "code": self.code_version() })))
+        let versions: Vec<String> = self.versions().iter().map(Version::to_string).collect();
+        let crates = facts::NUMERIC_CRATES;
+        Ok(Key::of(&serde_json::json!({ "work": work, "versions": versions, "crates": crates })))
     }
 
-    /// Version of the code that this stage runs and its input stages do not: what an input runs is
+    /// Versions of the code that this stage runs and its input stages do not: what an input runs is
     /// in the input's key.
-    fn code_version(&self) -> String {
+    fn versions(&self) -> Vec<Version> {
+        let generator = |id: &str| generators::entry(id);
+        let answers = |id: &str| generator(id).map(|entry| entry.answers);
         match self {
-            Self::Dataset(_) => facts::code_version(
-                &["graph/", "data/", "random.rs", "run/work/dataset.rs"],
-                &["data/simulator/raw", "data/embedded.rs"],
-            ),
+            Self::Dataset(work) => {
+                [dataset::VERSION].into_iter().chain(work.manifest.source.versions()).collect()
+            }
             Self::Train(work) => {
-                generator_code(&work.generator, &["run/work/train.rs"], &ONLY_GENERATION)
+                let training = generator(&work.generator).map(|entry| entry.training);
+                [train::VERSION].into_iter().chain(training).collect()
             }
             Self::Select(work) => {
-                let own = ["run/work/select.rs", "evaluate/conditions", "evaluate/verdict"];
-                generator_code(&work.generator, &own, &["text/constrained/"])
+                [select::VERSION].into_iter().chain(answers(&work.generator)).collect()
             }
-            Self::Teach(work) => {
-                let own = ["run/work/teach.rs", "evaluate/conditions", "evaluate/verdict"];
-                generator_code(&work.generator, &own, &[])
-            }
-            Self::Generate(work) => {
-                let mut own = vec![
-                    "run/work/generate.rs",
-                    "run/work/answers.rs",
-                    "evaluate/conditions",
-                    "evaluate/verdict",
-                ];
-                if let Conditions::Instructions { .. } = work.conditions {
-                    own.push("evaluate/instructions/conditions");
-                }
-                generator_code(&work.generator, &own, &[])
-            }
+            Self::Teach(work) => [teach::VERSION, CONDITIONS_VERSION]
+                .into_iter()
+                .chain(answers(&work.generator))
+                .collect(),
+            Self::Generate(work) => [generate::VERSION, CONDITIONS_VERSION]
+                .into_iter()
+                .chain(answers(&work.generator))
+                .collect(),
             Self::Likelihood(work) => {
-                let own = ["run/work/likelihood.rs", "generators/likelihood.rs"];
-                generator_code(&work.generator, &own, &["text/constrained/"])
+                [likelihood::VERSION].into_iter().chain(answers(&work.generator)).collect()
             }
-            Self::Evaluate(work) => {
-                evaluation_code(&work.evaluation, &["run/work/evaluate.rs", "run/work/answers.rs"])
+            Self::Evaluate(EvaluateWork { evaluation, .. })
+            | Self::Floor(FloorWork { evaluation, .. }) => {
+                vec![evaluate::VERSION, evaluation.version()]
             }
-            Self::Floor(work) => evaluation_code(&work.evaluation, &["run/work/evaluate.rs"]),
-            Self::Probe(_) => facts::code_version(
-                &[
-                    "probes/",
-                    "run/work/probe.rs",
-                    "generators/in_context/",
-                    "data/services.rs",
-                    "evaluate/classifier",
-                    "evaluate/interval.rs",
-                    "graph/",
-                    "model/",
-                    "random.rs",
-                    "text/",
-                ],
-                &["text/constrained/"],
-            ),
-            Self::Report(_) => facts::code_version(&["report/", "run/work/report.rs"], &[]),
+            Self::Probe(_) => vec![probe::VERSION, probes::VERSION],
+            Self::Report(_) => vec![report::VERSION, crate::report::VERSION],
         }
     }
 
@@ -240,37 +221,6 @@ impl Work {
             Self::Report(work) => work.run(bench),
         }
     }
-}
-
-/// What a trained language model answers with, and training does not run.
-const ONLY_GENERATION: [&str; 7] = [
-    "model/decode/",
-    "model/lora",
-    "model/pretrained/",
-    "text/constrained/",
-    "generators/language_model/recursion.rs",
-    "generators/language_model/trained.rs",
-    "generators/language_model/whole.rs",
-];
-
-/// All evaluations, what this one trains with, and `own`.
-fn evaluation_code(evaluation: &Evaluation, own: &[&str]) -> String {
-    let mut prefixes = vec!["evaluate/"];
-    prefixes.extend(own);
-    if let Evaluation::Downstream { task: Task::Anomalies } = evaluation {
-        prefixes.extend(["generators/neural/", "model/adamw"]);
-    }
-    facts::code_version(&prefixes, &["evaluate/conditions"])
-}
-
-/// The contract of generators, what the registry says that this one is made of, and `own`.
-fn generator_code(id: &str, own: &[&str], without: &[&str]) -> String {
-    let entry = generators::REGISTRY.iter().find(|entry| entry.id == id);
-    let code = entry.map_or(&["generators/"][..], |entry| entry.code);
-    let mut prefixes = vec!["generators/contract.rs", "random.rs"];
-    prefixes.extend(code);
-    prefixes.extend(own);
-    facts::code_version(&prefixes, without)
 }
 
 /// Runs the stage that `spec` (a file) describes and publishes its outputs in the cache.
@@ -363,4 +313,153 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| UserError::io(path, "cannot be read", error))?;
     serde_json::from_str(&text).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::DatasetManifest;
+    use crate::evaluate::{Conditions, Evaluation};
+    use crate::generators::Decoding;
+    use crate::model::Sampling;
+    use crate::probes::Arm as ProbedBy;
+    use crate::version::golden;
+
+    /// The files of a folder with what tells their format: the header of a table, the keys of an object.
+    fn format_of(dir: &Path, below: &str) -> String {
+        let mut entries: Vec<_> = std::fs::read_dir(dir).unwrap().map(Result::unwrap).collect();
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        let mut text = String::new();
+        for entry in entries {
+            let (path, name) = (entry.path(), format!("{below}{}", entry.file_name().display()));
+            if path.is_dir() {
+                text += &format_of(&path, &format!("{name}/"));
+                continue;
+            }
+            let content = || std::fs::read_to_string(&path).unwrap();
+            let inside = match path.extension().and_then(|extension| extension.to_str()) {
+                Some("csv") => content().lines().next().unwrap_or_default().to_owned(),
+                Some("json") => match serde_json::from_str(&content()).unwrap() {
+                    serde_json::Value::Object(map) => {
+                        map.keys().map(String::as_str).collect::<Vec<_>>().join(",")
+                    }
+                    _ => String::new(),
+                },
+                _ => String::new(),
+            };
+            text += &format!("{name} {inside}\n");
+        }
+        text
+    }
+
+    /// Runs the stage in `cache`, holds the files that it writes to `version`, and returns its key.
+    fn run(cache: &Cache, version: Version, work: &Work) -> Key {
+        let key = work.key().unwrap();
+        let (out, scratch) = (cache.begin(&key).unwrap(), cache.scratch(&key));
+        crate::run::cache::create(&scratch).unwrap();
+        let means = Means { device: "cpu".into(), batch: 8, data_root: None };
+        let (device, progress) = (DeviceChoice::Cpu, Progress::Quiet);
+        let bench = Bench { cache, out: &out, scratch: &scratch, device, means: &means, progress };
+        work.run(&bench).unwrap();
+        golden::assert(version, &format_of(&out, ""));
+        cache.publish(work.kind(), &key, &out).unwrap();
+        key
+    }
+
+    #[test]
+    fn stages_write_the_files_of_their_versions() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(dir.path().join("cache"));
+        let manifest = DatasetManifest::find("simulator").unwrap();
+        let dataset = Work::Dataset(DatasetWork { manifest, files: Vec::new(), graphs: Some(120) });
+        let dataset = run(&cache, dataset::VERSION, &dataset);
+        let generator = || "recursive-compact".to_owned();
+        let settings: toml::Table = "size = \"xs\"\ntokens = 4000\nbatch_tokens = 512\n\
+            countdown = true\nsnapshots = [0.5]\nevaluate_every = 4\nwarmup_steps = 2"
+            .parse()
+            .unwrap();
+        let train = Work::Train(TrainWork {
+            generator: generator(),
+            settings: settings.clone(),
+            seed: 0,
+            device: "cpu".into(),
+            dataset: dataset.clone(),
+            base: None,
+        });
+        let train = run(&cache, train::VERSION, &train);
+        let select = Work::Select(SelectWork {
+            generator: generator(),
+            settings: settings.clone(),
+            seed: 0,
+            candidates: 2,
+            dataset: dataset.clone(),
+            train: train.clone(),
+        });
+        let selected = Some(run(&cache, select::VERSION, &select));
+        let teach = Work::Teach(TeachWork {
+            generator: generator(),
+            settings: settings.clone(),
+            seed: 0,
+            max_edges: 3,
+            max_depth: 2,
+            dataset: dataset.clone(),
+            train: train.clone(),
+        });
+        run(&cache, teach::VERSION, &teach);
+        let likelihood = Work::Likelihood(LikelihoodWork {
+            generator: generator(),
+            settings: settings.clone(),
+            seed: 0,
+            selected: selected.clone(),
+            dataset: dataset.clone(),
+            train: train.clone(),
+        });
+        run(&cache, likelihood::VERSION, &likelihood);
+        let generate = Work::Generate(GenerateWork {
+            generator: generator(),
+            settings,
+            seed: 0,
+            sampling: Sampling { temperature: 0.8, top_k: None },
+            conditions: Conditions::Test { count: 9 },
+            snapshot: None,
+            selected,
+            decoding: Decoding::Constrained,
+            dataset: dataset.clone(),
+            train,
+        });
+        let generate = run(&cache, generate::VERSION, &generate);
+        let evaluate = Work::Evaluate(EvaluateWork {
+            evaluation: Evaluation::Fidelity,
+            seed: 0,
+            dataset: dataset.clone(),
+            generate,
+            likelihood: None,
+        });
+        run(&cache, evaluate::VERSION, &evaluate);
+        let probe = Work::Probe(ProbeWork {
+            task: crate::probes::Task::Attribute,
+            train_questions: 8,
+            test_questions: 4,
+            arm: ProbedBy::Majority,
+            seed: 0,
+            dataset,
+            network: None,
+            in_context: None,
+        });
+        run(&cache, probe::VERSION, &probe);
+    }
+
+    /// A key holds the versions of the code that the stage runs, and nothing of where it lies.
+    #[test]
+    fn keys_hold_versions() {
+        let manifest = DatasetManifest::find("simulator").unwrap();
+        let work = |folder: Option<&str>| {
+            let manifest =
+                DatasetManifest { folder: folder.map(PathBuf::from), ..manifest.clone() };
+            Work::Dataset(DatasetWork { manifest, files: Vec::new(), graphs: None })
+        };
+        assert_eq!(work(None).key().unwrap(), work(Some("elsewhere")).key().unwrap());
+        let versions: Vec<String> = work(None).versions().iter().map(Version::to_string).collect();
+        assert_eq!(versions, ["stage/dataset 1", "dataset 1", "source/simulator 1"]);
+    }
 }

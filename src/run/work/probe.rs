@@ -6,6 +6,10 @@ use super::{Bench, evaluate, write_json};
 use crate::error::UserError;
 use crate::probes::{self, Arm, Context, Task, Tuning};
 use crate::run::cache::Key;
+use crate::version::Version;
+
+/// Version of this stage: records of a probe, as files.
+pub const VERSION: Version = Version::new("stage/probe", 1);
 
 /// Lets one arm of a probe learn from questions about training graphs and answer those about test
 /// graphs.

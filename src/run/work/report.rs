@@ -9,6 +9,10 @@ use crate::evaluate::Record;
 use crate::generators::FitReport;
 use crate::report::{self, ReportInput, ReportKind, RunRecords, TrainingLog};
 use crate::run::cache::{Key, create};
+use crate::version::Version;
+
+/// Version of this stage: which results a report is drawn from.
+pub const VERSION: Version = Version::new("stage/report", 1);
 
 /// Draws the tables and figures of an experiment from its records.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -5,9 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use super::train::{FIT, MODEL};
 use super::{Bench, read_json, write_json};
-use crate::evaluate::{condition_of, judge_all};
-use crate::generators::{self, Condition, Decoding, FitReport, GenerateOptions, Recipe, Sampling};
+use crate::generators;
+use crate::generators::{Decoding, FitReport, GenerateOptions, Recipe};
+use crate::graph::{Condition, condition_of, judge_all};
+use crate::model::Sampling;
 use crate::run::cache::Key;
+use crate::version::Version;
+
+/// Version of this stage: the choice among checkpoints.
+pub const VERSION: Version = Version::new("stage/select", 1);
 
 /// Chooses among the last snapshots of a training by accuracy on training graphs that it held out.
 ///

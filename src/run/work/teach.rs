@@ -6,11 +6,16 @@ use super::Bench;
 use super::train::MODEL;
 use crate::data::{Dataset, Side};
 use crate::error::UserError;
-use crate::evaluate::{grid, grid_cells, judge};
-use crate::generators::{self, Decoding, GenerateOptions, Sampling};
-use crate::graph::CallGraph;
-use crate::random;
+use crate::evaluate::{grid, grid_cells};
+use crate::generators::{Decoding, GenerateOptions};
+use crate::graph::{CallGraph, judge};
+use crate::model::Sampling;
 use crate::run::cache::Key;
+use crate::version::Version;
+use crate::{generators, random};
+
+/// Version of this stage: the dataset with constrained answers.
+pub const VERSION: Version = Version::new("stage/teach", 1);
 
 /// Adds to a dataset's training graphs those with which a trained language model answers, under the
 /// format's constraints, requests of all shapes: who trains on them learns to keep count where real

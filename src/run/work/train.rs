@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 use super::{Bench, write_json};
 use crate::generators::{self, FitContext};
 use crate::run::cache::{Key, create};
+use crate::version::Version;
+
+/// Version of this stage: the trained model and what training says of itself.
+pub const VERSION: Version = Version::new("stage/train", 1);
 
 /// Trains a generator on a dataset.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -27,8 +27,7 @@ pub use self::step::Bounds;
 pub use self::table::Table;
 pub use self::vocabulary::Vocabulary;
 use super::Tokenizer;
-use crate::generators::Condition;
-use crate::graph::{Violation, ViolationCode};
+use crate::graph::{Condition, Violation, ViolationCode};
 
 /// Calls of a graph, at most: every step must fit what a model is given to decode.
 const MOST_EDGES: u32 = 400;

@@ -2,8 +2,7 @@
 
 use super::step::MOST_NUMBER;
 use super::{Expect, Grammar, Piece, Ranges};
-use crate::generators::Condition;
-use crate::graph::{CallType, EdgeId, USER};
+use crate::graph::{CallType, Condition, EdgeId, USER};
 
 /// Latest finish of a graph whose latency is not given, milliseconds.
 const MOST_TIME: u32 = 3_600_000;

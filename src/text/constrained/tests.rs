@@ -205,7 +205,7 @@ fn training_texts_are_permitted() {
     let mut rng = random::stream(7, "training", &[]);
     for graph in &graphs {
         // Depth 1 start: constraints count from the request, which here is the graph's own.
-        let condition = crate::evaluate::condition_of(graph);
+        let condition = crate::graph::condition_of(graph);
         let text = tabular::answer(graph, &mut rng);
         follow(&vocabulary, &tokenizer, Table::new(&condition), &text);
     }

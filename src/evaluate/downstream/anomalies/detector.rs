@@ -6,8 +6,8 @@ use rand::seq::SliceRandom;
 
 use super::examples::{Encoder, Example};
 use super::network::{Batch, Shape, surprise};
-use crate::generators::neural::{Learner, Parameters, Schedule, Tensors};
 use crate::graph::CallGraph;
+use crate::model::neural::{Learner, Parameters, Schedule, Tensors};
 use crate::random;
 
 /// Calls in a batch, a graph more or less.

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::examples::{CLASSES, Example, KINDS};
-use crate::generators::neural::{Layout, Tensors};
+use crate::model::neural::{Layout, Tensors};
 
 const WIDTH: usize = 48;
 const HEADS: usize = 4;

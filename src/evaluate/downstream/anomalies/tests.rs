@@ -1,10 +1,9 @@
 use super::*;
 use crate::data::DatasetCard;
 use crate::data::simulator::{Cloud, SimulatorConfig};
-use crate::evaluate::conditions::condition_of;
 use crate::evaluate::tests::{answer, dataset, failed, find, flat, reversed};
 use crate::evaluate::{Evaluation, Task, evaluate};
-use crate::generators::{Condition, Generated};
+use crate::graph::{Condition, Generated, condition_of};
 
 fn cloud(services: u32, graphs: std::ops::Range<u64>) -> Vec<CallGraph> {
     let config = SimulatorConfig { services, ..SimulatorConfig::default() };

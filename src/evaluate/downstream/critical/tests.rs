@@ -3,10 +3,10 @@
 use rand::RngExt;
 
 use super::*;
-use crate::evaluate::conditions::condition_of;
 use crate::evaluate::downstream::{ACCURACY_GAP, BALANCED_ACCURACY, GAP, TRAINING};
 use crate::evaluate::tests::{answer, assert_same_values, dataset, failed, find, renamed_dataset};
 use crate::evaluate::{Evaluation, Task, evaluate};
+use crate::graph::condition_of;
 use crate::testing::{renamed, row};
 
 const CELL: &str = "task=critical-components/application=1";

@@ -1,10 +1,75 @@
-//! What the harness makes of one answer: a graph or a violation, decided here and nowhere else.
+//! The task that generators are given: a condition, the answer to it, and what the harness makes of it.
+//!
+//! It lies with the graphs, below everything that speaks of it: texts, models, generators and metrics.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
-use crate::generators::{Condition, Generated};
-use crate::graph::{CallGraph, ViolationCode};
+use super::{CallGraph, CallRow, Name, Request, Violation, ViolationCode};
+
+/// What a prompt asks for: a graph of `service` with these attributes; `None` leaves one open.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Condition {
+    pub service: Name,
+    pub num_edges: Option<u32>,
+    pub depth: Option<u32>,
+    /// Finish of the root call, milliseconds.
+    pub latency: Option<u32>,
+    /// Wishes in words, for generators that follow instructions; the others ignore them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<Request>,
+}
+
+/// The condition that a graph answers perfectly.
+pub fn condition_of(graph: &CallGraph) -> Condition {
+    Condition {
+        service: graph.service().clone(),
+        num_edges: Some(graph.num_edges()),
+        depth: Some(graph.depth()),
+        latency: Some(graph.latency()),
+        requests: Vec::new(),
+    }
+}
+
+/// A generator's answer to one condition.
+///
+/// The harness checks the rows itself; a generator need not know what is valid. `failure` is for
+/// what the rows cannot show (a reply that does not parse), and comes with the calls that were
+/// understood before it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Generated {
+    pub rows: Vec<CallRow>,
+    pub failure: Option<Violation>,
+    pub effort: Effort,
+}
+
+impl Generated {
+    /// An answer without failure.
+    pub fn complete(rows: Vec<CallRow>) -> Self {
+        Self { rows, ..Self::default() }
+    }
+}
+
+/// What an answer of a language model took; zero for other generators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Effort {
+    /// Tokens that went through the model: prompts and answers, forced tokens included.
+    pub tokens: u64,
+    /// Tokens that were drawn from the model's distribution.
+    pub choices: u64,
+    /// Sum over the choices of the probability, before any mask and at temperature 1, of the tokens
+    /// that were permitted. Equal to `choices` where nothing is masked.
+    pub feasible_mass: f64,
+}
+
+impl std::ops::AddAssign for Effort {
+    fn add_assign(&mut self, other: Self) {
+        self.tokens += other.tokens;
+        self.choices += other.choices;
+        self.feasible_mass += other.feasible_mass;
+    }
+}
 
 /// An answer, judged.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,8 +121,6 @@ pub fn judge_all(conditions: &[Condition], answers: &[Generated]) -> Result<Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::conditions::condition_of;
-    use crate::graph::Violation;
     use crate::testing::paper_example;
 
     #[test]

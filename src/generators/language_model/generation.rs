@@ -1,18 +1,184 @@
-//! The recursion of the paper (section 3): a graph layer by layer.
+//! Generating with a trained language model: layer by layer, the recursion of the paper (section 3), or
+//! whole graphs, one text each.
 
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::{Mutex, MutexGuard};
 
 use anyhow::Result;
+use rand_chacha::ChaCha8Rng;
 
-use super::trained::{Order, Requests, Source, answer, longest_first, prompt};
-use crate::generators::{Condition, Generated};
+use super::corpus::Writing;
+use super::likelihood;
+use crate::generators::{Decoding, GenerateOptions, Generator};
 use crate::graph::{
-    CallRow, EdgeId, LayerCondition, LayerEdge, Name, Request, StepBody, USER, Violation,
-    ViolationCode,
+    CallGraph, CallRow, Condition, EdgeId, Generated, LayerCondition, LayerEdge, Name, Request,
+    StepBody, USER, Violation, ViolationCode,
 };
-use crate::model::decode::{Completion, Constraint, Prompt, PromptSource};
-use crate::text::Format;
-use crate::text::constrained::{Bounds, Compact, Prose};
+use crate::model::decode::{CachedModel, Completion, Constraint, Prompt, PromptSource, decode};
+use crate::progress::StepProgress;
+use crate::random;
+use crate::text::constrained::{
+    self, Automaton, Bounds, Compact, Grammar, Prose, Table, Vocabulary,
+};
+use crate::text::{Format, Tokenizer, tabular};
+
+/// Longest text under constraints, tokens: room for the largest graphs even if every token is a byte.
+const LONGEST: usize = 1 << 17;
+
+/// A trained language model.
+pub struct Trained {
+    writing: Writing,
+    tokenizer: Tokenizer,
+    model: Mutex<Box<dyn CachedModel>>,
+    /// Longest text that training has shown, tokens.
+    context: usize,
+    /// Names that a destination may have, as texts write them.
+    microservices: Vec<String>,
+}
+
+impl Trained {
+    pub fn new(
+        writing: Writing,
+        tokenizer: Tokenizer,
+        model: Box<dyn CachedModel>,
+        microservices: Vec<String>,
+    ) -> Self {
+        let context = model.context();
+        Self { writing, tokenizer, model: Mutex::new(model), context, microservices }
+    }
+}
+
+impl Generator for Trained {
+    fn generate(
+        &self,
+        conditions: &[Condition],
+        options: &GenerateOptions,
+    ) -> Result<Vec<Generated>> {
+        let bar = options.progress.step("generating", "graphs", conditions.len() as u64);
+        let constrained = options.decoding == Decoding::Constrained;
+        let request = Requests {
+            tokenizer: &self.tokenizer,
+            conditions,
+            seed: options.seed,
+            vocabulary: constrained
+                .then(|| Rc::new(Vocabulary::new(&self.tokenizer, &self.microservices))),
+            bar: &bar,
+        };
+        let graphs = match self.writing {
+            Writing::Layers(format) => self.answers(Recursion::new(format, request), options),
+            Writing::Graphs => self.answers(WholeGraphs::new(request), options),
+        };
+        bar.finish();
+        graphs
+    }
+
+    fn log_likelihoods(&self, graphs: &[&CallGraph], batch: usize) -> Result<Option<Vec<f64>>> {
+        let texts = likelihood::texts(self.writing, graphs, &self.tokenizer)?;
+        let mut model = self.model()?;
+        likelihood::of_graphs(model.as_mut(), &texts, self.context, batch).map(Some)
+    }
+}
+
+impl Trained {
+    fn model(&self) -> Result<MutexGuard<'_, Box<dyn CachedModel>>> {
+        self.model.lock().map_err(|_| anyhow::anyhow!("the model is poisoned"))
+    }
+
+    fn answers(
+        &self,
+        mut source: impl Source,
+        options: &GenerateOptions,
+    ) -> Result<Vec<Generated>> {
+        let mut model = self.model()?;
+        let batch = options.batch.max(1);
+        if options.decoding == Decoding::Constrained {
+            model.extend(LONGEST);
+        }
+        decode(model.as_mut(), &mut source, Tokenizer::END, options.sampling, batch)?;
+        source.finish()
+    }
+}
+
+/// What is asked for, and what every kind of text needs to answer it.
+pub struct Requests<'a> {
+    pub tokenizer: &'a Tokenizer,
+    pub conditions: &'a [Condition],
+    pub seed: u64,
+    /// For constrained decoding.
+    pub vocabulary: Option<Rc<Vocabulary>>,
+    pub bar: &'a StepProgress,
+}
+
+impl Requests<'_> {
+    /// The random stream of one text: its address is the condition and a path inside the graph.
+    pub fn stream(&self, path: &[u64]) -> ChaCha8Rng {
+        random::stream(self.seed, "generation", path)
+    }
+
+    /// Why the condition cannot be answered under constraints.
+    pub fn refusal(&self, index: usize) -> Option<Violation> {
+        self.vocabulary.as_ref()?;
+        constrained::check_request(&self.conditions[index]).err()
+    }
+
+    /// The constraint that a grammar makes.
+    pub fn constraint<G: Grammar + 'static>(
+        &self,
+        grammar: impl FnOnce() -> G,
+    ) -> Option<Box<dyn Constraint>> {
+        let vocabulary = self.vocabulary.clone()?;
+        Some(Box::new(Constrained(Automaton::new(vocabulary, grammar()))))
+    }
+}
+
+struct Constrained<G>(Automaton<G>);
+
+impl<G: Grammar> Constraint for Constrained<G> {
+    fn permitted(&mut self, tokens: &mut Vec<u32>) {
+        self.0.permitted(tokens);
+    }
+
+    fn push(&mut self, token: u32) {
+        self.0.push(token);
+    }
+}
+
+/// Prompts whose completions become graphs.
+pub trait Source: PromptSource {
+    /// One answer per condition, in order.
+    fn finish(self) -> Result<Vec<Generated>>;
+}
+
+/// Indices of conditions in the order in which they begin.
+pub type Order = std::vec::IntoIter<usize>;
+
+/// The largest graphs first, so that none of them is left running alone at the end.
+fn longest_first(conditions: &[Condition]) -> Order {
+    let mut order: Vec<usize> = (0..conditions.len()).collect();
+    order.sort_by_key(|index| std::cmp::Reverse(conditions[*index].num_edges));
+    order.into_iter()
+}
+
+/// Tokens of a prompt.
+fn prompt(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let mut tokens = vec![Tokenizer::BEGIN];
+    tokens.extend(tokenizer.encode(text)?);
+    Ok(tokens)
+}
+
+/// The text of a completion, if it came to its end.
+fn answer(tokenizer: &Tokenizer, completion: &Completion) -> Result<String, Violation> {
+    if !completion.stopped {
+        let detail = "the answer is longer than the model's context";
+        return Err(Violation::new(ViolationCode::Truncated, detail));
+    }
+    if Tokenizer::any_special(&completion.tokens) {
+        let detail = "the answer holds a special token";
+        return Err(Violation::new(ViolationCode::Format, detail));
+    }
+    Ok(tokenizer.decode(&completion.tokens))
+}
 
 /// Steps that one graph may take; a graph of n edges needs at most 2n.
 const MAX_STEPS: usize = 2_000;
@@ -276,3 +442,78 @@ impl Source for Recursion<'_> {
         }
     }
 }
+
+/// A prompt for each condition, and the graphs that come back.
+pub struct WholeGraphs<'a> {
+    requests: Requests<'a>,
+    order: Order,
+    graphs: Vec<Generated>,
+    error: Option<anyhow::Error>,
+}
+
+impl<'a> WholeGraphs<'a> {
+    pub fn new(requests: Requests<'a>) -> Self {
+        let graphs = vec![Generated::default(); requests.conditions.len()];
+        Self { order: longest_first(requests.conditions), requests, graphs, error: None }
+    }
+
+    /// The next condition that can be answered.
+    fn next_condition(&mut self) -> Option<usize> {
+        loop {
+            let index = self.order.next()?;
+            let Some(refusal) = self.requests.refusal(index) else { return Some(index) };
+            self.graphs[index].failure = Some(refusal);
+            self.requests.bar.inc(1);
+        }
+    }
+}
+
+impl PromptSource for WholeGraphs<'_> {
+    fn next(&mut self) -> Option<Prompt> {
+        if self.error.is_some() {
+            return None;
+        }
+        let index = self.next_condition()?;
+        let condition = &self.requests.conditions[index];
+        match prompt(self.requests.tokenizer, &tabular::prompt(condition)) {
+            Ok(tokens) => Some(Prompt {
+                id: index as u64,
+                tokens,
+                rng: self.requests.stream(&[index as u64]),
+                max_new_tokens: usize::MAX,
+                constraint: self.requests.constraint(|| Table::new(condition)),
+            }),
+            Err(error) => {
+                self.error = Some(error);
+                None
+            }
+        }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        let rows = answer(self.requests.tokenizer, &completion)
+            .map_err(|violation| (Vec::new(), violation));
+        let graph = &mut self.graphs[completion.id as usize];
+        match rows.and_then(|text| tabular::parse(&text)) {
+            Ok(rows) => graph.rows = rows,
+            Err((rows, violation)) => {
+                *graph = Generated { rows, failure: Some(violation), ..Generated::default() };
+            }
+        }
+        graph.effort = completion.effort;
+        self.requests.bar.inc(1);
+    }
+}
+
+impl Source for WholeGraphs<'_> {
+    fn finish(self) -> Result<Vec<Generated>> {
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok(self.graphs),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "constrained_tests.rs"]
+mod constrained_tests;

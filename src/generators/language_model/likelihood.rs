@@ -1,168 +1,74 @@
 //! How likely a trained language model finds a graph: the probability of its texts.
-//!
-//! This stands around the language models and not in them, so that finished trainings and answers,
-//! which do not depend on it, stay good when it changes. The model is read again when it is first asked.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use rand::TryRng;
-use serde::Deserialize;
 
-use super::{
-    Condition, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe,
-    language_model, settings,
-};
-use crate::data::Dataset;
-use crate::device::DeviceChoice;
+use super::corpus::Writing;
 use crate::error::UserError;
 use crate::graph::{CallGraph, steps};
-use crate::model;
 use crate::model::decode::{CachedModel, Feed};
-use crate::text::{Format, Tokenizer, tabular};
-
-/// What a graph is written as.
-#[derive(Clone, Copy)]
-enum Writing {
-    /// A text for each layer.
-    Layers(Format),
-    /// One text.
-    Table,
-}
-
-/// `recursive-llm`, with likelihoods.
-pub fn recursive(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    around(language_model::recursive(table)?, Writing::Layers(Format::Recursive))
-}
-
-/// `recursive-instruction-llm`, with likelihoods.
-pub fn instruction(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    let recipe = language_model::instruction(table)?;
-    let notes = settings::<language_model::Settings>("recursive-instruction-llm", table)?.notes;
-    around(recipe, Writing::Layers(Format::Instruction { notes }))
-}
-
-/// `recursive-compact`, with likelihoods.
-pub fn recursive_compact(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    let recipe = language_model::recursive_compact(table)?;
-    let countdown = settings::<language_model::Settings>("recursive-compact", table)?.countdown;
-    around(recipe, Writing::Layers(Format::Compact { countdown }))
-}
-
-/// `tabular-llm`, with likelihoods.
-pub fn tabular(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    around(language_model::tabular(table)?, Writing::Table)
-}
-
-fn around(recipe: Box<dyn Recipe>, writing: Writing) -> Result<Box<dyn Recipe>> {
-    Ok(Box::new(Untrained { recipe, writing }))
-}
-
-struct Untrained {
-    recipe: Box<dyn Recipe>,
-    writing: Writing,
-}
-
-impl Recipe for Untrained {
-    fn fit(&self, context: &FitContext) -> Result<FitReport> {
-        self.recipe.fit(context)
-    }
-
-    fn validation<'a>(&self, dataset: &'a Dataset, seed: u64) -> Vec<&'a CallGraph> {
-        self.recipe.validation(dataset, seed)
-    }
-
-    fn load(
-        &self,
-        dir: &Path,
-        snapshot: Option<u64>,
-        device: DeviceChoice,
-    ) -> Result<Box<dyn Generator>> {
-        let generator = self.recipe.load(dir, snapshot, device)?;
-        let (writing, dir) = (self.writing, dir.to_owned());
-        Ok(Box::new(Trained { generator, writing, dir, snapshot, device }))
-    }
-}
-
-struct Trained {
-    generator: Box<dyn Generator>,
-    writing: Writing,
-    dir: PathBuf,
-    snapshot: Option<u64>,
-    device: DeviceChoice,
-}
-
-impl Generator for Trained {
-    fn generate(
-        &self,
-        conditions: &[Condition],
-        options: &GenerateOptions,
-    ) -> Result<Vec<Generated>> {
-        self.generator.generate(conditions, options)
-    }
-
-    /// Sum over the layers of a graph (a table is one text) of log p(answer | prompt), where answers
-    /// include the notes of instructions, and end. Of the many orders in which attributes and fields
-    /// can be written, one and the same is taken for all graphs. A graph with a text that is longer
-    /// than the model's context has probability 0: decoding would never finish it.
-    fn log_likelihoods(&self, graphs: &[&CallGraph], batch: usize) -> Result<Option<Vec<f64>>> {
-        let tokenizer = Tokenizer::load(&self.dir)?;
-        let snapshot = self.snapshot.filter(|tokens| Some(*tokens) != final_tokens(&self.dir));
-        let mut model = model::load(&self.dir, snapshot, self.device)?;
-        let mut texts = Vec::new();
-        let mut ends = Vec::with_capacity(graphs.len());
-        for graph in graphs {
-            texts.extend(self.writing.texts(graph, &tokenizer)?);
-            ends.push(texts.len());
-        }
-        let of_texts = log_probabilities(model.as_mut(), &texts, batch)?;
-        let mut start = 0;
-        let of_graph = |end: usize| of_texts[std::mem::replace(&mut start, end)..end].iter().sum();
-        Ok(Some(ends.into_iter().map(of_graph).collect()))
-    }
-}
-
-/// Training tokens of the final model in `dir`, which no snapshot is kept of.
-fn final_tokens(dir: &Path) -> Option<u64> {
-    #[derive(Deserialize)]
-    struct Meta {
-        tokens: u64,
-    }
-    let text = std::fs::read_to_string(dir.join("language-model.json")).ok()?;
-    Some(serde_json::from_str::<Meta>(&text).ok()?.tokens)
-}
+use crate::text::{Tokenizer, tabular};
 
 /// A prompt and its answer, as tokens.
 #[derive(Clone, Debug, PartialEq)]
-struct Text {
+pub struct Text {
     tokens: Vec<u32>,
     /// Tokens of the prompt.
     prompt: usize,
 }
 
-impl Writing {
-    fn texts(self, graph: &CallGraph, tokenizer: &Tokenizer) -> Result<Vec<Text>> {
-        let rng = &mut FirstChoice;
-        let texts: Vec<(String, String)> = match self {
-            Self::Layers(format) => {
-                steps(graph).iter().map(|step| format.training_text(step, &[], rng)).collect()
-            }
-            Self::Table => {
-                vec![(tabular::training_prompt(graph, rng), tabular::answer(graph, rng))]
-            }
-        };
-        let encode = |(prompt, answer): &(String, String)| {
-            let mut tokens = vec![Tokenizer::BEGIN];
-            tokens.extend(tokenizer.encode(prompt)?);
-            let prompt = tokens.len();
-            tokens.extend(tokenizer.encode(answer)?);
-            tokens.push(Tokenizer::END);
-            Ok(Text { tokens, prompt })
-        };
-        texts.iter().map(encode).collect()
-    }
+/// The texts of each graph. Of the many orders in which attributes and fields can be written, one and the
+/// same is taken for all graphs.
+pub fn texts(
+    writing: Writing,
+    graphs: &[&CallGraph],
+    tokenizer: &Tokenizer,
+) -> Result<Vec<Vec<Text>>> {
+    graphs.iter().map(|graph| texts_of(writing, graph, tokenizer)).collect()
+}
+
+/// For each graph the sum over its layers (a table is one text) of log p(answer | prompt), where answers
+/// include intermediate instructions, and end. A graph with a text of more than `context` tokens has
+/// probability 0: decoding would never finish it.
+pub fn of_graphs(
+    model: &mut dyn CachedModel,
+    texts: &[Vec<Text>],
+    context: usize,
+    batch: usize,
+) -> Result<Vec<f64>> {
+    let all: Vec<&Text> = texts.iter().flatten().collect();
+    let of_texts = log_probabilities(model, &all, context, batch)?;
+    let mut rest = &of_texts[..];
+    let sums = texts.iter().map(|texts| {
+        let (own, others) = rest.split_at(texts.len());
+        rest = others;
+        own.iter().sum()
+    });
+    Ok(sums.collect())
+}
+
+fn texts_of(writing: Writing, graph: &CallGraph, tokenizer: &Tokenizer) -> Result<Vec<Text>> {
+    let rng = &mut FirstChoice;
+    let texts: Vec<(String, String)> = match writing {
+        Writing::Layers(format) => {
+            steps(graph).iter().map(|step| format.training_text(step, &[], rng)).collect()
+        }
+        Writing::Graphs => {
+            vec![(tabular::training_prompt(graph, rng), tabular::answer(graph, rng))]
+        }
+    };
+    let encode = |(prompt, answer): &(String, String)| {
+        let mut tokens = vec![Tokenizer::BEGIN];
+        tokens.extend(tokenizer.encode(prompt)?);
+        let prompt = tokens.len();
+        tokens.extend(tokenizer.encode(answer)?);
+        tokens.push(Tokenizer::END);
+        Ok(Text { tokens, prompt })
+    };
+    texts.iter().map(encode).collect()
 }
 
 /// Takes the first of all choices: training texts drop no attribute and have one order.
@@ -196,10 +102,11 @@ struct Running {
 /// what else is in the batch, and each text has a sum of its own, so neither does the result.
 fn log_probabilities(
     model: &mut dyn CachedModel,
-    texts: &[Text],
+    texts: &[&Text],
+    context: usize,
     batch: usize,
 ) -> Result<Vec<f64>> {
-    let (context, vocabulary) = (model.context(), model.vocabulary());
+    let vocabulary = model.vocabulary();
     let mut sums = vec![0.0; texts.len()];
     let mut waiting = VecDeque::new();
     for (index, text) in texts.iter().enumerate() {
@@ -256,9 +163,11 @@ fn log_probability(logits: &[f32], token: u32) -> Result<f64> {
 mod tests {
     use super::*;
     use crate::data::simulator::{Cloud, SimulatorConfig};
-    use crate::data::{DatasetCard, Side};
-    use crate::generators::{has_likelihood, recipe};
+    use crate::data::{Dataset, DatasetCard, Side};
+    use crate::device::DeviceChoice;
+    use crate::generators::{FitContext, has_likelihood, recipe};
     use crate::progress::Progress;
+    use crate::text::Format;
 
     /// A model whose logits are the last token's bigram counts: each token is followed by the next.
     struct Counting {
@@ -310,7 +219,8 @@ mod tests {
         let sixth = (1.0f64 / 6.0).ln();
         let expected = [3.0 * half, half + sixth, half, f64::NEG_INFINITY, half];
         for batch in [1, 2, 8] {
-            let found = log_probabilities(&mut Counting { last: Vec::new() }, &texts, batch);
+            let model = &mut Counting { last: Vec::new() };
+            let found = log_probabilities(model, &texts.each_ref(), 6, batch);
             for (found, expected) in found.expect("scores").iter().zip(expected) {
                 assert!(
                     (found - expected).abs() < 1e-6 || *found == expected,

@@ -2,7 +2,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::Parameters;
-use crate::generators::Sampling;
+use crate::model::Sampling;
 use crate::model::kernels::{self, Packed};
 
 /// A linear layer for drawing: `x · weight + bias`.

@@ -2,7 +2,7 @@ use burn::tensor::{Device, Tensor};
 use proptest::prelude::*;
 
 use super::*;
-use crate::generators::Sampling;
+use crate::model::Sampling;
 use crate::random;
 
 fn layout() -> Layout {
