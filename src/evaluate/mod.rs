@@ -15,6 +15,7 @@ mod golden;
 pub mod heavy_hitters;
 pub mod instructions;
 mod interval;
+mod joined;
 pub mod novelty;
 mod observed;
 pub mod popular_calls;
@@ -27,6 +28,7 @@ mod verdict;
 
 pub use conditions::{condition_of, conditions, grid, grid_cells};
 pub use interval::Interval;
+pub use joined::Joined;
 pub use record::{Conditions, Evaluation, Record, Task, reference_cell};
 pub use units::Units;
 pub use verdict::{Verdict, judge, judge_all};
