@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
+use crate::display;
+
 /// How steps report themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -36,6 +38,7 @@ impl Report {
     /// One plain line.
     pub fn line(&self) -> String {
         let Self { message, unit, done, total, last, .. } = self;
+        let message = display::line(message);
         let seconds = self.seconds.max(1e-3);
         let rate = *done as f64 / seconds;
         let left = match total.checked_sub(*done) {
@@ -95,10 +98,11 @@ impl Progress {
                 ProgressDrawTarget::hidden(),
             ),
         };
-        bar.set_message(label.to_owned());
+        let label = display::line(label).into_owned();
+        bar.set_message(label.clone());
         let step = StepProgress {
             mode: self,
-            label: label.to_owned(),
+            label,
             unit,
             total,
             bar,
@@ -135,7 +139,7 @@ impl StepProgress {
 
     /// A short note shown beside the label, such as the current loss.
     pub fn note(&self, note: &str) {
-        self.bar.set_message(format!("{} {note}", self.label));
+        self.bar.set_message(format!("{} {}", self.label, display::line(note)));
     }
 
     /// Ends the step; a plain line sums it up if it took over two seconds.
@@ -175,6 +179,25 @@ impl StepProgress {
             total: self.total,
             seconds: self.started.elapsed().as_secs_f64(),
             last,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::HOSTILE_NAMES;
+
+    #[test]
+    fn no_label_or_note_steers_the_terminal() {
+        for name in HOSTILE_NAMES {
+            let step = Progress::Quiet.step(name, "graphs", 3);
+            step.note(&name.repeat(10_000));
+            let report = step.report(false);
+            assert!(report.message.chars().all(display::prints), "{}", report.message);
+            assert!(report.message.chars().count() <= 2 * display::LONGEST_LINE + 1);
+            let line = Report { message: name.to_owned(), ..report }.line();
+            assert!(line.chars().all(display::prints), "{line}");
         }
     }
 }

@@ -305,3 +305,20 @@ fn list_shows_what_there_is() {
         assert!(text.contains(expected), "{expected} is missing from {text}");
     }
 }
+
+/// What a user or a manifest says is told as text: it does not steer the terminal.
+#[test]
+fn control_characters_do_not_reach_the_terminal() {
+    let workplace = Workplace::new();
+    let name = "\u{1b}[31mred\u{202e}";
+    let message = workplace.refused(&["run", name]);
+    assert!(message.contains("\\u{1b}[31mred\\u{202e}"), "{message}");
+    assert!(message.chars().all(|c| c == '\n' || !c.is_control()), "{message:?}");
+    let hostile = EXPERIMENT.replace("\"Tiny\"", r#""]( <b> \u001b[31m \u202e""#);
+    workplace.write("hostile.toml", &hostile);
+    let (code, said) = workplace.said(&["run", "hostile.toml", "--profile", "smoke"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+    let index = std::fs::read_to_string(workplace.path().join("results/README.md")).unwrap();
+    assert!(index.contains("\\]( \\<b\\> \\\\u{1b}\\[31m \\\\u{202e} (none)."), "{index}");
+}

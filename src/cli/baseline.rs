@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Ending;
+use crate::display;
 use crate::error::UserError;
 use crate::generators::external;
 use crate::run::{Baseline, Profile};
@@ -112,8 +113,10 @@ fn check(name: &str) -> Result<Ending> {
     }
     let program = external::program(&baseline.settings)?;
     let good = external::check(&program, &mut |finding| match finding.outcome {
-        Ok(detail) => println!("ok      {}: {detail}", finding.what),
-        Err(error) => println!("WRONG   {}: {error:#}", finding.what),
+        Ok(detail) => println!("ok      {}: {}", finding.what, display::message(&detail)),
+        Err(error) => {
+            println!("WRONG   {}: {}", finding.what, display::message(&format!("{error:#}")));
+        }
     });
     match good {
         true => {

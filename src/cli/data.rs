@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::simulate::{self, SimulateArgs};
 use crate::data::{BuildOptions, DatasetCard, DatasetManifest, build, data_root};
+use crate::display;
 use crate::error::UserError;
 use crate::progress::Progress;
 
@@ -104,12 +105,13 @@ fn show_card(dir: &Path) -> Result<()> {
 }
 
 fn print_card(card: &DatasetCard) {
-    println!("dataset {} from {}", card.name, card.source);
+    println!("dataset {} from {}", display::name(&card.name), card.source);
     for label in &card.labels {
-        println!("  note: {label}");
+        println!("  note: {}", display::line(label));
     }
     for input in &card.inputs {
-        println!("  input {} ({} bytes, blake3 {})", input.name, input.bytes, &input.hash);
+        let name = display::line(&input.name);
+        println!("  input {name} ({} bytes, blake3 {})", input.bytes, &input.hash);
     }
     print!("{}", card.funnel);
     println!(

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::Ending;
 use crate::data::{DatasetManifest, data_root};
+use crate::display;
 use crate::generators::REGISTRY;
 use crate::run::baseline::Baseline;
 use crate::run::manifest::{Experiment, Profile};
@@ -25,15 +26,17 @@ pub fn list(arguments: &ListArgs) -> Result<Ending> {
     println!("experiments (tracegym run ID --profile smoke|quick|standard|full)");
     for id in Experiment::ids() {
         match Experiment::find(&id, Profile::Quick) {
-            Ok(found) => println!("  {id:24} {} ({}; {})", found.title, found.paper, found.dataset),
-            Err(error) => println!("  {id:24} {error:#}"),
+            Ok(Experiment { title, paper, dataset, .. }) => {
+                say(&format!("  {id:24} {title} ({paper}; {dataset})"));
+            }
+            Err(error) => say(&format!("  {id:24} {error:#}")),
         }
     }
     println!("baselines");
     for name in Baseline::names() {
         match Baseline::find(&name, Profile::Quick) {
-            Ok(found) => println!("  {name:24} {} ({})", found.label, found.source),
-            Err(error) => println!("  {name:24} {error:#}"),
+            Ok(found) => say(&format!("  {name:24} {} ({})", found.label, found.source)),
+            Err(error) => say(&format!("  {name:24} {error:#}")),
         }
     }
     println!("generators (for baselines/NAME.toml)");
@@ -42,7 +45,7 @@ pub fn list(arguments: &ListArgs) -> Result<Ending> {
     }
     println!("datasets (--dataset NAME)");
     for name in DatasetManifest::names() {
-        println!("  {name}");
+        say(&format!("  {name}"));
     }
     let cache = Cache::new(&arguments.cache);
     println!("cached in {}", arguments.cache.display());
@@ -60,6 +63,11 @@ pub fn list(arguments: &ListArgs) -> Result<Ending> {
         println!("  {kind:24} {stages:>4} stages {:>10.1} MB", bytes as f64 / 1e6);
     }
     Ok(Ending::Done)
+}
+
+/// What manifests say is theirs.
+fn say(line: &str) {
+    println!("{}", display::message(line));
 }
 
 /// How many stages of an experiment on its own dataset and the CPU are finished, of how many.

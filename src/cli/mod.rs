@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::display;
 use crate::error::UserError;
 use crate::run::{Line, run_spec};
 
@@ -81,7 +82,7 @@ pub fn main() -> ExitCode {
         Ok(Ending::Mistaken) => ExitCode::from(2),
         Ok(Ending::Interrupted) => ExitCode::from(130),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", display::message(&format!("{error:#}")));
             code(&error)
         }
     }

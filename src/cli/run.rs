@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::Ending;
 use crate::device::DeviceChoice;
+use crate::display;
 use crate::error::{UserError, did_you_mean};
 use crate::model::{self, Chosen};
 use crate::progress::Progress;
@@ -152,7 +153,7 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
     }
     if !outcome.failures.is_empty() || outcome.blocked > 0 {
         for (label, reason) in &outcome.failures {
-            eprintln!("failed: {label}: {reason}");
+            eprintln!("failed: {}: {}", display::line(label), display::message(reason));
         }
         eprintln!(
             "{} stages failed and {} could not run without them; {} ran. The same command tries \

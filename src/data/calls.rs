@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::Result;
 use polars::prelude::*;
 
+use crate::display;
 use crate::error::UserError;
 use crate::graph::{CallRow, Interner, Name};
 
@@ -78,7 +79,7 @@ pub fn from_frame(path: &Path, frame: &DataFrame) -> Result<Vec<Group>> {
         };
         let unreadable = |name: &str, value: &str| {
             let place = format!("row {}, column {name}", index + 1);
-            UserError::input(path, place, format!("cannot read `{value}`"))
+            UserError::input(path, place, format!("cannot read `{}`", display::quoted(value)))
         };
         let text_at = |column: &StringChunked, name: &str| {
             column.get(index).map(str::to_owned).ok_or_else(|| missing(name))

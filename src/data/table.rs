@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::lines::{BadLine, Lines, MAX_ROW_BYTES, SKIP_REMEDY};
+use crate::display;
 use crate::error::{UserError, did_you_mean};
 
 /// A table of which some columns are read.
@@ -51,19 +52,18 @@ pub fn milliseconds(column: &'static str, text: &str) -> Result<u32, BadValue> {
         column,
         match text.parse::<f64>() {
             _ if text.is_empty() => "has no value".to_owned(),
-            Ok(value) if value < 0.0 => format!("`{text}` is negative"),
-            Ok(_) => format!("`{text}` is not a whole number of milliseconds below 2^32"),
+            Ok(value) if value < 0.0 => format!("`{}` is negative", shown(text)),
+            Ok(_) => {
+                format!("`{}` is not a whole number of milliseconds below 2^32", shown(text))
+            }
             Err(_) => format!("`{}` is not a number", shown(text)),
         },
     ))
 }
 
-/// A value as an error shows it: cut to a readable length.
+/// A value as an error shows it.
 pub fn shown(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    display::quoted(text).into_owned()
 }
 
 /// Positions of `columns` in a header line.

@@ -117,11 +117,11 @@ fn train_against_test(dataset: &Dataset, seed: u64) -> Vec<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::popular_calls::{KL_TOP100, KL_TOP100_OTHER, POPULAR_CALL};
+    use crate::evaluate::popular_calls::{KL_TOP100, KL_TOP100_OTHER, POPULAR_CALL, PopularCall};
     use crate::evaluate::shape::{DEPTH_TV, EDGES_SHARE, EDGES_TV, LATENCY_KS};
     use crate::evaluate::tests::{answer, chain, dataset, failed, find, flat, reversed};
     use crate::evaluate::{Evaluation, evaluate};
-    use crate::graph::condition_of;
+    use crate::graph::{CallType, Communication, USER, condition_of};
 
     /// 24 test graphs of four services; 14 microservices, the chain's and the flat trees'.
     fn real() -> Vec<CallGraph> {
@@ -175,16 +175,17 @@ mod tests {
         let real = [flat("S_1", 3, 4), flat("S_2", 2, 4)];
         let answers = [answer(&flat("S_1", 1, 4)), answer(&chain("S_2", 1, 4))];
         let records = score(&real, &conditions_of(&real), &answers);
-        let root = "USER>MS_00100:rpc";
-        let of = |rank, side, call| {
-            let cell = format!("rank={rank}/side={side}/call={call}");
-            find(&records, POPULAR_CALL, &cell).value
+        let root = (USER, "MS_00100");
+        let of = |rank, side, (source, destination): (&str, &str)| {
+            let (source, destination) = (source.into(), destination.into());
+            let call = Communication { source, destination, kind: CallType::Rpc };
+            find(&records, POPULAR_CALL, &PopularCall { rank, call }.cell(side)).value
         };
         // Rank 1 and 2 are equal in count and ordered by name: MS_… before USER.
-        assert_eq!(of(1, "real", "MS_00100>MS_00201:rpc"), 0.4);
+        assert_eq!(of(1, "real", ("MS_00100", "MS_00201")), 0.4);
         assert_eq!(of(2, "real", root), 0.4);
         assert_eq!(of(2, "synthetic", root), 1.0);
-        assert_eq!(of(3, "synthetic", "MS_00100>MS_00202:rpc"), 0.0);
+        assert_eq!(of(3, "synthetic", ("MS_00100", "MS_00202")), 0.0);
         // P = (2.5, 2.5, 1.5) / 6.5, Q = (0.5, 2.5, 0.5) / 3.5.
         let (p, q) = ([2.5, 2.5, 1.5], [0.5, 2.5, 0.5]);
         let terms = p.iter().zip(q).map(|(p, q): (&f64, f64)| {

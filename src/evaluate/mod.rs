@@ -15,6 +15,7 @@ mod golden;
 pub mod heavy_hitters;
 pub mod instructions;
 mod interval;
+mod joined;
 pub mod metric;
 pub mod novelty;
 mod observed;
@@ -27,6 +28,7 @@ mod units;
 
 pub use conditions::{VERSION as CONDITIONS_VERSION, conditions, grid, grid_cells};
 pub use interval::Interval;
+pub use joined::Joined;
 pub use record::{Conditions, Evaluation, Record, Task, reference_cell};
 pub use units::Units;
 
@@ -79,7 +81,7 @@ pub fn score(
     let mut records = match spec {
         Evaluation::Accuracy => accuracy::records(dataset, conditions, &verdicts),
         Evaluation::Fidelity => fidelity::records(dataset, conditions, answers, &verdicts, seed),
-        Evaluation::Distribution => distribution::records(&case)?,
+        Evaluation::Distribution => distribution::records(&case),
         Evaluation::Novelty => novelty::records(&case, &mut units)?,
         Evaluation::Instructions => instructions::records(&case, &mut units)?,
         Evaluation::Truth => truth::records(&case)?,
@@ -106,12 +108,13 @@ pub fn evaluate(
 /// The reference row of real against real graphs; empty for an evaluation that has none.
 ///
 /// # Errors
-/// None today; an evaluation that reads files may have some.
+/// A dataset whose truth is not known, for [`Evaluation::Truth`]; a detector of anomalies that cannot be
+/// trained.
 pub fn floor(spec: &Evaluation, dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
     Ok(match spec {
         Evaluation::Accuracy => Vec::new(),
         Evaluation::Fidelity => fidelity::floor(dataset, seed),
-        Evaluation::Distribution => distribution::floor(dataset, seed)?,
+        Evaluation::Distribution => distribution::floor(dataset, seed),
         Evaluation::Novelty => novelty::floor(dataset, seed)?,
         Evaluation::Instructions => instructions::floor(dataset, seed)?,
         Evaluation::Truth => truth::floor(dataset, seed)?,
@@ -121,10 +124,12 @@ pub fn floor(spec: &Evaluation, dataset: &Dataset, seed: u64) -> Result<Vec<Reco
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::data::{DatasetCard, Side};
     use crate::graph::{CallGraph, CallRow, EdgeId, USER, Violation, ViolationCode};
-    use crate::testing::renamed;
+    use crate::testing::{extreme_graph, renamed};
 
     /// A dataset of these graphs on these sides.
     pub fn dataset(train: Vec<CallGraph>, test: Vec<CallGraph>) -> Dataset {
@@ -201,6 +206,80 @@ mod tests {
             );
             assert!(near(one.value, other.value, tolerance), "{one:?} {other:?}");
         }
+    }
+
+    /// What every evaluation makes of these graphs: errors are fine, panics are not.
+    fn evaluate_all(train: Vec<CallGraph>, test: Vec<CallGraph>, tasks: &[Task]) {
+        let dataset = dataset(train, test);
+        let tasks = tasks.iter().map(|task| Evaluation::Downstream { task: *task });
+        let others = [
+            Evaluation::Accuracy,
+            Evaluation::Fidelity,
+            Evaluation::Distribution,
+            Evaluation::Novelty,
+            Evaluation::Instructions,
+            Evaluation::Truth,
+        ];
+        let asked = [
+            Conditions::Test { count: 8 },
+            Conditions::Grid { max_edges: 3, max_depth: 3, samples: 1 },
+            Conditions::Instructions { count: 2 },
+        ];
+        let asked: Vec<Vec<Condition>> =
+            asked.iter().filter_map(|spec| conditions(spec, &dataset, 1).ok()).collect();
+        for spec in tasks.chain(others) {
+            // An evaluation may refuse conditions of another kind, or a dataset.
+            for asked in &asked {
+                let graphs = dataset.graphs().iter().cycle();
+                let answers: Vec<Generated> =
+                    asked.iter().zip(graphs).map(|(_, graph)| answer(graph)).collect();
+                let _ = evaluate(&spec, &dataset, asked, &answers, 1);
+            }
+            let _ = floor(&spec, &dataset, 1);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Edge ids, times, depths and names at the ends of what the parsers accept.
+        #[test]
+        fn no_graph_makes_an_evaluation_panic(
+            train in prop::collection::vec(extreme_graph(8), 1..6),
+            test in prop::collection::vec(extreme_graph(8), 1..6),
+        ) {
+            let tasks =
+                [Task::CriticalComponents, Task::HighLatency, Task::UncommonCommunication];
+            evaluate_all(train, test, &tasks);
+        }
+
+        /// Enough graphs of one service for its statistics and windows.
+        #[test]
+        fn no_service_makes_an_evaluation_panic(graphs in prop::collection::vec(extreme_graph(6), 2..4)) {
+            let many = |count| {
+                let graphs = graphs.iter().cycle().take(count);
+                let of_one = graphs.map(|graph| {
+                    CallGraph::from_rows("a>b".into(), &graph.rows()).expect("valid")
+                });
+                of_one.collect::<Vec<_>>()
+            };
+            let tasks =
+                [Task::CriticalComponents, Task::HighLatency, Task::UncommonCommunication];
+            evaluate_all(many(120), many(60), &tasks);
+        }
+    }
+
+    /// Edge id `0.4294967295` was one more than there is room for.
+    #[test]
+    fn the_last_edge_id_is_no_panic_of_anomalies() {
+        let rows = [
+            crate::testing::row("0", USER, "a", "http", 0, u32::MAX),
+            crate::testing::row("0.4294967295", "a", "b", "rpc", 0, u32::MAX),
+        ];
+        let graph = CallGraph::from_rows("S_1".into(), &rows).expect("valid");
+        let graphs = |count| (0..count).map(|_| graph.clone()).collect();
+        let task = Evaluation::Downstream { task: Task::Anomalies };
+        floor(&task, &dataset(graphs(12), graphs(12)), 1).expect("records");
     }
 
     /// Graphs of the dataset with all names changed to others in another order.

@@ -1,7 +1,8 @@
 //! Popular calls: figure 4a.
 
-use super::observed::{CallKey, Counts, Observations, Observed, Sides, with_intervals};
+use super::observed::{Counts, Observations, Observed, Sides, with_intervals};
 use super::{Interval, Record};
+use crate::graph::Communication;
 
 /// Kullback-Leibler divergence KL(real ‖ synthetic), in nats, of the distributions over the 100
 /// calls (source, destination, type) that are most frequent in the real graphs (paper, figure 4a).
@@ -25,6 +26,36 @@ pub const KL_TOP100_OTHER: &str = "kl-top100-other/1";
 /// figure 4a): test graphs, or valid synthetic graphs. Range 0 to 1; bootstrap interval over
 /// services, because calls of one graph are not independent.
 pub const POPULAR_CALL: &str = "popular-call/1";
+
+/// Sides of a record of [`POPULAR_CALL`].
+pub const REAL: &str = "real";
+pub const SYNTHETIC: &str = "synthetic";
+
+/// What a record of [`POPULAR_CALL`] is about, but for its side.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PopularCall {
+    /// 1 for the most frequent real call.
+    pub rank: u64,
+    pub call: Communication,
+}
+
+impl PopularCall {
+    /// The record's cell: `rank=1/side=real/call={"source":…,"destination":…,"type":…}`. The call is
+    /// JSON, as its names may hold whatever separates them elsewhere.
+    pub fn cell(&self, side: &str) -> String {
+        // Two names and a type are JSON whatever they hold.
+        let call = serde_json::to_string(&self.call).unwrap_or_default();
+        format!("rank={}/side={side}/call={call}", self.rank)
+    }
+
+    /// Side and call of a [cell](Self::cell); `None` for another text.
+    pub fn read(cell: &str) -> Option<(&str, Self)> {
+        let (rank, rest) = cell.strip_prefix("rank=")?.split_once("/side=")?;
+        let (side, call) = rest.split_once("/call=")?;
+        let call = serde_json::from_str(call).ok()?;
+        Some((side, Self { rank: rank.parse().ok()?, call }))
+    }
+}
 
 /// Added to the count of every call, on both sides, before a divergence is taken.
 pub const PSEUDO_COUNT: f64 = 0.5;
@@ -134,33 +165,59 @@ pub fn records(observations: &Observations, seed: u64) -> Vec<Record> {
     records.extend(divergence_records(observations, "graphs=all", &all, seed));
     let popular = PopularCalls::new(observations, &real, &valid);
     let shares = with_intervals(seed, observations.services, |drawn| popular.shares(drawn));
-    let counts = [("real", real.len()), ("synthetic", valid.len())];
+    let counts = [(REAL, real.len()), (SYNTHETIC, valid.len())];
     let places = popular.top.iter().zip(1..).flat_map(|place| counts.map(|side| (place, side)));
     for (((call, rank), (side, count)), share) in places.zip(shares) {
-        let name = call_name(&observations.calls[*call as usize]);
-        records.push(share_record(&name, rank, side, share, count as u64));
+        let (source, destination, kind) = observations.calls[*call as usize];
+        let call = Communication { source: source.into(), destination: destination.into(), kind };
+        records.push(share_record(&PopularCall { rank, call }, side, share, count as u64));
     }
     records
 }
 
-fn call_name((source, destination, kind): &CallKey) -> String {
-    format!("{source}>{destination}:{kind}")
-}
-
 fn share_record(
-    call: &str,
-    rank: usize,
+    call: &PopularCall,
     side: &str,
     (value, interval): (f64, Interval),
     count: u64,
 ) -> Record {
-    let cell = format!("rank={rank}/side={side}/call={call}");
-    Record::new(POPULAR_CALL, cell, value, interval, count)
+    Record::new(POPULAR_CALL, call.cell(side), value, interval, count)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::graph::CallType;
+    use crate::testing::hostile_names;
+
+    proptest! {
+        /// Cells of different calls differ, whatever their names hold: each gives its call back.
+        #[test]
+        fn cells_give_their_calls_back(
+            (source, destination) in (hostile_names(), hostile_names()),
+            (rank, kind) in (1..31u64, prop::sample::select(&CallType::ALL[..])),
+        ) {
+            let (source, destination) = (source.as_str().into(), destination.as_str().into());
+            let call = PopularCall { rank, call: Communication { source, destination, kind } };
+            let cell = call.cell(REAL);
+            prop_assert_eq!(PopularCall::read(&cell), Some((REAL, call)));
+        }
+    }
+
+    #[test]
+    fn cells_are_structured() {
+        let call = Communication {
+            source: "a>b".into(),
+            destination: "c/call=\"d\"".into(),
+            kind: CallType::Rpc,
+        };
+        let cell = PopularCall { rank: 2, call }.cell(SYNTHETIC);
+        let expected = r#"rank=2/side=synthetic/call={"source":"a>b","destination":"c/call=\"d\"","type":"rpc"}"#;
+        assert_eq!(cell, expected);
+        assert_eq!(PopularCall::read("rank=2/side=real/call=a>b:rpc"), None);
+    }
 
     #[test]
     fn divergence_by_hand() {

@@ -40,6 +40,26 @@ fn every_violation_is_listed() {
     assert_eq!(codes(&rows), expected);
 }
 
+/// The longest edge id has 2,816 characters, and names may hold anything.
+#[test]
+fn violations_are_fit_to_be_shown() {
+    let id = "0.".to_owned() + &["4294967295"; MAX_EDGE_ID_LEN - 1].join(".");
+    let name = "x".repeat(10_000) + "\u{1b}[31m\n";
+    let rows = [
+        row("0", USER, &name, "http", 5, 3),
+        row("0.1", "other\u{202e}", "MS_3", "rpc", 4, 11),
+        row(&id, &name, &name, "rpc", 1, 0),
+        row(&id, &name, &name, "rpc", 1, 0),
+    ];
+    let violations = CallGraph::from_rows("S".into(), &rows).unwrap_err();
+    assert!(violations.len() > 6);
+    for Violation { detail, .. } in &violations {
+        assert!(detail.chars().count() < 260, "{detail}");
+        assert!(detail.chars().all(crate::display::prints), "{detail}");
+    }
+    assert!(violations.iter().any(|violation| violation.detail.contains("\\u{202e}")));
+}
+
 #[test]
 fn edge_ids_that_are_none() {
     for text in ["", ".", "0.", "0..1", "a", "-1", "+1", "0.99999999999", " 0"] {

@@ -3,6 +3,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::display;
+
 /// Declares [`ViolationCode`] with the text of each code beside its meaning.
 macro_rules! violation_codes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
@@ -112,13 +114,14 @@ impl FromStr for ViolationCode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     pub code: ViolationCode,
-    /// What was found, in words: the edge, the value and the bound.
+    /// What was found, in words: the edge, the value and the bound. Fit to be shown, as it quotes what
+    /// came from outside.
     pub detail: String,
 }
 
 impl Violation {
     pub fn new(code: ViolationCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: display::line(&detail.into()).into_owned() }
     }
 }
 

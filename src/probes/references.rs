@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use rayon::prelude::*;
 
 use super::tasks::Sample;
+use crate::evaluate::Joined;
 use crate::evaluate::classifier::{Linear, Loss, Rows};
 use crate::generators::FitReport;
 
@@ -62,7 +63,7 @@ struct Counts {
     /// How many of the situations count, from the last.
     last: Option<usize>,
     /// By level from the last, and situation.
-    seen: HashMap<(usize, String), Votes>,
+    seen: HashMap<(usize, Joined), Votes>,
 }
 
 impl Counts {
@@ -78,7 +79,7 @@ impl Counts {
     }
 
     /// The situations that count, the most specific first.
-    fn situations(&self, sample: &Sample) -> Vec<(usize, String)> {
+    fn situations(&self, sample: &Sample) -> Vec<(usize, Joined)> {
         let all = sample.situations();
         let skipped = self.last.map_or(0, |last| all.len().saturating_sub(last));
         let levels = (1..=all.len()).rev();
@@ -97,9 +98,9 @@ impl Counts {
 
 /// The training questions of each kind, as sets of words.
 struct Neighbours {
-    words: HashMap<String, u32>,
+    words: HashMap<(Joined, u32), u32>,
     /// By kind of question: words, ascending, and the answer.
-    known: BTreeMap<String, Vec<(Vec<u32>, String)>>,
+    known: BTreeMap<Joined, Vec<(Vec<u32>, String)>>,
     questions: u64,
 }
 
@@ -129,7 +130,7 @@ impl Neighbours {
     /// each votes with its similarity, so that ties are rare.
     fn answer(&self, sample: &Sample) -> Option<String> {
         let known = self.known.get(&kind(sample))?;
-        let all: Vec<String> = numbered(sample).collect();
+        let all: Vec<(Joined, u32)> = numbered(sample).collect();
         let mut words: Vec<u32> = all.iter().filter_map(|w| self.words.get(w).copied()).collect();
         words.sort_unstable();
         let similarity = |other: &[u32]| {
@@ -152,21 +153,20 @@ impl Neighbours {
 }
 
 /// What a question is about, without anything of its graph.
-fn kind(sample: &Sample) -> String {
+fn kind(sample: &Sample) -> Joined {
     sample.situations().pop().unwrap_or_default()
 }
 
 /// Words of the bag, each with its number among equal ones: a bag as a set.
-fn numbered(sample: &Sample) -> impl Iterator<Item = String> {
-    let mut last: Option<(String, u32)> = None;
+fn numbered(sample: &Sample) -> impl Iterator<Item = (Joined, u32)> {
+    let mut last: Option<(Joined, u32)> = None;
     sample.bag().into_iter().map(move |word| {
         let number = match &last {
             Some((previous, number)) if *previous == word => number + 1,
             _ => 0,
         };
-        let text = format!("{word} #{number}");
-        last = Some((word, number));
-        text
+        last = Some((word.clone(), number));
+        (word, number)
     })
 }
 
@@ -187,7 +187,7 @@ fn common(one: &[u32], other: &[u32]) -> usize {
 fn logistic(train: &[Sample], test: &[Sample]) -> (Vec<Option<String>>, u64) {
     let first = train.first().map(Sample::answer);
     let other = train.iter().map(Sample::answer).find(|answer| first.as_ref() != Some(answer));
-    let mut columns: HashMap<String, u32> = HashMap::new();
+    let mut columns: HashMap<Joined, u32> = HashMap::new();
     for word in train.iter().flat_map(Sample::bag) {
         let next = columns.len() as u32;
         columns.entry(word).or_insert(next);

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Dataset, ServiceStatistics, Side};
 use crate::error::UserError;
+use crate::evaluate::Joined;
 use crate::graph::{CallGraph, LayerCondition, LayerEdge, Name, Step, StepBody, Subgraph, steps};
 use crate::random;
 use crate::text::{name, recursive};
@@ -365,11 +366,11 @@ impl Sample {
 
     /// Situations in which the answer was given, the most specific first; the last is the kind of
     /// question, without anything of the graph.
-    pub fn situations(&self) -> Vec<String> {
+    pub fn situations(&self) -> Vec<Joined> {
         match self {
             Self::Later { first, .. } => {
-                let service = first.service().to_string();
-                vec![self.bag().join("|"), service, String::new()]
+                let service = first.service().as_str().into();
+                vec![joined(&self.bag()), service, Joined::default()]
             }
             Self::Attribute { layer, place, attribute } => {
                 let (edges, key) = (&layer.edges, attribute.key());
@@ -379,50 +380,63 @@ impl Sample {
                     place.and_then(|place| edges.get(place)).map_or_else(String::new, call)
                 };
                 let (before, after) = (at(place.checked_sub(1)), at(Some(place + 1)));
+                let known = known.as_str();
+                let all = [key, "|", service, "|", source, "|", known, "|", &before, "|", &after];
+                let near = [key, "|", source, "|", known, "|", &before];
                 vec![
-                    format!("{key}|{service}|{source}|{known}|{before}|{after}"),
-                    format!("{key}|{source}|{known}|{before}"),
-                    format!("{key}|{source}|{known}"),
-                    format!("{key}|{source}"),
-                    key.to_owned(),
+                    Joined::of(all),
+                    Joined::of(near),
+                    Joined::of([key, "|", source, "|", known]),
+                    Joined::of([key, "|", source]),
+                    key.into(),
                 ]
             }
             Self::Call { above, below, .. } => {
                 let source = above.source();
-                let below = below.calls().into_iter().collect::<Vec<_>>().join(",");
-                vec![format!("{source}|{below}"), below, format!("from {source}"), String::new()]
+                let mut calls = Joined::default();
+                for (place, call) in below.calls().iter().enumerate() {
+                    if place > 0 {
+                        calls.push(",");
+                    }
+                    calls.push(call);
+                }
+                let mut both = Joined::of([source, "|"]);
+                both.extend(&calls);
+                vec![both, calls, Joined::of(["from ", source]), Joined::default()]
             }
             Self::HighLatency { graph, .. } => {
-                let service = graph.service().to_string();
-                let shape = format!("{service}|{}|{}", graph.num_edges(), graph.depth());
-                vec![self.bag().join("|"), shape, service, String::new()]
+                let service = graph.service().as_str();
+                let shape = format!("|{}|{}", graph.num_edges(), graph.depth());
+                let shape = Joined::of([service, &shape]);
+                vec![joined(&self.bag()), shape, service.into(), Joined::default()]
             }
         }
     }
 
     /// What is known of the graph, as a bag of words: a word that occurs twice is there twice.
-    pub fn bag(&self) -> Vec<String> {
+    pub fn bag(&self) -> Vec<Joined> {
         let mut bag = match self {
             Self::Later { first: graph, .. } | Self::HighLatency { graph, .. } => {
                 let calls = graph.communications().map(|communication| {
                     let crate::graph::Communication { source, destination, kind } = communication;
-                    format!("{source}>{destination}:{kind}")
+                    Joined::of([source.as_str(), ">", &destination, ":", kind.as_str()])
                 });
-                let service = format!("service {}", graph.service());
+                let service = Joined::of(["service ", graph.service()]);
                 calls.chain([service]).collect()
             }
             Self::Attribute { layer, place, attribute } => {
                 let mut bag = layer.words();
-                bag.push(format!("known {}", attribute.other().of(&layer.edges[*place])));
+                let known = attribute.other().of(&layer.edges[*place]);
+                bag.push(Joined::of(["known ", &known]));
                 let others = layer.edges.iter().enumerate().filter(|(other, _)| other != place);
-                bag.extend(others.map(|(_, edge)| call(edge)));
+                bag.extend(others.map(|(_, edge)| call(edge).as_str().into()));
                 bag
             }
             Self::Call { above, missing, below } => {
                 let mut bag = above.words();
                 let others = above.edges.iter().filter(|edge| edge.number != missing.number);
-                bag.extend(others.map(call));
-                bag.extend(below.edges.iter().map(|edge| format!("below {}", call(edge))));
+                bag.extend(others.map(|edge| call(edge).as_str().into()));
+                bag.extend(below.edges.iter().map(|edge| Joined::of(["below ", &call(edge)])));
                 bag
             }
         };
@@ -434,6 +448,18 @@ impl Sample {
 /// The question about a call: its line as far as it is known.
 fn question(text: &str, number: u32) -> String {
     format!("{text}\n(edge_id is {number}")
+}
+
+/// All words of a bag.
+fn joined(bag: &[Joined]) -> Joined {
+    let mut all = Joined::default();
+    for (place, word) in bag.iter().enumerate() {
+        if place > 0 {
+            all.push("|");
+        }
+        all.extend(word);
+    }
+    all
 }
 
 fn call(edge: &LayerEdge) -> String {
@@ -538,10 +564,10 @@ impl Layer {
     }
 
     /// What the condition knows by name.
-    fn words(&self) -> Vec<String> {
+    fn words(&self) -> Vec<Joined> {
         let caller = self.condition.caller.as_ref().map_or("", Name::as_str);
         let words = [("service", self.service()), ("source", self.source()), ("caller", caller)];
-        words.map(|(key, value)| format!("{key} {value}")).to_vec()
+        words.map(|(key, value)| Joined::of([key, " ", value])).to_vec()
     }
 }
 

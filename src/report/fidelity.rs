@@ -7,13 +7,17 @@ use super::figure::{
 use super::notes::{figure_notes, list, notes};
 use super::table::{Cell, Column, Table};
 use super::{ReportFiles, ReportInput, comparisons, published};
+use crate::display;
 use crate::evaluate::Record;
 use crate::evaluate::accuracy::ACCURACY;
 use crate::evaluate::fidelity::VALID;
 use crate::evaluate::heavy_hitters::HEAVY_HITTERS;
 use crate::evaluate::metric::Family;
-use crate::evaluate::popular_calls::{KL_TOP100, KL_TOP100_OTHER, POPULAR_CALL};
+use crate::evaluate::popular_calls::{
+    KL_TOP100, KL_TOP100_OTHER, POPULAR_CALL, PopularCall, REAL, SYNTHETIC,
+};
 use crate::evaluate::shape::{DEPTH_TV, EDGES_TV, LATENCY_KS};
+use crate::graph::Communication;
 
 /// Rows of the floor: label, what its cells end in, and whether it has heavy hitters.
 const FLOORS: [(&str, Option<&str>); 2] =
@@ -119,38 +123,25 @@ fn heavy_hitters(input: &ReportInput, arms: &[Arm]) -> Table {
     table
 }
 
-/// The popular calls in order of rank: rank, call.
-fn calls(arms: &[Arm]) -> Vec<(u64, String)> {
+/// The popular calls in order of rank.
+fn calls(arms: &[Arm]) -> Vec<PopularCall> {
     let Some(arm) = arms.iter().find(|arm| !arm.cells_of(POPULAR_CALL).is_empty()) else {
         return Vec::new();
     };
-    let mut calls: Vec<(u64, String)> = arm
-        .cells_of(POPULAR_CALL)
-        .into_iter()
-        .filter_map(|cell| {
-            let rest = cell.strip_prefix("rank=")?;
-            let (rank, call) = rest.split_once("/side=real/call=")?;
-            Some((rank.parse().ok()?, call.to_owned()))
-        })
-        .collect();
+    let cells = arm.cells_of(POPULAR_CALL).into_iter().filter_map(PopularCall::read);
+    let mut calls: Vec<PopularCall> =
+        cells.filter_map(|(side, call)| (side == REAL).then_some(call)).collect();
     calls.sort();
     calls
 }
 
-fn call_value(arm: &Arm, rank: u64, side: &str, call: &str) -> Option<Bounded> {
-    arm.estimate(POPULAR_CALL, &format!("rank={rank}/side={side}/call={call}"))
+fn call_value(arm: &Arm, side: &str, call: &PopularCall) -> Option<Bounded> {
+    arm.estimate(POPULAR_CALL, &call.cell(side))
 }
 
 /// What is real is the same for all arms.
 fn real_value(arms: &[Arm], value: impl Fn(&Arm) -> Option<Bounded>) -> Bounded {
     arms.iter().find_map(value).unwrap_or(Bounded::NONE)
-}
-
-/// `SRC>DST:type` in its parts.
-fn call_parts(call: &str) -> (&str, &str, &str) {
-    let (source, rest) = call.split_once('>').unwrap_or((call, ""));
-    let (destination, kind) = rest.rsplit_once(':').unwrap_or((rest, ""));
-    (source, destination, kind)
 }
 
 fn popular_calls(input: &ReportInput, arms: &[Arm]) -> Table {
@@ -163,21 +154,18 @@ fn popular_calls(input: &ReportInput, arms: &[Arm]) -> Table {
     ];
     columns.extend(arms.iter().map(|arm| Column::share(name(arm, arms))));
     let mut table = Table::new(format!("Most popular real calls: {}", input.title), columns);
-    for (rank, call) in calls(arms) {
-        let (source, destination, kind) = call_parts(&call);
-        let real = real_value(arms, |arm| call_value(arm, rank, "real", &call));
+    for popular in calls(arms) {
+        let real = real_value(arms, |arm| call_value(arm, REAL, &popular));
+        let Communication { source, destination, kind } = &popular.call;
         let mut row = vec![
-            Cell::Integer(rank),
-            Cell::text(source),
-            Cell::text(destination),
-            Cell::text(kind),
+            Cell::Integer(popular.rank),
+            Cell::text(source.as_str()),
+            Cell::text(destination.as_str()),
+            Cell::text(kind.as_str()),
             table_cell(POPULAR_CALL, real),
         ];
-        row.extend(
-            arms.iter().map(|arm| {
-                arm.cell(POPULAR_CALL, &format!("rank={rank}/side=synthetic/call={call}"))
-            }),
-        );
+        let cell = popular.cell(SYNTHETIC);
+        row.extend(arms.iter().map(|arm| arm.cell(POPULAR_CALL, &cell)));
         table.push(row);
     }
     table
@@ -255,7 +243,7 @@ fn popular_calls_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
         style: Style::Real,
         values: calls
             .iter()
-            .map(|(rank, call)| real_value(arms, |arm| call_value(arm, *rank, "real", call)))
+            .map(|call| real_value(arms, |arm| call_value(arm, REAL, call)))
             .collect(),
     };
     // A handful of graphs may be all of one call, beside which no other share could be read.
@@ -268,13 +256,12 @@ fn popular_calls_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
         style: arm.style,
         values: calls
             .iter()
-            .map(|(rank, call)| call_value(arm, *rank, "synthetic", call).unwrap_or(Bounded::NONE))
+            .map(|call| call_value(arm, SYNTHETIC, call).unwrap_or(Bounded::NONE))
             .collect(),
     });
     let bars = Bars { backdrop: Some(real), series: series.collect() };
-    let names = calls.iter().map(|(_, call)| {
-        let (source, destination, kind) = call_parts(call);
-        format!("{} → {} {kind}", cut(source), cut(destination))
+    let names = calls.iter().map(|PopularCall { call, .. }| {
+        format!("{} → {} {}", cut(&call.source), cut(&call.destination), call.kind)
     });
     let mut notes = figure_notes(input, arms);
     if !few.is_empty() {
@@ -299,10 +286,11 @@ fn popular_calls_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
 
 /// The end of a name that is too long for an axis, which says most; tables have all of it.
 fn cut(name: &str) -> String {
+    let name = display::name(name);
     let length = name.chars().count();
     match length > LONGEST {
         true => format!("…{}", name.chars().skip(length - LONGEST + 1).collect::<String>()),
-        false => name.to_owned(),
+        false => name.into_owned(),
     }
 }
 

@@ -11,8 +11,14 @@ use super::table::Cell;
 use super::*;
 use crate::data::SplitCard;
 use crate::evaluate::Interval;
+use crate::evaluate::popular_calls::PopularCall;
+use crate::graph::{CallType, Communication};
 
-const CALLS: [&str; 3] = ["USER>MS_00001:http", "MS_00001>MS_00002:mc", "MS_00001>MS_00003:rpc"];
+const CALLS: [(&str, &str, CallType); 3] = [
+    ("USER", "MS_00001", CallType::Http),
+    ("MS_00001", "MS_00002", CallType::Mc),
+    ("MS_00001", "MS_00003", CallType::Rpc),
+];
 
 fn card() -> DatasetCard {
     DatasetCard {
@@ -78,11 +84,13 @@ fn fidelity_records(distance: f64) -> Vec<Record> {
         records.push(number("kl-top100/1", &cell, distance * factor));
         records.push(number("kl-top100-other/1", &cell, distance * factor * 1.2));
     }
-    for (rank, call) in (1..).zip(CALLS) {
+    for (rank, (source, destination, kind)) in (1u32..).zip(CALLS) {
         let real = 0.5 / f64::from(rank);
+        let (source, destination) = (source.into(), destination.into());
+        let call = Communication { source, destination, kind };
+        let popular = PopularCall { rank: rank.into(), call };
         for (side, value) in [("real", real), ("synthetic", real * (1.0 - distance / 2.0))] {
-            let cell = format!("rank={rank}/side={side}/call={call}");
-            records.push(number("popular-call/1", cell, value));
+            records.push(number("popular-call/1", popular.cell(side), value));
         }
     }
     for (k, overlap) in [(10, 1.0 - distance / 2.0), (20, 0.9 - distance / 2.0), (500, f64::NAN)] {
@@ -367,6 +375,36 @@ fn fidelity() {
     insta::assert_snapshot!("fidelity-csv", text(&files, Table::to_csv));
     insta::assert_snapshot!("fidelity-tex", text(&files, Table::to_latex));
     check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes", "comparisons"]);
+}
+
+/// Names may hold what separates them in the names of calls elsewhere.
+#[test]
+fn popular_calls_of_any_names() {
+    let call = |rank, source: &str, destination: &str| PopularCall {
+        rank,
+        call: Communication {
+            source: source.into(),
+            destination: destination.into(),
+            kind: CallType::Rpc,
+        },
+    };
+    let calls = [call(1, "a>b", "c"), call(2, "a", "b>c"), call(3, "a/side=real/call=b", "c:rpc")];
+    let of = |call: &PopularCall, side: &str| {
+        number("popular-call/1", call.cell(side), 0.1 * call.rank as f64)
+    };
+    let records = calls.iter().flat_map(|call| ["real", "synthetic"].map(|side| of(call, side)));
+    let files = draw(ReportKind::Fidelity, &[run("resample", 0, Ok(records.collect()))], &[]);
+    let (_, table) = files.tables.iter().find(|(name, _)| name == "popular-calls").expect("there");
+    let rows: Vec<&[Cell]> = table.rows.iter().map(|row| &row[1..4]).collect();
+    let row = |source, destination| [source, destination, "rpc"].map(Cell::text);
+    assert_eq!(rows, [row("a>b", "c"), row("a", "b>c"), row("a/side=real/call=b", "c:rpc")]);
+    assert!(
+        table.rows.iter().all(|row| matches!(row[5], Cell::Share { value, .. } if value > 0.0))
+    );
+    let (_, figure) =
+        files.figures.iter().find(|(name, _)| name == "popular-calls").expect("drawn");
+    let svg = figure.to_svg().unwrap();
+    assert!(svg.contains("a&gt;b → c rpc") && svg.contains("a → b&gt;c rpc"));
 }
 
 #[test]

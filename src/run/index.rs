@@ -13,6 +13,7 @@ use super::manifest::Profile;
 use super::provenance::RunRecord;
 use super::work;
 use crate::error::UserError;
+use crate::report::table::{code, escape_markdown, link};
 
 const RESULTS: &str = "results";
 const HEAD: &str = "# Results
@@ -162,9 +163,12 @@ fn written(runs: &[Run]) -> String {
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "\n## {id}\n\n{title} ({paper}).\n\n\
+            "\n## {}\n\n{} ({}).\n\n\
              | dataset | profile | seeds | claims: agree / differ / neither | tables | figures | commit |\n\
-             |---|---|---|---|---|---|---|\n"
+             |---|---|---|---|---|---|---|\n",
+            escape_markdown(id),
+            escape_markdown(title),
+            escape_markdown(paper),
         );
         section.iter().for_each(|run| text.push_str(&run.row()));
     }
@@ -183,14 +187,13 @@ impl Run {
             |Claims { agree, differ, others }| format!("{agree} / {differ} / {others}"),
         );
         format!(
-            "| `{}` | `{}` | {}{more} | {claims} | {} | {} | [{}]({}/run.json) |\n",
-            self.dataset,
+            "| {} | `{}` | {}{more} | {claims} | {} | {} | {} |\n",
+            code(&self.dataset),
             profile.as_str(),
             seeds.len(),
             self.links(".md", ""),
             self.links(".png", "../"),
-            self.commit,
-            self.folder.display(),
+            link(&self.commit, &format!("{}/run.json", self.folder.display())),
         )
     }
 
@@ -202,7 +205,7 @@ impl Run {
             .filter_map(|path| {
                 let name = Path::new(path).file_name()?.to_str()?.strip_suffix(ending)?;
                 let inside = path.strip_prefix("results/").unwrap_or(path);
-                Some((name, format!("[{name}]({up}{inside})")))
+                Some((name, link(name, &format!("{up}{inside}"))))
             })
             .collect();
         if links.is_empty() {
@@ -218,6 +221,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::display;
+    use crate::testing::HOSTILE_NAMES;
 
     fn publish(out: &Path, folder: &str, record: &serde_json::Value) {
         let path = out.join(RESULTS).join(folder).join("run.json");
@@ -279,6 +284,28 @@ mod tests {
         let before = fs::metadata(&index).unwrap().modified().unwrap();
         write_index(out.path()).unwrap();
         assert_eq!(fs::metadata(&index).unwrap().modified().unwrap(), before);
+    }
+
+    /// A run may come from anywhere: its titles and names are shown, and change nothing of the page.
+    #[test]
+    fn hostile_runs_are_shown() {
+        let out = tempfile::tempdir().unwrap();
+        for (number, name) in HOSTILE_NAMES.into_iter().chain([&*"x".repeat(10_000)]).enumerate() {
+            let mut run = record(name, "quick", name, &[&format!("results/{name}/{name}.md")]);
+            run["experiment"]["title"] = name.into();
+            run["experiment"]["paper"] = name.into();
+            run["commit"] = name.into();
+            publish(out.path(), &format!("a ({number}) [b]/quick"), &run);
+        }
+        write_index(out.path()).unwrap();
+        let text = fs::read_to_string(out.path().join("results/README.md")).unwrap();
+        let text = text.strip_prefix(HEAD).expect("the head");
+        assert!(text.chars().all(|c| c == '\n' || display::prints(c)));
+        for row in text.lines().filter(|line| line.starts_with("| ") && !line.contains("profile")) {
+            let bars = row.replace("\\\\", "").replace("\\|", "").matches('|').count();
+            assert_eq!(bars, 8, "{row}");
+        }
+        insta::assert_snapshot!(text.replace(&"x".repeat(10_000), "x…x"));
     }
 
     #[test]

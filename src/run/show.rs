@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
+use crate::display;
 use crate::progress::{Progress, Report, bar_style};
 
 /// The display of the running stages.
@@ -33,6 +34,7 @@ impl Board {
     }
 
     pub fn started(&mut self, index: usize, label: &str, number: usize, of: usize) {
+        let label = display::line(label);
         let number = format!("[{number}/{of}]");
         let bar = ProgressBar::hidden();
         if self.mode == Progress::Bars {
@@ -42,7 +44,7 @@ impl Board {
             bar.set_message(format!("{number} {label}"));
             bar.enable_steady_tick(Duration::from_millis(250));
         }
-        let shown = Shown { label: label.to_owned(), number, bar, last_line: Instant::now() };
+        let shown = Shown { label: label.into_owned(), number, bar, last_line: Instant::now() };
         self.running.insert(index, shown);
     }
 
@@ -59,9 +61,8 @@ impl Board {
                     shown.bar.reset_eta();
                 }
                 shown.bar.set_style(bar_style(report.total));
-                shown
-                    .bar
-                    .set_message(format!("{} {}: {}", shown.number, shown.label, report.message));
+                let message = display::line(&report.message);
+                shown.bar.set_message(format!("{} {}: {message}", shown.number, shown.label));
                 shown.bar.set_prefix(report.unit.clone());
                 shown.bar.set_position(report.done);
             }
@@ -86,9 +87,10 @@ impl Board {
 
     /// A line above the bars.
     pub fn say(&self, line: &str) {
+        let line = display::message(line);
         match self.mode {
             Progress::Bars => {
-                if self.multi.println(line).is_err() {
+                if self.multi.println(&line).is_err() {
                     eprintln!("{line}");
                 }
             }

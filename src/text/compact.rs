@@ -14,12 +14,12 @@ use std::fmt::Write as _;
 use rand::{Rng, RngExt};
 
 use super::name;
-use super::parse::{check, clip, format as format_error, name as read_name, number};
+use super::parse::{check, format as format_error, name as read_name, number};
 use super::recursive::KEEP;
-use crate::graph::ViolationCode as Code;
+use crate::display::quoted;
 use crate::graph::{
     CallType, LayerCondition, LayerEdge, MAX_LAYER_EDGES, MAX_SPLIT_PARTS, Step, StepBody,
-    Subgraph, Violation,
+    Subgraph, Violation, ViolationCode as Code,
 };
 
 /// Signs of the numbers of a condition, in their order.
@@ -240,7 +240,7 @@ fn grammar(
             };
             let edge = read_edge(edge)?;
             if let Some(below) = below {
-                let unclosed = || format_error(format!("`}}` is missing in `{}`", clip(below)));
+                let unclosed = || format_error(format!("`}}` is missing in `{}`", quoted(below)));
                 let numbers = below.strip_suffix('}').ok_or_else(unclosed)?;
                 let below = LayerCondition {
                     service: condition.service.clone(),
@@ -259,7 +259,7 @@ fn grammar(
                 ..read_numbers(line)?
             });
         } else {
-            return Err(format_error(format!("`{}` is neither edge nor part", clip(line))));
+            return Err(format_error(format!("`{}` is neither edge nor part", quoted(line))));
         }
     }
     match (edges.is_empty(), parts.is_empty()) {
@@ -273,7 +273,7 @@ fn grammar(
 
 fn read_edge(text: &str) -> Result<LayerEdge, Violation> {
     let wrong = |what: &str| {
-        Violation::new(Code::EdgeField, format!("cannot read the {what} of `{}`", clip(text)))
+        Violation::new(Code::EdgeField, format!("cannot read the {what} of `{}`", quoted(text)))
     };
     // The type is behind the last colon: names may have colons.
     let (call, times) = text.split_once(",#").ok_or_else(|| wrong("edge_id"))?;
@@ -294,11 +294,11 @@ fn read_numbers(text: &str) -> Result<LayerCondition, Violation> {
     let mut fields = text.split(',');
     for (sign, value) in NUMBERS.iter().zip(&mut values) {
         let field = fields.next().and_then(|field| field.strip_prefix(*sign));
-        let wrong = || format_error(format!("cannot read `{sign}` of `{}`", clip(text)));
+        let wrong = || format_error(format!("cannot read `{sign}` of `{}`", quoted(text)));
         *value = field.and_then(number).ok_or_else(wrong)?;
     }
     if fields.next().is_some() {
-        return Err(format_error(format!("more than a condition in `{}`", clip(text))));
+        return Err(format_error(format!("more than a condition in `{}`", quoted(text))));
     }
     let [edges, depth, latency, start, first, current, subgraphs] = values.map(Some);
     Ok(LayerCondition {

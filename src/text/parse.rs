@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::instruction::NOTE;
 use super::recursive::ATTRIBUTES;
+use crate::display::quoted;
 use crate::graph::ViolationCode as Code;
 use crate::graph::{
     CallType, LayerCondition, LayerEdge, MAX_SPLIT_PARTS, Name, StepBody, Subgraph, Violation,
@@ -60,7 +61,7 @@ impl<'a> Lines<'a> {
     fn expect(&mut self, line: &str) -> Result<(), Violation> {
         match self.0.next() {
             Some(found) if found == line => Ok(()),
-            Some(found) => Err(format(format!("expected `{line}`, found `{}`", clip(found)))),
+            Some(found) => Err(format(format!("expected `{line}`, found `{}`", quoted(found)))),
             None => Err(format(format!("expected `{line}`, found the end"))),
         }
     }
@@ -74,11 +75,6 @@ impl<'a> Lines<'a> {
     fn starting(&mut self, start: &str) -> Option<&'a str> {
         self.0.next_if(|line| line.starts_with(start))
     }
-}
-
-/// The beginning of a text, for messages.
-pub(super) fn clip(text: &str) -> String {
-    text.chars().take(60).collect()
 }
 
 fn grammar(answer: &str, notes: bool) -> Result<StepBody, Violation> {
@@ -107,7 +103,7 @@ fn grammar(answer: &str, notes: bool) -> Result<StepBody, Violation> {
         while let Some(line) = lines.starting("<subgraph of edge_id ") {
             let rest = &line["<subgraph of edge_id ".len()..];
             let (edge, rest) = rest.split_once('>').ok_or_else(|| format("`>` is missing"))?;
-            let edge = number(edge).ok_or_else(|| format(format!("edge_id `{}`", clip(edge))))?;
+            let edge = number(edge).ok_or_else(|| format(format!("edge_id `{}`", quoted(edge))))?;
             subgraphs.push(Subgraph { edge, condition: condition_of(rest)? });
         }
         if edges.is_empty() {
@@ -118,7 +114,7 @@ fn grammar(answer: &str, notes: bool) -> Result<StepBody, Violation> {
     lines.expect("</layer>")?;
     match lines.0.next() {
         None => Ok(body),
-        Some(more) => Err(format(format!("`{}` after the end of the layer", clip(more)))),
+        Some(more) => Err(format(format!("`{}` after the end of the layer", quoted(more)))),
     }
 }
 
@@ -158,20 +154,20 @@ pub(super) fn missing(name: &str) -> Violation {
 
 /// A field of an edge cannot be read.
 pub(super) fn unreadable(field: &str) -> Violation {
-    edge_field(format!("cannot read `{}`", clip(field)))
+    edge_field(format!("cannot read `{}`", quoted(field)))
 }
 
 pub(super) fn fields(line: &str) -> Result<Fields<'_>, Violation> {
     let inner = line
         .strip_prefix('(')
         .and_then(|line| line.strip_suffix(')'))
-        .ok_or_else(|| format(format!("`{}` is not an edge in brackets", clip(line))))?;
+        .ok_or_else(|| format(format!("`{}` is not an edge in brackets", quoted(line))))?;
     let mut fields = Fields::default();
     for field in inner.split(',') {
         fn set<T>(place: &mut Option<T>, value: Option<T>, field: &str) -> Result<(), Violation> {
             let value = value.ok_or_else(|| unreadable(field))?;
             match place.replace(value) {
-                Some(_) => Err(edge_field(format!("`{}` is a second value", clip(field)))),
+                Some(_) => Err(edge_field(format!("`{}` is a second value", quoted(field)))),
                 None => Ok(()),
             }
         }
@@ -218,10 +214,10 @@ fn condition_of(text: &str) -> Result<LayerCondition, Violation> {
     let mut condition = LayerCondition::default();
     let mut seen = HashSet::new();
     for attribute in line.split('/') {
-        let unreadable = || format(format!("cannot read the attribute `{}`", clip(attribute)));
+        let unreadable = || format(format!("cannot read the attribute `{}`", quoted(attribute)));
         let (key, value) = attribute.split_once(':').ok_or_else(unreadable)?;
         if !seen.insert(key) {
-            return Err(format(format!("a sub-condition has `{}` twice", clip(key))));
+            return Err(format(format!("a sub-condition has `{}` twice", quoted(key))));
         }
         let number = || number(value).map(Some).ok_or_else(unreadable);
         let name = || name(value).map(Some).ok_or_else(unreadable);

@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 use rand::{Rng, RngExt, seq::SliceRandom};
 
 use super::name;
-use super::parse::{Fields, clip, fields, missing, unreadable};
+use super::parse::{Fields, fields, missing, unreadable};
 use super::recursive::{KEEP, PROMPT};
+use crate::display::quoted;
 use crate::graph::{CallGraph, CallRow, Condition, Violation};
 
 /// Calls of one answer, at most.
@@ -78,7 +79,7 @@ pub fn parse(answer: &str) -> Result<Vec<CallRow>, (Vec<CallRow>, Violation)> {
                 (None, false) => Ok(rows),
                 (None, true) => Err((rows, format_error("the graph has no edges".into()))),
                 (Some(more), _) => {
-                    Err((rows, format_error(format!("`{}` after the end", clip(more)))))
+                    Err((rows, format_error(format!("`{}` after the end", quoted(more)))))
                 }
             };
         }

@@ -23,7 +23,6 @@ pub use times::{
     RESPONSE_TIME_KS, START_OFFSET_KS,
 };
 
-use anyhow::Result;
 use rand::seq::SliceRandom;
 
 use super::fidelity::VALID;
@@ -85,27 +84,21 @@ fn with_bootstrap(pair: &Pair, seed: u64) -> Vec<Record> {
 }
 
 /// All records of this evaluation: valid answers against the test graphs.
-///
-/// # Errors
-/// None; others of its kind have some.
-pub fn records(case: &Case) -> Result<Vec<Record>> {
+pub fn records(case: &Case) -> Vec<Record> {
     let valid: Vec<&CallGraph> = case.valid().collect();
     let share = Record::share(VALID, "", valid.len() as u64, case.verdicts.len() as u64);
     let pair = Pair::new(&case.dataset.test(), &valid);
-    Ok([vec![share], with_bootstrap(&pair, case.seed)].concat())
+    [vec![share], with_bootstrap(&pair, case.seed)].concat()
 }
 
 /// The reference rows of real graphs: two random halves of all of them (training and test), mean
 /// and 2.5 and 97.5 % points of [`FLOOR_REPEATS`] cuts; and in the cells `reference=train` all
 /// training graphs against the test graphs, with intervals over services. See
 /// [`super::fidelity::floor`] for what the two can and cannot say.
-///
-/// # Errors
-/// None; others of its kind have some.
-pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
+pub fn floor(dataset: &Dataset, seed: u64) -> Vec<Record> {
     let real = in_order(&dataset.graphs().iter().collect::<Vec<_>>());
     if real.len() < 2 {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let half = real.len() / 2;
     let cuts: Vec<Vec<(Metric, f64)>> = (0..FLOOR_REPEATS)
@@ -132,7 +125,7 @@ pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
         let cell = reference_cell(&record.cell, "train");
         Record { cell, ..record }
     }));
-    Ok(records)
+    records
 }
 
 #[cfg(test)]

@@ -177,12 +177,12 @@ pub fn concurrency(graph: &CallGraph) -> u32 {
     let mut starts: Vec<u32> = calls.iter().map(|call| call.start).collect();
     starts.sort_unstable();
     // A call shorter than a millisecond is open at its start, and closed in the next one.
-    let finish = |call: &Call| call.finish.max(call.start.saturating_add(1));
-    let mut finishes: Vec<u32> = calls.iter().map(finish).collect();
+    let finish = |call: &Call| u64::from(call.finish).max(u64::from(call.start) + 1);
+    let mut finishes: Vec<u64> = calls.iter().map(finish).collect();
     finishes.sort_unstable();
     let (mut closed, mut most) = (0, 0);
     for (opened, start) in (1..).zip(starts) {
-        while finishes.get(closed).is_some_and(|finish| *finish <= start) {
+        while finishes.get(closed).is_some_and(|finish| *finish <= u64::from(start)) {
             closed += 1;
         }
         most = most.max(opened - closed);
@@ -216,6 +216,9 @@ mod tests {
             row("0.3", "a", "b", "rpc", 3, 4),
         ];
         assert_eq!(concurrency(&CallGraph::from_rows("S_1".into(), &apart).unwrap()), 2);
+        // The last millisecond has none behind it.
+        let last = [row("0", "USER", "a", "http", u32::MAX, u32::MAX)];
+        assert_eq!(concurrency(&CallGraph::from_rows("S_1".into(), &last).unwrap()), 1);
     }
 
     /// Graphs of one call.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::data::ServiceStatistics;
+use crate::evaluate::Joined;
 use crate::evaluate::classifier::Rows;
 use crate::graph::{CallGraph, Communication, Name};
 
@@ -10,9 +11,9 @@ use crate::graph::{CallGraph, Communication, Name};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
     /// Names and values; a name that is not here has the value 0.
-    pub features: Vec<(String, f64)>,
+    pub features: Vec<(Joined, f64)>,
     /// What an example shares with others of about the same chance to be true.
-    pub group: String,
+    pub group: Joined,
     pub label: bool,
 }
 
@@ -47,12 +48,12 @@ impl Usual {
 /// Names of features, each with a column: those of the training examples. What only test examples
 /// have can have taught nothing, and is left out.
 #[derive(Clone, Debug)]
-pub struct Vocabulary(BTreeMap<String, u32>);
+pub struct Vocabulary(BTreeMap<Joined, u32>);
 
 impl Vocabulary {
     pub fn new(examples: &[&Example]) -> Self {
         let names = examples.iter().flat_map(|example| &example.features);
-        let names: BTreeSet<&String> = names.map(|(name, _)| name).collect();
+        let names: BTreeSet<&Joined> = names.map(|(name, _)| name).collect();
         Self(names.into_iter().cloned().zip(0..).collect())
     }
 
@@ -71,17 +72,26 @@ pub fn call_features<'a>(
     role: &'a str,
     graph: &'a CallGraph,
     index: usize,
-) -> impl Iterator<Item = (String, f64)> + 'a {
+) -> impl Iterator<Item = (Joined, f64)> + 'a {
     let call = &graph.calls()[index];
-    let name = format!("{role}={}>{}:{}", graph.source(index), call.destination, call.kind);
-    let own = format!("service={}/{name}", graph.service());
+    let (source, destination) = (graph.source(index), call.destination.as_str());
+    let name = Joined::of([role, "=", source, ">", destination, ":", call.kind.as_str()]);
+    let own = of_service(graph, &name);
     [(name, 1.0), (own, 1.0)].into_iter()
+}
+
+/// A feature together with its graph's service.
+pub fn of_service(graph: &CallGraph, name: &Joined) -> Joined {
+    let mut own = Joined::of(["service=", graph.service(), "/"]);
+    own.extend(name);
+    own
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::evaluate::tests::{chain, flat};
+    use crate::testing::row;
 
     #[test]
     fn what_never_occurs_is_uncommon() {
@@ -96,11 +106,30 @@ mod tests {
         assert_eq!(usual.is_uncommon("S_few", &calls[0]), None);
     }
 
+    /// `a>b` that calls `c` is not `a` that calls `b>c`, whatever the service is called.
+    #[test]
+    fn names_do_not_run_into_each_other() {
+        let graph = |service: &str, root: &str, callee: &str| {
+            let rows =
+                [row("0", "USER", root, "http", 0, 9), row("0.1", root, callee, "rpc", 0, 9)];
+            CallGraph::from_rows(service.into(), &rows).expect("valid")
+        };
+        let graphs = [
+            graph("s", "a>b", "c"),
+            graph("s", "a", "b>c"),
+            graph("s/call=p", "q", "r"),
+            graph("s", "p/call=q", "r"),
+        ];
+        let features = graphs.iter().flat_map(|graph| call_features("call", graph, 1));
+        let distinct: BTreeSet<Joined> = features.map(|(name, _)| name).collect();
+        assert_eq!(distinct.len(), 2 * graphs.len());
+    }
+
     #[test]
     fn columns_follow_names_and_not_order() {
         let example = |names: &[&str]| Example {
-            features: names.iter().map(|name| ((*name).to_owned(), 2.0)).collect(),
-            group: String::new(),
+            features: names.iter().map(|name| (Joined::from(*name), 2.0)).collect(),
+            group: Joined::default(),
             label: true,
         };
         let (one, other) = (example(&["b", "c"]), example(&["a"]));

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::classification::Classification;
-use super::examples::{Example, Usual, call_features};
+use super::examples::{Example, Usual, call_features, of_service};
+use crate::evaluate::Joined;
 use crate::graph::CallGraph;
 
 /// One example for each graph of a service whose p90 lies more than 5 ms above its mean (for others
@@ -20,44 +21,44 @@ fn examples(graph: &CallGraph, usual: &Usual) -> Vec<Example> {
     let Some(high) = service.and_then(|service| service.high_latency()) else {
         return Vec::new();
     };
-    let mut counts: BTreeMap<String, f64> = BTreeMap::new();
+    let mut counts: BTreeMap<Joined, f64> = BTreeMap::new();
     for (index, call) in graph.calls().iter().enumerate() {
         for (name, count) in call_features("call", graph, index) {
             *counts.entry(name).or_default() += count;
         }
         if let Some(parent) = call.parent {
-            let source = graph.source(parent as usize);
-            let path = format!("path={source}>{}>{}", graph.source(index), call.destination);
+            let (above, source) = (graph.source(parent as usize), graph.source(index));
+            let path = Joined::of(["path=", above, ">", source, ">", &call.destination]);
             *counts.entry(path).or_default() += 1.0;
         }
     }
     for (name, count) in shape(graph) {
-        counts.insert(format!("service={}/{name}", graph.service()), count);
+        counts.insert(of_service(graph, &name), count);
         counts.insert(name, count);
     }
     // The second call of a kind says less than the first.
-    let mut features: Vec<(String, f64)> =
+    let mut features: Vec<(Joined, f64)> =
         counts.into_iter().map(|(name, count)| (name, count.ln_1p())).collect();
-    features.push((format!("service={}", graph.service()), 1.0));
+    features.push((Joined::of(["service=", graph.service()]), 1.0));
     let label = graph.latency() >= high;
-    vec![Example { features, group: graph.service().to_string(), label }]
+    vec![Example { features, group: graph.service().as_str().into(), label }]
 }
 
-fn shape(graph: &CallGraph) -> BTreeMap<String, f64> {
+fn shape(graph: &CallGraph) -> BTreeMap<Joined, f64> {
     let degrees = graph.out_degrees();
-    let mut shape: BTreeMap<String, f64> = BTreeMap::new();
+    let mut shape: BTreeMap<Joined, f64> = BTreeMap::new();
     for (call, degree) in graph.calls().iter().zip(&degrees) {
-        let mut count = |name: String| *shape.entry(name).or_default() += 1.0;
-        count("edges".to_owned());
-        count(format!("type={}", call.kind));
-        count(format!("level={}", call.depth.min(10)));
+        let mut count = |name: &str| *shape.entry(name.into()).or_default() += 1.0;
+        count("edges");
+        count(&format!("type={}", call.kind));
+        count(&format!("level={}", call.depth.min(10)));
         if *degree == 0 {
-            count("leaves".to_owned());
+            count("leaves");
         }
     }
-    shape.insert("depth".to_owned(), f64::from(graph.depth()));
+    shape.insert("depth".into(), f64::from(graph.depth()));
     let most = degrees.into_iter().max().unwrap_or(0);
-    shape.insert("fan-out".to_owned(), f64::from(most));
+    shape.insert("fan-out".into(), f64::from(most));
     shape
 }
 
@@ -89,11 +90,12 @@ mod tests {
     fn features_hold_no_times() {
         let of = |latency| examples(&flat("S_1", 3, latency), &usual(3)).remove(0).features;
         assert_eq!(of(7), of(90));
-        let features: BTreeMap<String, f64> = of(7).into_iter().collect();
-        assert_eq!(features["edges"], 3f64.ln_1p());
-        assert_eq!(features["leaves"], 2f64.ln_1p());
-        assert_eq!(features["service=S_1/fan-out"], 2f64.ln_1p());
-        assert_eq!(features["call=MS_00100>MS_00201:rpc"], 1f64.ln_1p());
-        assert_eq!(features["path=USER>MS_00100>MS_00202"], 1f64.ln_1p());
+        let features = of(7);
+        let value = |name: &str| features.iter().find(|(known, _)| *known == name).expect(name).1;
+        assert_eq!(value("edges"), 3f64.ln_1p());
+        assert_eq!(value("leaves"), 2f64.ln_1p());
+        assert_eq!(value("service=S_1/fan-out"), 2f64.ln_1p());
+        assert_eq!(value("call=MS_00100>MS_00201:rpc"), 1f64.ln_1p());
+        assert_eq!(value("path=USER>MS_00100>MS_00202"), 1f64.ln_1p());
     }
 }

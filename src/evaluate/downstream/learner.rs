@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::examples::{Example, Vocabulary};
+use crate::evaluate::Joined;
 use crate::evaluate::classifier::{Linear, Loss};
 
 /// Penalties to choose from, the largest first.
@@ -94,7 +95,7 @@ pub fn group_scores(training: &[&Example], test: &[&Example]) -> Option<Vec<f64>
     if training.is_empty() {
         return None;
     }
-    let mut groups: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    let mut groups: BTreeMap<&Joined, (f64, f64)> = BTreeMap::new();
     for example in training {
         let (hits, count) = groups.entry(&example.group).or_default();
         *hits += f64::from(u8::from(example.label));
@@ -102,7 +103,7 @@ pub fn group_scores(training: &[&Example], test: &[&Example]) -> Option<Vec<f64>
     }
     let hits: f64 = groups.values().map(|(hits, _)| hits).sum();
     let usual = hits / training.len() as f64;
-    let score = |example: &&Example| match groups.get(example.group.as_str()) {
+    let score = |example: &&Example| match groups.get(&example.group) {
         Some((hits, count)) => (hits + PRIOR * usual) / (count + PRIOR) - usual,
         None => 0.0,
     };
@@ -127,8 +128,12 @@ mod tests {
         let example = |index: usize| {
             let (a, b) = ((index % 5) as f64, (index % 3) as f64);
             Example {
-                features: vec![("a".into(), a), ("b".into(), b), (format!("rare={index}"), 1.0)],
-                group: format!("{}", index % 5),
+                features: vec![
+                    ("a".into(), a),
+                    ("b".into(), b),
+                    (format!("rare={index}").as_str().into(), 1.0),
+                ],
+                group: format!("{}", index % 5).as_str().into(),
                 label: (a > b) != index.is_multiple_of(7),
             }
         };

@@ -3,6 +3,7 @@
 
 use super::classification::Classification;
 use super::examples::{Example, Usual, call_features};
+use crate::evaluate::Joined;
 use crate::graph::CallGraph;
 
 /// One example for each call that makes calls, in graphs of services with statistics: true if one
@@ -37,14 +38,14 @@ fn examples(graph: &CallGraph, usual: &Usual) -> Vec<Example> {
     examples
 }
 
-fn features(graph: &CallGraph, index: usize, children: &[Vec<u32>]) -> Vec<(String, f64)> {
+fn features(graph: &CallGraph, index: usize, children: &[Vec<u32>]) -> Vec<(Joined, f64)> {
     let call = &graph.calls()[index];
     let log = |value: u32| f64::from(value).ln_1p();
     let mut features = vec![
-        (format!("service={}", graph.service()), 1.0),
-        (format!("depth={}", call.depth.min(10)), 1.0),
-        ("response time".to_owned(), log(call.response_time())),
-        ("latency".to_owned(), log(graph.latency())),
+        (Joined::of(["service=", graph.service()]), 1.0),
+        (format!("depth={}", call.depth.min(10)).as_str().into(), 1.0),
+        ("response time".into(), log(call.response_time())),
+        ("latency".into(), log(graph.latency())),
     ];
     features.extend(call_features("call", graph, index));
     let Some(parent) = call.parent.map(|parent| parent as usize) else {
@@ -55,8 +56,8 @@ fn features(graph: &CallGraph, index: usize, children: &[Vec<u32>]) -> Vec<(Stri
     let siblings = layer.iter().map(|sibling| *sibling as usize).filter(|other| *other != index);
     features.extend(siblings.flat_map(|sibling| call_features("sibling", graph, sibling)));
     let place = layer.iter().take_while(|other| (**other as usize) < index).count();
-    features.push(("siblings".to_owned(), log(layer.len() as u32 - 1)));
-    features.push(("place".to_owned(), log(place as u32)));
+    features.push(("siblings".into(), log(layer.len() as u32 - 1)));
+    features.push(("place".into(), log(place as u32)));
     features
 }
 
@@ -88,8 +89,9 @@ mod tests {
         let of = |edges| examples(&chain("S_1", edges, 9), &usual).swap_remove(0).features;
         assert_eq!(of(2), of(5));
         let second = examples(&chain("S_1", 3, 9), &usual).swap_remove(1).features;
-        assert!(second.contains(&("parent=USER>MS_00100:rpc".to_owned(), 1.0)), "{second:?}");
-        assert!(second.contains(&("depth=2".to_owned(), 1.0)));
-        assert!(second.contains(&("siblings".to_owned(), 0.0)));
+        let has = |name: &str, value| second.iter().any(|(n, v)| *n == name && *v == value);
+        assert!(has("parent=USER>MS_00100:rpc", 1.0), "{second:?}");
+        assert!(has("depth=2", 1.0));
+        assert!(has("siblings", 0.0));
     }
 }

@@ -1,6 +1,6 @@
 //! Scales, ticks and labels of axes.
 
-use crate::number;
+use crate::{display, number};
 
 /// How values lie along an axis.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +74,17 @@ impl Axis {
 
     pub fn whole(self) -> Self {
         Self { whole: true, ..self }
+    }
+
+    /// With all texts as they are drawn.
+    pub fn shown(&self) -> Self {
+        let scale = match &self.scale {
+            Scale::Names(names) => {
+                Scale::Names(names.iter().map(|name| display::name(name).into_owned()).collect())
+            }
+            numbers => numbers.clone(),
+        };
+        Self { label: display::name(&self.label).into_owned(), scale, ..self.clone() }
     }
 
     /// Place of `value` along the axis: 0 is its start, 1 its end. Values beyond a logarithmic

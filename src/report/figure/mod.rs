@@ -21,6 +21,8 @@ use frame::{Key, LEGEND_ROW, NOTE, draw_legend, legend_rows};
 use palette::GREY;
 use scene::{Anchor, Scene, Type, wrapped};
 
+use crate::display;
+
 /// Width of a figure that fills one column of a page, and of one that fills two (1/96 inch).
 pub const COLUMN: f64 = 420.0;
 pub const PAGE: f64 = 720.0;
@@ -59,6 +61,18 @@ pub struct Panel {
     pub content: Content,
 }
 
+impl Panel {
+    /// With all texts as they are drawn.
+    fn shown(&self) -> Self {
+        Self {
+            title: display::name(&self.title).into_owned(),
+            x: self.x.shown(),
+            y: self.y.shown(),
+            content: self.content.clone(),
+        }
+    }
+}
+
 /// Panels in rows of `across`, one legend above them and notes below.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
@@ -93,19 +107,20 @@ impl Figure {
 
     fn scene(&self) -> Scene {
         let keys = self.keys();
+        let panels: Vec<Panel> = self.panels.iter().map(Panel::shown).collect();
         let inner = self.width - 2.0 * MARGIN;
         let legend = legend_rows(&keys, inner);
         let notes: Vec<String> = self
             .notes
             .iter()
-            .flat_map(|note| wrapped(&note.replace('`', ""), NOTE, inner))
+            .flat_map(|note| wrapped(&display::line(note).replace('`', ""), NOTE, inner))
             .collect();
         let note_height = NOTE * 1.45;
         let across = self.across.max(1);
-        let rows = self.panels.len().div_ceil(across);
+        let rows = panels.len().div_ceil(across);
         let legend_height = legend.len() as f64 * LEGEND_ROW;
         let panel_width = (inner - GAP * (across - 1) as f64) / across as f64;
-        let least = self.panels.iter().map(|panel| frame::least_height(panel, panel_width));
+        let least = panels.iter().map(|panel| frame::least_height(panel, panel_width));
         let row_height = least.fold(self.row_height, f64::max);
         let panels_height = rows as f64 * (row_height + GAP) - GAP;
         let notes_height =
@@ -113,7 +128,7 @@ impl Figure {
         let height = 2.0 * MARGIN + legend_height + panels_height.max(0.0) + notes_height;
         let mut scene = Scene::new(self.width, height);
         draw_legend(&mut scene, &legend, MARGIN, MARGIN);
-        for (index, panel) in self.panels.iter().enumerate() {
+        for (index, panel) in panels.iter().enumerate() {
             let left = MARGIN + (index % across) as f64 * (panel_width + GAP);
             let top = MARGIN + legend_height + (index / across) as f64 * (row_height + GAP);
             let frame = frame::draw(&mut scene, panel, (left, top), (panel_width, row_height));
@@ -132,7 +147,7 @@ impl Figure {
         scene
     }
 
-    /// Each label once, in order of first use.
+    /// Each label once, in order of first use. Labels that differ only where they are cut are two.
     fn keys(&self) -> Vec<Key> {
         let mut keys: Vec<Key> = Vec::new();
         for panel in &self.panels {
@@ -147,7 +162,8 @@ impl Figure {
                 }
             }
         }
-        keys
+        let shown = |key: Key| Key { label: display::label(&key.label).into_owned(), ..key };
+        keys.into_iter().map(shown).collect()
     }
 }
 

@@ -18,6 +18,7 @@ use plotters::style::{
 };
 
 use super::palette::Rgb;
+use crate::display;
 
 /// The embedded font and, for readers of an SVG who lack it, fonts of the same width, then any.
 const FONT: &str = "DejaVu Sans, Verdana, Arial, Helvetica, sans-serif";
@@ -115,7 +116,9 @@ impl Scene {
     pub fn text(&mut self, text: impl Into<String>, at: Point, style: Type) {
         let drop = CAPITAL / 2.0 * style.size;
         let baseline = if style.upright { (at.0 + drop, at.1) } else { (at.0, at.1 + drop) };
-        self.shapes.push(Shape::Text { text: text.into(), baseline, style });
+        // plotters writes characters into an SVG that XML does not have.
+        let text = display::visible(&text.into()).into_owned();
+        self.shapes.push(Shape::Text { text, baseline, style });
     }
 
     /// The page as SVG: real text in a font stack, `title` for screen readers.
@@ -133,7 +136,8 @@ impl Scene {
         let svg = svg.replacen(&drawn, &sized, 1);
         let (head, body) =
             svg.split_once("xmlns=\"http://www.w3.org/2000/svg\">").context("an SVG")?;
-        let title = title.replace('&', "&amp;").replace('<', "&lt;");
+        let title = display::line(title).replace('&', "&amp;").replace('<', "&lt;");
+        let title = title.replace("]]>", "]]&gt;");
         Ok(format!("{head}xmlns=\"http://www.w3.org/2000/svg\">\n<title>{title}</title>{body}\n"))
     }
 

@@ -2,6 +2,8 @@
 //! to be looked at.
 
 use super::*;
+use crate::display;
+use crate::testing::HOSTILE_NAMES;
 
 fn bounded(value: f64, half: f64) -> Bounded {
     Bounded { value, low: (value - half).max(0.0), high: value + half }
@@ -290,4 +292,64 @@ fn long_names_leave_room_for_what_they_name() {
     check("long-names-in-lines", &few, &["Resample", "tokens"]);
     // In lines side by side, where there is room for them.
     assert!(!few.to_svg().unwrap().contains(long));
+}
+
+/// Asserts that a document is well-formed XML 1.0, as far as plotters' elements go: characters, tags
+/// with attributes, references.
+fn assert_well_formed(svg: &str) {
+    let is_char = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
+    assert!(svg.chars().all(is_char));
+    let references = ["&amp;", "&lt;", "&gt;", "&quot;", "&apos;"];
+    for (at, _) in svg.match_indices('&') {
+        assert!(references.iter().any(|known| svg[at..].starts_with(known)), "{}", &svg[at..]);
+    }
+    let mut open: Vec<&str> = Vec::new();
+    for piece in svg.split('<').skip(1) {
+        let (tag, text) = piece.split_once('>').expect("the end of a tag");
+        assert!(!text.contains("]]>") && tag.matches('"').count() % 2 == 0, "{piece}");
+        let name = tag.split_whitespace().next().expect("a name").trim_end_matches('/');
+        match name.strip_prefix('/') {
+            Some(name) => assert_eq!(open.pop(), Some(name)),
+            None if !tag.ends_with('/') => open.push(name),
+            None => {}
+        }
+    }
+    assert!(open.is_empty());
+}
+
+#[test]
+fn hostile_names_are_drawn() {
+    let long = "long".repeat(2_500);
+    let names: Vec<String> =
+        HOSTILE_NAMES.iter().copied().chain([long.as_str()]).map(str::to_owned).collect();
+    let all = HOSTILE_NAMES.concat();
+    let values = vec![share(0.5); names.len()];
+    let series = |label: String| BarSeries { label, style: Style::Real, values: values.clone() };
+    let mut longer = long.clone();
+    longer.insert(5_000, 'x');
+    let bars = |names: Vec<String>, labels: Vec<String>| Panel {
+        title: all.clone(),
+        x: Axis::names(&all, names),
+        y: Axis::names(&long, vec![all.clone()]),
+        content: Content::Bars(Bars {
+            backdrop: None,
+            series: labels.into_iter().map(series).collect(),
+        }),
+    };
+    let figure = Figure {
+        title: format!("{all}{long}"),
+        panels: vec![bars(names.clone(), names.clone()), bars(names, vec![longer])],
+        across: 1,
+        width: PAGE,
+        row_height: 300.0,
+        notes: vec![all.clone(), long.clone()],
+    };
+    let svg = figure.to_svg().unwrap();
+    assert_well_formed(&svg);
+    assert!(svg.chars().all(|c| c == '\n' || display::prints(c)));
+    assert!(svg.contains("\\u{202e}") && svg.contains("&lt;script&gt;") && !svg.contains(&long));
+    // Names that differ in their middle alone are two generators.
+    assert_eq!(figure.keys().len(), HOSTILE_NAMES.len() + 2);
+    let image = image::load_from_memory(&figure.to_png().unwrap()).unwrap();
+    assert!(image.width() == 1_440 && image.height() < 8_000, "{}", image.height());
 }

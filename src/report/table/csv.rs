@@ -1,10 +1,10 @@
-use super::{Cell, Table, failed, one_line};
-use crate::number;
+use super::{Cell, Table, failed};
+use crate::{display, number};
 
 pub fn write(table: &Table) -> String {
     let mut text = String::new();
     for line in std::iter::once(&table.title).chain(&table.notes) {
-        text.push_str(&format!("# {}\n", one_line(line)));
+        text.push_str(&format!("# {}\n", display::line(line).trim()));
     }
     let mut header = Vec::new();
     for column in &table.columns {
@@ -12,10 +12,10 @@ pub fn write(table: &Table) -> String {
         let unit = if column.unit == "%" { "share" } else { &column.unit };
         let name =
             if unit.is_empty() { column.name.clone() } else { format!("{} ({unit})", column.name) };
-        header.push(name);
+        header.push(data(&name));
         if column.interval {
-            header.push(format!("{} low", column.name));
-            header.push(format!("{} high", column.name));
+            header.push(data(&format!("{} low", column.name)));
+            header.push(data(&format!("{} high", column.name)));
         }
     }
     text.push_str(&line(&header));
@@ -31,15 +31,47 @@ pub fn write(table: &Table) -> String {
 /// The cell's value and, in a column with intervals, its ends.
 fn fields(cell: &Cell, interval: bool) -> Vec<String> {
     let (first, low, high) = match cell {
-        Cell::Text(text) => (one_line(text), f64::NAN, f64::NAN),
+        Cell::Text(text) => (data(text), f64::NAN, f64::NAN),
         Cell::Integer(value) => (value.to_string(), f64::NAN, f64::NAN),
         Cell::Number { value, low, high } | Cell::Share { value, low, high } => {
             (number::csv(*value), *low, *high)
         }
-        Cell::Failed(reason) => (failed("failed", &one_line(reason)), f64::NAN, f64::NAN),
+        Cell::Failed(reason) => {
+            (failed("failed", display::line(reason).trim()), f64::NAN, f64::NAN)
+        }
         Cell::Missing => (number::csv(f64::NAN), f64::NAN, f64::NAN),
     };
     if interval { vec![first, number::csv(low), number::csv(high)] } else { vec![first] }
+}
+
+/// A text that can be read back: what does not print, and what would make it a formula, is `\u{…}`, and
+/// so is the backslash of a text that looks like that already.
+fn data(text: &str) -> String {
+    let mut written = String::with_capacity(text.len());
+    for (at, c) in text.char_indices() {
+        let escaped = !display::prints(c)
+            || (at == 0 && is_formula(text))
+            || (c == '\\' && text[at..].starts_with("\\u{"));
+        match escaped {
+            true => written.extend(c.escape_unicode()),
+            false => written.push(c),
+        }
+    }
+    written
+}
+
+/// Whether a spreadsheet would compute the text. A number and words behind it are no formula.
+fn is_formula(text: &str) -> bool {
+    match text.chars().next() {
+        Some('=' | '@') => true,
+        Some('+' | '-') => {
+            let (first, words) = text.split_once(' ').unwrap_or((text, ""));
+            let is_plain =
+                |c: char| c.is_alphanumeric() || matches!(c, ' ' | '.' | ',' | ':' | ';');
+            first.parse::<f64>().is_err() || !words.chars().all(is_plain)
+        }
+        _ => false,
+    }
 }
 
 fn line(fields: &[String]) -> String {

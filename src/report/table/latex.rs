@@ -1,5 +1,5 @@
-use super::{Align, Cell, Table, failed, one_line};
-use crate::number;
+use super::{Align, Cell, Table, failed};
+use crate::{display, number};
 
 /// Characters of a line of a heading.
 const HEADING: usize = 14;
@@ -55,7 +55,7 @@ fn stacked(heading: &str) -> String {
 
 fn printed(cell: &Cell) -> String {
     match cell {
-        Cell::Text(text) => escape(text),
+        Cell::Text(text) => escape_shown(&display::name(text)),
         Cell::Integer(value) => number::grouped(*value, "\\,"),
         Cell::Number { .. } | Cell::Share { .. } => ranged(&cell.printed().unwrap_or_default()),
         Cell::Failed(reason) => failed("\\emph{failed}", &escape(reason)),
@@ -73,18 +73,28 @@ fn ranged(printed: &str) -> String {
     }
 }
 
+/// A sentence on one line, see [`escape_shown`].
+fn escape(text: &str) -> String {
+    escape_shown(display::line(text).trim())
+}
+
 /// Characters with a meaning of their own, and those beyond the default fonts; `code` in backticks
 /// as in Markdown.
-fn escape(text: &str) -> String {
+fn escape_shown(text: &str) -> String {
     let mut escaped = String::new();
     let paired = text.matches('`').count().is_multiple_of(2);
     let mut in_code = false;
-    for c in one_line(text).chars() {
+    for c in text.chars() {
         match c {
             '`' if paired => {
                 in_code = !in_code;
                 escaped.push_str(if in_code { "\\texttt{" } else { "}" });
             }
+            // Behind the end of a row they would be its arguments.
+            '[' => escaped.push_str("{[}"),
+            '*' if escaped.is_empty() => escaped.push_str("{*}"),
+            // Two would be a dash.
+            '-' if escaped.ends_with('-') => escaped.push_str("{}-"),
             '&' | '%' | '$' | '#' | '_' | '{' | '}' => {
                 escaped.push('\\');
                 escaped.push(c);

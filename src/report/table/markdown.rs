@@ -1,5 +1,7 @@
-use super::{Align, Cell, Table, failed, one_line};
-use crate::number;
+use std::fmt::Write;
+
+use super::{Align, Cell, Table, failed};
+use crate::{display, number};
 
 pub fn write(table: &Table) -> String {
     let header: Vec<String> =
@@ -40,7 +42,7 @@ pub fn write(table: &Table) -> String {
 
 fn printed(cell: &Cell) -> String {
     match cell {
-        Cell::Text(text) => escape(text),
+        Cell::Text(text) => escape_shown(&display::name(text)),
         Cell::Integer(value) => number::grouped(*value, ","),
         Cell::Number { .. } | Cell::Share { .. } => cell.printed().unwrap_or_default(),
         Cell::Failed(reason) => failed("**failed**", &escape(reason)),
@@ -48,14 +50,66 @@ fn printed(cell: &Cell) -> String {
     }
 }
 
-/// Characters that would end a cell or start markup.
-fn escape(text: &str) -> String {
+/// A sentence on one line, with all that would end a cell or start markup escaped. Backticks stay:
+/// notes set code in them.
+pub fn escape(text: &str) -> String {
+    escape_shown(display::line(text).trim())
+}
+
+fn escape_shown(text: &str) -> String {
     let mut escaped = String::new();
-    for c in one_line(text).chars() {
-        if matches!(c, '|' | '\\' | '*' | '<' | '>') {
+    for (at, c) in text.char_indices() {
+        let markup = match c {
+            '|' | '\\' | '*' | '<' | '>' | '[' | ']' | '$' | '~' => true,
+            // Of an entity, such as `&lt;`.
+            '&' => {
+                text[at + 1..].starts_with(|next: char| next == '#' || next.is_ascii_alphabetic())
+            }
+            // At the start of a line these make a heading or a list.
+            '#' => at == 0,
+            '-' | '+' => at == 0 && text[1..].starts_with(' '),
+            // Inside a word it is no emphasis.
+            '_' => !is_inside_word(text, at),
+            _ => false,
+        };
+        if markup {
             escaped.push('\\');
         }
         escaped.push(c);
     }
     escaped
+}
+
+fn is_inside_word(text: &str, at: usize) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    text[..at].ends_with(is_word) && text[at + 1..].starts_with(is_word)
+}
+
+/// A name as code, or as plain text where it holds what would end the code.
+pub fn code(name: &str) -> String {
+    let shown = display::name(name);
+    match shown.contains(['`', '|', '\\']) || shown.trim().is_empty() {
+        true => escape_name(name),
+        false => format!("`{shown}`"),
+    }
+}
+
+/// A link to a path, all but plain characters of which are encoded.
+pub fn link(name: &str, path: &str) -> String {
+    let mut address = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                address.push(char::from(byte));
+            }
+            // Writing to a string cannot fail.
+            _ => _ = write!(address, "%{byte:02X}"),
+        }
+    }
+    format!("[{}]({address})", escape_name(name))
+}
+
+/// A name, escaped as [`escape`] does; a backtick in it is no code.
+fn escape_name(name: &str) -> String {
+    escape_shown(&display::name(name)).replace('`', "\\`")
 }

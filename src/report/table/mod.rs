@@ -5,6 +5,7 @@ mod latex;
 mod markdown;
 
 use crate::number;
+pub use markdown::{code, escape as escape_markdown, link};
 
 /// Side to which a column's cells are set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,16 +135,22 @@ impl Table {
     /// Notes and title as `# ` comment lines, then a header and the rows. Numbers have six
     /// significant digits, shares are fractions; a column with intervals is followed by `… low`
     /// and `… high`. A failed cell is `failed: reason`, a missing one `n/a`.
+    ///
+    /// Texts are whole, but what does not print, and what would make a text a formula in a
+    /// spreadsheet, stands as `\u{…}`, and so does the backslash of a text that holds `\u{` itself:
+    /// reading `\u{HEX}` as the character of that number gives the text back.
     pub fn to_csv(&self) -> String {
         csv::write(self)
     }
 
-    /// A pipe table under a heading, padded so that its source can be read too.
+    /// A pipe table under a heading, padded so that its source can be read too. Texts are shown as
+    /// [`crate::display`] does: long names are cut.
     pub fn to_markdown(&self) -> String {
         markdown::write(self)
     }
 
-    /// A `table` environment in booktabs style; needs `\usepackage{booktabs}` only.
+    /// A `table` environment in booktabs style; needs the packages booktabs and graphicx only. Texts
+    /// are shown as [`crate::display`] does: long names are cut.
     pub fn to_latex(&self) -> String {
         latex::write(self)
     }
@@ -154,15 +161,13 @@ fn failed(word: &str, reason: &str) -> String {
     if reason.is_empty() { word.to_owned() } else { format!("{word}: {reason}") }
 }
 
-/// One line of text: line breaks and other control characters become spaces.
-fn one_line(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    line.trim().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::display;
+    use crate::testing::{HOSTILE_NAMES, hostile_names};
 
     fn example() -> Table {
         let mut table = Table::new(
@@ -217,6 +222,76 @@ mod tests {
     #[test]
     fn latex() {
         insta::assert_snapshot!(example().to_latex());
+    }
+
+    /// A table whose title, headings, notes, cells and reasons are all hostile.
+    fn hostile() -> Table {
+        let long = "long".repeat(2_500);
+        let names = HOSTILE_NAMES.iter().copied().chain([long.as_str()]);
+        let mut table = Table::new(
+            HOSTILE_NAMES.concat(),
+            vec![
+                Column::text("a|b\n[c"),
+                Column::number("=1+1\0", "\u{202e}"),
+                Column::text("end"),
+            ],
+        );
+        for name in names {
+            table.push(vec![Cell::text(name), Cell::Failed(name.into()), Cell::text("end")]);
+            table.notes.push(format!("Dataset `{name}`."));
+        }
+        table
+    }
+
+    #[test]
+    fn hostile_names_in_every_format() {
+        let table = hostile();
+        let formats = [table.to_csv(), table.to_markdown(), table.to_latex()];
+        for text in &formats {
+            assert!(text.chars().all(|c| c == '\n' || display::prints(c)), "{text}");
+        }
+        let [_, markdown, latex] = &formats;
+        // Each row is a line of three cells, and only what the table itself writes is markup.
+        let lines = markdown.lines().filter(|line| line.starts_with('|'));
+        for line in lines {
+            let bars = line.replace("\\\\", "").replace("\\|", "").matches('|').count();
+            assert_eq!(bars, 4, "{line}");
+        }
+        assert!(markdown.lines().all(|line| line.chars().count() < 2_000));
+        let plain = markdown.replace("\\\\", "");
+        for opener in ["<script", "[", "![", "](", "&lt;", "$x", "~~"] {
+            let bare = plain.match_indices(opener).filter(|(at, _)| !plain[..*at].ends_with('\\'));
+            assert_eq!(bare.count(), 0, "{opener}");
+        }
+        assert!(!latex.contains("\\input") && !latex.contains("\\[1ex]"));
+        insta::assert_snapshot!("hostile-csv", formats[0].replace(&"long".repeat(2_500), "long…"));
+        insta::assert_snapshot!("hostile-md", markdown);
+        insta::assert_snapshot!("hostile-tex", latex);
+    }
+
+    proptest! {
+        /// What a name is can be told from its field in a CSV, and no field is a formula.
+        #[test]
+        fn csv_loses_nothing(name in prop_oneof![any::<String>(), hostile_names()]) {
+            let mut table = Table::new("", vec![Column::text("name")]);
+            table.push(vec![Cell::text(name.clone())]);
+            let text = table.to_csv();
+            let mut reader =
+                ::csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(text.as_bytes());
+            let row = reader.records().next().expect("a row").expect("a row");
+            let field = row[0].to_owned();
+            prop_assert!(!field.starts_with(['=', '@', '\t', '\r', '\n']));
+            prop_assert!(!field.starts_with("+1+") && !field.starts_with("-2+"));
+            let mut parts = field.split("\\u{");
+            let mut read = parts.next().unwrap_or_default().to_owned();
+            for part in parts {
+                let (number, rest) = part.split_once('}').expect("the end of an escape");
+                let number = u32::from_str_radix(number, 16).expect("a number");
+                read.push(char::from_u32(number).expect("a character"));
+                read.push_str(rest);
+            }
+            prop_assert_eq!(read, name);
+        }
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl<'a> Normal<'a> {
         }
     }
 
-    /// One more call, by the destination of a random call, as its last child.
+    /// One more call, by the destination of a random call, as its last child (or, where no number is
+    /// left behind the last, with the largest one that is free).
     fn add(&self, graph: &CallGraph, rng: &mut ChaCha8Rng) -> CallGraph {
         let parent = rng.random_range(0..graph.calls().len());
         let mut rows = graph.rows();
@@ -104,7 +105,7 @@ impl<'a> Normal<'a> {
         let finish = start.saturating_add(callee.response_time).min(above.finish);
         let children = graph.children();
         let numbers = children[parent].iter().map(|child| graph.calls()[*child as usize].number);
-        let number = numbers.max().map_or(1, |last| last.saturating_add(1));
+        let number = free_number(numbers.collect());
         let added = CallRow {
             edge_id: above.edge_id.child(number),
             source: above.destination.clone(),
@@ -128,6 +129,20 @@ impl<'a> Normal<'a> {
             rows[*child as usize].source = callee.name.into();
         }
         rebuilt(graph, &rows)
+    }
+}
+
+/// The number of one more child: behind the last, as long as there is one.
+fn free_number(taken: BTreeSet<u32>) -> u32 {
+    match taken.last() {
+        None => 1,
+        Some(&u32::MAX) => {
+            // From the top down, as far as the numbers have no gap.
+            let run = taken.iter().rev().zip((0..=u32::MAX).rev());
+            let run = run.take_while(|(taken, number)| *taken == number).count();
+            u32::MAX - run as u32
+        }
+        Some(last) => last + 1,
     }
 }
 
@@ -175,7 +190,7 @@ mod tests {
     use super::*;
     use crate::graph::USER;
     use crate::random;
-    use crate::testing::{any_graph, paper_example, row};
+    use crate::testing::{any_graph, extreme_graph, paper_example, row};
 
     fn normal() -> [CallGraph; 1] {
         [paper_example()]
@@ -229,7 +244,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_number_that_is_free() {
+        let of = |numbers: &[u32]| free_number(numbers.iter().copied().collect());
+        const LAST: u32 = u32::MAX;
+        assert_eq!([of(&[]), of(&[0]), of(&[7, 3])], [1, 1, 8]);
+        assert_eq!([of(&[LAST]), of(&[LAST, 3, LAST - 1])], [LAST - 1, LAST - 2]);
+        let rows = [row("0", USER, "a", "http", 0, 9), row("0.4294967295", "a", "b", "rpc", 0, 9)];
+        let graph = CallGraph::from_rows("S_1".into(), &rows).expect("valid");
+        let graphs = normal();
+        let (normal, mut rng) = (Normal::new(&graphs), random::stream(1, "test", &[]));
+        for _ in 0..20 {
+            assert_eq!(normal.add(&graph, &mut rng).num_edges(), 3);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn anomalies_of_extreme_graphs_are_valid(graph in extreme_graph(12), seed: u64) {
+            let graphs = [graph];
+            let normal = Normal::new(&graphs);
+            for kind in [Kind::Structure, Kind::Latency] {
+                normal.inject(kind, &graphs[0], &mut random::stream(seed, "test", &[]));
+            }
+        }
+
         #[test]
         fn anomalies_are_valid_and_differ(graph in any_graph(12), seed: u64) {
             let graphs = [graph, paper_example()];
