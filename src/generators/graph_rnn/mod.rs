@@ -49,6 +49,7 @@ use super::{
     Condition, FitContext, FitReport, GenerateOptions, Generated, Generator, Recipe, no_snapshot,
     settings, tables,
 };
+use crate::check::within;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::random;
@@ -152,8 +153,8 @@ impl RnnSettings {
             }
         }
         for (name, value) in [("steps", self.steps), ("epochs", self.epochs)] {
-            if value == 0 {
-                return wrong(format!("{name} = 0 trains nothing; use 1 or more"));
+            if let Err(message) = within(name, value, 1..=1_000_000_000) {
+                return wrong(message);
             }
         }
         if !(self.learning_rate > 0.0 && self.learning_rate <= 1.0) {
