@@ -6,6 +6,7 @@
 //! Module dependencies point the same way: `graph` ← `data`, `text` ← `model` ← `generators` ←
 //! `evaluate` ← `probes`, `report` ← `run` ← `cli`.
 
+pub mod check;
 pub mod cli;
 pub mod data;
 pub mod device;

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 /// Waits for the end of a process for so long.
 pub fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
-    let deadline = Instant::now() + patience;
+    let started = Instant::now();
     loop {
         if let Ok(Some(status)) = child.try_wait() {
             return Some(status);
         }
-        if Instant::now() >= deadline {
+        if started.elapsed() >= patience {
             return None;
         }
         std::thread::sleep(Duration::from_millis(10));

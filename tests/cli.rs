@@ -245,6 +245,18 @@ fn mistakes_are_told_in_one_message() {
         @"error: experiment `fig3-acuracy` does not exist — did you mean `fig3-accuracy`?"
     );
     insta::assert_snapshot!(
+        workplace.refused(&["run", "fig3"]),
+        @"error: experiment `fig3` does not exist — did you mean `fig3-accuracy`?"
+    );
+    insta::assert_snapshot!(
+        workplace.refused(&[&TINY[..], &["--with", "sibling"]].concat()),
+        @"error: baseline `sibling` does not exist — did you mean `sibling-sets`?"
+    );
+    insta::assert_snapshot!(
+        workplace.refused(&[&TINY[..], &["--dataset", "trainticket"]].concat()),
+        @"error: there is no dataset `trainticket` — did you mean `nezha-trainticket` or `nezha-trainticket-faults`?"
+    );
+    insta::assert_snapshot!(
         workplace.refused(&["run", "tiny.toml", "--profile", "smoke", "--dataset", "simulater"]),
         @"error: there is no dataset `simulater` — did you mean `simulator`?"
     );
@@ -273,6 +285,179 @@ fn mistakes_are_told_in_one_message() {
     let (code, said) = workplace.said(&["run", "tiny.toml", "--device", "tpu"]);
     assert_eq!(code, 2);
     assert!(said.contains("`tpu` is not a device: use auto, cpu, cuda or cuda:N"), "{said}");
+}
+
+#[test]
+fn seeds_in_a_wrong_form_are_refused_and_never_replaced() {
+    let workplace = Workplace::new();
+    for flags in [
+        &["--seed", "3"][..],
+        &["-seeds=3"],
+        &["--seeds"],
+        &["--seeds", ""],
+        &["--seeds", "0..3"],
+        &["--seeds", "-1"],
+        &["--seeds", "18446744073709551616"],
+        &["--seeds", "3,3"],
+        &["--seeds", "0,0,0"],
+        &["--seeds", "1,,2"],
+        &["--seeds", "1.5"],
+    ] {
+        let (code, said) = workplace.said(&[&TINY[..], flags].concat());
+        assert_eq!(code, 2, "{flags:?}: {said}");
+        let flag = if flags[0].starts_with("--") { "--seed" } else { "-s" };
+        assert!(said.contains(flag), "{flags:?}: {said}");
+    }
+    insta::assert_snapshot!(
+        workplace.refused(&[&TINY[..], &["--seeds", "0,1,0"]].concat()),
+        @"error: --seeds has 0 more than once: name each once"
+    );
+    workplace.write("twice.toml", &EXPERIMENT.replace("[0, 1]", "[1, 0, 1]"));
+    insta::assert_snapshot!(
+        workplace.refused(&["run", "twice.toml", "--profile", "smoke"]),
+        @"error: twice.toml: profile smoke: seeds has 1 more than once: name each once"
+    );
+    assert!(!workplace.path().join("results").exists());
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_refused() {
+    let workplace = Workplace::new();
+    let before = workplace.files(".");
+    for id in ["../../thesis", "/tmp/thesis", "a/b", "..", "", "a\\nb", "README.md"] {
+        let id = format!("id = \"{id}\"");
+        workplace.write("tiny.toml", &EXPERIMENT.replace("id = \"tiny\"", &id));
+        let message = workplace.refused(&TINY);
+        assert!(message.starts_with("error: tiny.toml: id: \""), "{message}");
+        assert!(message.contains("is no name"), "{message}");
+    }
+    workplace.write("tiny.toml", EXPERIMENT);
+    let manifest = "name = \"../../thesis\"\nsource = { kind = \"simulator\" }\n";
+    workplace.write("mine.toml", manifest);
+    let build = ["data", "build", "mine.toml"];
+    for arguments in [&[&TINY[..], &["--dataset", "mine.toml"]].concat()[..], &build] {
+        let message = workplace.refused(arguments);
+        let start = "error: mine.toml: key name: \"../../thesis\" is no name";
+        assert!(message.starts_with(start), "{message}");
+    }
+    std::fs::remove_file(workplace.path().join("mine.toml")).unwrap();
+    for (flag, what) in [("--dataset", "dataset"), ("--with", "baseline")] {
+        let message = workplace.refused(&[&TINY[..], &[flag, ".."]].concat());
+        assert!(message.starts_with(&format!("error: {what} \"..\" is no name")), "{message}");
+    }
+    let long = "x".repeat(5_000);
+    let message = workplace.refused(&["run", &long]);
+    assert!(message.contains("is longer than 100 characters") && message.len() < 200, "{message}");
+    assert_eq!(workplace.files("."), before);
+}
+
+#[test]
+fn folders_given_as_flags_are_seen_from_the_working_directory() {
+    let workplace = Workplace::new();
+    let inner = workplace.path().join("inner/most");
+    std::fs::create_dir_all(&inner).unwrap();
+    let output = workplace
+        .command(&["run", "../../tiny.toml", "--profile", "smoke", "--without", "probabilistic"])
+        .args(["--out", "../out", "--cache", "../../cache"])
+        .current_dir(&inner)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(workplace.path().join("inner/out/results/tiny/smoke/run.json").exists());
+    assert!(workplace.path().join("cache/report").exists());
+    assert_eq!(std::fs::read_dir(inner).unwrap().count(), 0);
+}
+
+/// Writes a dataset of 40 graphs.
+fn dataset(workplace: &Workplace, file: &str, name: &str) {
+    let header = "graph_index,service,edge_id,type,source,destination,start_ms,finish_ms\n";
+    let rows: String = (0..40).map(|i| format!("{i},S,0,http,USER,MS_{i},0,5\n")).collect();
+    workplace.write("data/calls.csv", &format!("{header}{rows}"));
+    let path = workplace.path().join("data/calls.csv");
+    let source = format!("source = {{ kind = \"call-table\", path = {path:?} }}\n");
+    workplace.write(file, &format!("name = {name:?}\n{source}"));
+}
+
+#[test]
+fn results_of_different_manifests_do_not_replace_each_other() {
+    let workplace = Workplace::new();
+    // Names that differ behind a dot.
+    for version in ["v1", "v2"] {
+        let name = format!("mine.{version}");
+        dataset(&workplace, &format!("data/{name}.toml"), &name);
+        let (code, said) = workplace.said(&[&TINY[..], &["--dataset", &name]].concat());
+        assert_eq!(code, 0, "{said}");
+    }
+    let folder = workplace.path().join("results/tiny/smoke");
+    assert!(folder.join("mine.v1/run.json").exists() && folder.join("mine.v2/run.json").exists());
+
+    // Files of one name, in which stands one name.
+    dataset(&workplace, "a/mine.toml", "mine");
+    dataset(&workplace, "b/mine.toml", "mine");
+    assert_eq!(workplace.said(&[&TINY[..], &["--dataset", "a/mine.toml"]].concat()).0, 0);
+    let before = workplace.files("results");
+    insta::assert_snapshot!(
+        workplace.refused(&[&TINY[..], &["--dataset", "b/mine.toml"]].concat()),
+        @"error: results/tiny/smoke/mine holds results of a/mine.toml, which those of b/mine.toml would replace: give it a `name` of its own, or write elsewhere with --out"
+    );
+    // The same file by another path is the same, and one that was moved replaces its own.
+    assert_eq!(workplace.said(&[&TINY[..], &["--dataset", "./b/../a/mine.toml"]].concat()).0, 0);
+    assert_eq!(workplace.files("results"), before);
+    std::fs::remove_file(workplace.path().join("a/mine.toml")).unwrap();
+    assert_eq!(workplace.said(&[&TINY[..], &["--dataset", "b/mine.toml"]].concat()).0, 0);
+
+    // Experiments of one id, in one run and in another.
+    workplace.write("b/tiny.toml", &EXPERIMENT.replace("samples = 2", "samples = 1"));
+    insta::assert_snapshot!(
+        workplace.refused(&["run", "tiny.toml", "b/tiny.toml", "--profile", "smoke"]),
+        @"error: tiny.toml and b/tiny.toml would both write to results/tiny/smoke: give one another `id`, or run them one by one, each with its own --out"
+    );
+    insta::assert_snapshot!(
+        workplace.refused(&["run", "tiny.toml", "./tiny.toml", "--profile", "smoke"]),
+        @"error: experiment tiny.toml is given more than once: name it once"
+    );
+    assert_eq!(workplace.said(&TINY).0, 0);
+    insta::assert_snapshot!(
+        workplace.refused(&["run", "b/tiny.toml", "--profile", "smoke"]),
+        @"error: results/tiny/smoke holds results of tiny.toml, which those of b/tiny.toml would replace: give it an `id` of its own, or write elsewhere with --out"
+    );
+    // Two baselines of one name.
+    let resample = "generator = \"resample\"\nlabel = \"X\"\nsource = \"x\"\n";
+    workplace.write("baselines/two.toml", resample);
+    workplace.write("baselines/two/baseline.toml", "");
+    insta::assert_snapshot!(
+        workplace.refused(&[&TINY[..], &["--with", "two"]].concat()),
+        @"error: baseline `two` is there twice: baselines/two/baseline.toml and baselines/two.toml; rename one of them"
+    );
+    // Two that tables would take for one.
+    workplace.write("baselines/copy.toml", &resample.replace("\"X\"", "\"Resample\""));
+    let message = workplace.refused(&[&TINY[..], &["--with", "copy"]].concat());
+    assert!(message.contains("baselines `resample` and `copy` have the same label"), "{message}");
+}
+
+#[test]
+fn what_goes_round_or_beyond_all_bounds_is_told() {
+    let workplace = Workplace::new();
+    for (name, from) in [("one", "two"), ("two", "one+rejection"), ("alone", "alone")] {
+        let text = format!(
+            "generator = \"resample\"\nlabel = \"{name}\"\nsource = \"x\"\n[starts_from]\nbaseline = \"{from}\"\n"
+        );
+        workplace.write(&format!("baselines/{name}.toml"), &text);
+    }
+    let limits = "label = \"Huge\"\nsource = \"x\"\ncommand = [\"true\"]\n[limits]\nfit = 9223372036854775807\n";
+    workplace.write("baselines/huge.v2/baseline.toml", limits);
+    let output = workplace.run(&["list"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let limit = "baselines/huge.v2/baseline.toml: limits.fit = 9223372036854775807: must be from 1 to 31536000";
+    for line in ["one → two → one", "two → one → two", "alone → alone", limit] {
+        assert!(text.contains(line), "{line} is missing from {text}");
+    }
+    insta::assert_snapshot!(
+        workplace.refused(&[&TINY[..], &["--with", "one"]].concat()),
+        @"error: baselines/one.toml: starts_from: goes round in a circle: one → two → one; one of them must start from nothing"
+    );
+    assert_eq!(workplace.refused(&["baseline", "check", "huge.v2"]), format!("error: {limit}"));
 }
 
 #[test]

@@ -6,10 +6,10 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Ending;
-use crate::display;
 use crate::error::UserError;
 use crate::generators::external;
 use crate::run::{Baseline, Profile};
+use crate::{check, display};
 
 #[derive(Args, Debug)]
 pub struct BaselineArgs {
@@ -69,14 +69,13 @@ pub fn run(arguments: &BaselineArgs) -> Result<Ending> {
 }
 
 fn scaffold(name: &str, lang: Language) -> Result<()> {
+    // Also the name of a package, in any language.
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if name.is_empty()
-        || !name.starts_with(|c: char| c.is_ascii_lowercase())
-        || !name.chars().all(plain)
-    {
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) {
         let message = format!("`{name}` is no name: use lower-case letters, digits and -");
         return Err(UserError::setting(message).into());
     }
+    check::name(name).map_err(UserError::setting)?;
     if Baseline::names().iter().any(|known| known == name) {
         let message = format!("baseline `{name}` exists already: choose another name");
         return Err(UserError::setting(message).into());

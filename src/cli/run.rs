@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::Ending;
+use crate::check;
 use crate::device::DeviceChoice;
 use crate::display;
 use crate::error::{UserError, did_you_mean};
@@ -26,7 +27,7 @@ pub struct RunFlags {
     #[arg(long, value_name = "NAME|FILE")]
     dataset: Option<String>,
     /// Graphs to draw or simulate, in place of the profile's or the dataset's number.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
     graphs: Option<u64>,
     /// Generators besides the experiments' own, such as yours: a row in every table.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
@@ -35,7 +36,7 @@ pub struct RunFlags {
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     without: Vec<String>,
     /// Seeds in place of the profile's: 0,1,2.
-    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = seed, allow_negative_numbers = true)]
     seeds: Option<Vec<u64>>,
     /// Folder with the real traces that dataset manifests name.
     #[arg(long, value_name = "DIR", env = "TRACEGYM_DATA")]
@@ -86,6 +87,15 @@ pub fn run(arguments: &RunArgs) -> Result<Ending> {
     execute(&arguments.experiments, &arguments.flags)
 }
 
+fn seed(text: &str) -> Result<u64, String> {
+    text.trim().parse().map_err(|_| {
+        format!(
+            "a seed is a whole number from 0 to {}; several are separated by commas: 0,1,2",
+            u64::MAX
+        )
+    })
+}
+
 fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
     let progress = Progress::detect(flags.quiet);
     let say = |line: &str| {
@@ -98,6 +108,7 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
         .map(|name| Experiment::find(name, flags.profile))
         .collect::<Result<_>>()?;
     if let Some(seeds) = &flags.seeds {
+        check::each_once("--seeds", seeds).map_err(UserError::setting)?;
         for experiment in &mut experiments {
             experiment.seeds.clone_from(seeds);
             experiment.more_seeds.clear();
@@ -120,6 +131,7 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
             batch: usize::from(flags.batch),
         },
     )?;
+    run::check_clashes(&plan, &flags.out)?;
     check_writable(&flags.out)?;
     let cache = Cache::new(&flags.cache);
     let _lock = cache.lock()?;

@@ -10,8 +10,8 @@ use super::embedded::EMBEDDED;
 use super::simulator::SimulatorConfig;
 use super::{InputFile, VERSION, call_table, inputs, nezha, raw, simulator, structures};
 use crate::error::{UserError, did_you_mean};
-use crate::toml_file;
 use crate::version::Version;
+use crate::{check, toml_file};
 
 /// What a dataset is made of: the content of one `data/NAME.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -182,22 +182,38 @@ impl DatasetManifest {
         names
     }
 
+    /// The file of a manifest: `data/NAME.toml` for a name, whether it is there or embedded, and a path
+    /// as it is. A path has several parts, or ends with `.toml`.
+    pub fn file(name_or_path: &str) -> PathBuf {
+        let given = Path::new(name_or_path);
+        match name_or_path.ends_with(".toml") || given.components().count() > 1 {
+            true => given.to_owned(),
+            false => Path::new("data").join(format!("{name_or_path}.toml")),
+        }
+    }
+
+    /// Whether `file` is that of a manifest in the binary.
+    pub fn is_embedded(file: &Path) -> bool {
+        EMBEDDED.iter().any(|(name, _)| file == Self::file(name))
+    }
+
     /// The manifest of a name (`data/NAME.toml` in the current folder, else the embedded one) or
     /// of a file.
     ///
     /// # Errors
-    /// An unknown name (with the nearest known one) or a manifest that is wrong.
+    /// An unknown name (with the known ones that it may stand for) or a manifest that is wrong.
     pub fn find(name_or_path: &str) -> Result<Self> {
-        let given = Path::new(name_or_path);
-        if name_or_path.ends_with(".toml") || given.components().count() > 1 {
-            return Self::read(given);
+        let file = Self::file(name_or_path);
+        if file == Path::new(name_or_path) {
+            return Self::read(&file);
         }
-        let local = Path::new("data").join(format!("{name_or_path}.toml"));
-        if local.is_file() {
-            return Self::read(&local);
+        check::name(name_or_path)
+            .map_err(|message| UserError::setting(format!("dataset {message}")))?;
+        if file.is_file() {
+            return Self::read(&file);
         }
         if let Some((_, text)) = EMBEDDED.iter().find(|(name, _)| *name == name_or_path) {
-            return Self::parse(&local, text, None);
+            return Self::parse(&file, text, None);
         }
         let names = Self::names();
         let mut message = format!("there is no dataset `{name_or_path}`");
@@ -222,15 +238,21 @@ impl DatasetManifest {
         let ManifestFile { name, source, split, graphs, max_graphs, skip_bad_rows } =
             toml_file::parse(path, text)?;
         let wrong = |key: &str, message: String| UserError::input(path, key, message);
+        let of_file =
+            |message: String| UserError::setting(format!("{}: {message}", path.display()));
+        check::name(&name).map_err(|message| wrong("key name", message))?;
+        if let SourceSpec::Simulator { cloud, .. } = &source {
+            cloud.validate().map_err(|error| wrong("key source.cloud", error.to_string()))?;
+        }
+        if let SourceSpec::Nezha { faults, .. } = &source {
+            check::each_once("source.faults", faults).map_err(of_file)?;
+        }
         if !(0.0..1.0).contains(&split.test_share) {
             let message = format!("{} must be at least 0 and below 1", split.test_share);
             return Err(wrong("key split.test_share", message).into());
         }
         for (key, value) in [("graphs", graphs), ("max_graphs", max_graphs)] {
-            if value == Some(0) || value > Some(u64::from(u32::MAX)) {
-                let message = "must be from 1 to 4294967295".to_owned();
-                return Err(wrong(&format!("key {key}"), message).into());
-            }
+            check::within(key, value.unwrap_or(1), 1..=u64::from(u32::MAX)).map_err(of_file)?;
         }
         let makes_graphs =
             matches!(source, SourceSpec::Simulator { .. } | SourceSpec::WeightedStructures { .. });
@@ -339,7 +361,48 @@ mod tests {
     }
 
     #[test]
+    fn names_and_numbers_that_cannot_be_are_refused() {
+        let simulator = |head: &str, cloud: &str| {
+            error(&format!("{head}\n[source]\nkind = \"simulator\"\n[source.cloud]\n{cloud}\n"))
+        };
+        for name in ["", "..", "../../thesis", "/tmp/x", "a/b", "run.json", "nul"] {
+            let error = simulator(&format!("name = {name:?}"), "");
+            let start = format!("x.toml: key name: {name:?} is no name");
+            assert!(error.starts_with(&start), "{error}");
+        }
+        for key in ["graphs", "max_graphs"] {
+            let error = simulator(&format!("name = \"a\"\n{key} = 9223372036854775807"), "");
+            assert_eq!(
+                error,
+                format!("x.toml: {key} = 9223372036854775807: must be from 1 to 4294967295")
+            );
+        }
+        assert_eq!(
+            simulator("name = \"a\"", "services = 4294967295"),
+            "x.toml: key source.cloud: simulator: services = 4294967295: must be from 1 to 1000000"
+        );
+        let twice =
+            "name = \"a\"\n[source]\nkind = \"nezha\"\npath = \"x\"\nfaults = [\"f\", \"f\"]\n";
+        assert_eq!(error(twice), "x.toml: source.faults has \"f\" more than once: name each once");
+        let outside = DatasetManifest::find("..").unwrap_err().to_string();
+        assert!(outside.starts_with("dataset \"..\" is no name"), "{outside}");
+    }
+
+    #[test]
+    fn times_come_from_a_dataset_that_has_them() {
+        let name = "alibaba-v2022-structures";
+        let manifest = DatasetManifest::find(name).unwrap();
+        let error = manifest.times_manifest(name).unwrap_err().to_string();
+        assert!(error.contains("has no measured times itself"), "{error}");
+    }
+
+    #[test]
     fn an_unknown_name_gets_a_suggestion() {
+        let error = DatasetManifest::find("trainticket").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "there is no dataset `trainticket` — did you mean `nezha-trainticket` or `nezha-trainticket-faults`?"
+        );
         let error = DatasetManifest::find("simulater").unwrap_err().to_string();
         assert_eq!(error, "there is no dataset `simulater` — did you mean `simulator`?");
     }

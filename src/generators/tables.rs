@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::settings;
+use crate::check::within;
 use crate::error::UserError;
 use crate::graph::{CallType, Name};
 
@@ -133,13 +134,10 @@ impl GrowthSettings {
 }
 
 /// # Errors
-/// A limit that allows no graph.
+/// A limit that allows no graph, or one that no memory holds.
 pub fn check_max_calls(id: &str, max_calls: u32) -> Result<()> {
-    if max_calls == 0 {
-        let message = format!("generator `{id}`: max_calls = 0 allows no graph; use 1 or more");
-        return Err(UserError::setting(message).into());
-    }
-    Ok(())
+    Ok(within("max_calls", max_calls, 1..=1_000_000)
+        .map_err(|message| UserError::setting(format!("generator `{id}`: {message}")))?)
 }
 
 /// The file of a model that consists of tables.

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use self::references::Reference;
 pub use self::tasks::{Sample, Samples, Task, draw};
 pub use self::tune::{Start, Tuning};
+use crate::check::{each_once, within};
 use crate::data::Dataset;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
@@ -159,6 +160,9 @@ impl Arm {
     }
 }
 
+/// Most questions of a kind.
+const MAX_QUESTIONS: usize = 10_000_000;
+
 impl Probe {
     fn default_in_context() -> usize {
         50
@@ -177,9 +181,13 @@ impl Probe {
             let (train, test) = (self.train, self.test);
             return wrong(format!("probe: train {train} and test {test}: use at least 2 and 1"));
         }
-        if self.in_context == 0 {
-            return wrong("probe: in_context is 0: use at least 1".to_owned());
+        let of_probe = |message| UserError::setting(format!("probe: {message}"));
+        let numbers = [("train", self.train), ("test", self.test), ("in_context", self.in_context)];
+        for (key, questions) in numbers {
+            within(key, questions, 1..=MAX_QUESTIONS).map_err(of_probe)?;
         }
+        let arms: Vec<&str> = self.arms.iter().map(|arm| arm.id()).collect();
+        each_once("arms", &arms).map_err(of_probe)?;
         if self.arms.contains(&Arm::Logistic) && self.task.choices().is_none() {
             let task = self.task.id();
             return wrong(format!(

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Context;
 use super::tasks::{Sample, Samples};
+use crate::check::within;
 use crate::error::UserError;
 use crate::generators::FitReport;
 use crate::model::decode::{CachedModel, Completion, Constraint, CpuModel, Prompt, PromptSource};
@@ -69,6 +70,11 @@ impl Default for Tuning {
     }
 }
 
+/// Highest of all rates, of epochs, and of the limit on the gradient.
+const MAX_RATE: f64 = 1e6;
+/// Most tokens of a batch.
+const MAX_BATCH: usize = 1 << 30;
+
 impl Tuning {
     /// # Errors
     /// A setting that cannot be, with its value.
@@ -80,8 +86,9 @@ impl Tuning {
             ("clip", self.clip),
         ];
         for (name, value) in rates {
-            if !(value > 0.0 && value.is_finite()) {
-                let message = format!("probe: tuning: {name} {value} is not above 0");
+            if !(value > 0.0 && value <= MAX_RATE) {
+                let message =
+                    format!("probe: tuning: {name} {value} is not above 0 and at most {MAX_RATE}");
                 return Err(UserError::setting(message));
             }
         }
@@ -89,10 +96,11 @@ impl Tuning {
             ("batch_tokens", Some(self.batch_tokens)),
             ("micro_batch_tokens", self.micro_batch_tokens),
         ];
-        if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == Some(0)) {
-            let message = format!("probe: tuning: {name} is 0: use 1 or more");
-            return Err(UserError::setting(message));
+        let wrong = |message| UserError::setting(format!("probe: tuning: {message}"));
+        for (name, size) in sizes {
+            within(name, size.unwrap_or(1), 1..=MAX_BATCH).map_err(wrong)?;
         }
+        within("weight_decay", self.weight_decay, 0.0..=100.0).map_err(wrong)?;
         self.lora.check().map_err(|error| UserError::setting(format!("probe: tuning: {error}")))
     }
 

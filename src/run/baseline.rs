@@ -2,7 +2,7 @@
 //! what may be put behind a name with `+`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::facts;
 use super::manifest::{FOLDER_MANIFEST, Profile, find, merged, names};
 use super::receipt;
+use crate::check;
 use crate::error::{UserError, did_you_mean};
 use crate::generators::external::{self, Limits, Program};
 use crate::generators::{self, Decoding};
@@ -116,6 +117,12 @@ pub struct Lesson {
 const MODIFIERS: [&str; 4] = ["constrained", "rejection", "sim-to-real", "taught"];
 /// Attempts that `+rejection` makes per prompt.
 const ATTEMPTS: u32 = 8;
+/// Most modifiers behind a name.
+const MAX_MODIFIERS: usize = 16;
+/// Most trainings that go on from one another.
+const MAX_STARTS: usize = 16;
+/// Most snapshots of a training.
+const MAX_SNAPSHOTS: u32 = 1_000;
 /// What `+taught` teaches: beyond the paper's grid (30 edges, depth 6), so that its rim is no limit.
 const LESSON: Lesson = Lesson { max_edges: 40, max_depth: 8 };
 
@@ -129,9 +136,18 @@ impl Baseline {
     /// An unknown baseline or modifier, an invalid file, an unknown generator or settings it does not
     /// take.
     pub fn find(name: &str, profile: Profile) -> Result<Self> {
+        Self::find_before(name, profile, &mut Vec::new())
+    }
+
+    /// As [`Baseline::find`], for the training that all of `later` go on from, the last of them first.
+    fn find_before(name: &str, profile: Profile, later: &mut Vec<Link>) -> Result<Self> {
         let mut parts = name.split('+');
         let plain = parts.next().unwrap_or_default();
-        let mut baseline = Self::read(plain, profile)?;
+        if name.matches('+').count() > MAX_MODIFIERS {
+            let message = format!("`{plain}+…` has more than {MAX_MODIFIERS} modifiers");
+            return Err(UserError::setting(message).into());
+        }
+        let mut baseline = Self::read(plain, profile, later)?;
         for modifier in parts {
             baseline.modify(modifier)?;
         }
@@ -141,8 +157,10 @@ impl Baseline {
         Ok(baseline)
     }
 
-    fn read(name: &str, profile: Profile) -> Result<Self> {
+    fn read(name: &str, profile: Profile, later: &mut Vec<Link>) -> Result<Self> {
         let source = find("baseline", "baselines", facts::BASELINES, name)?;
+        let link = Link::new(name, &source.path);
+        link.check(later)?;
         if source.path.ends_with(FOLDER_MANIFEST) {
             return Self::external(name, &source.path, &source.text, profile);
         }
@@ -155,26 +173,32 @@ impl Baseline {
                 None => error.context(source.path.display().to_string()),
             }
         })?;
+        later.push(link);
         let starts_from = match file.starts_from {
-            Some(start) if start.baseline == name => {
-                let message = "a baseline cannot start from itself; `+sim-to-real` can".to_owned();
-                return Err(UserError::input(&source.path, "starts_from", message).into());
-            }
             Some(start) => Some(Box::new(Start {
-                baseline: Self::find(&start.baseline, profile)?,
+                baseline: Self::find_before(&start.baseline, profile, later)?,
                 dataset: start.dataset,
                 lesson: None,
             })),
             None => None,
         };
+        later.pop();
+        let snapshots = overrides.snapshots.unwrap_or(file.snapshots);
+        let select = overrides.select.unwrap_or(file.select);
+        check_label(&source.path, &file.label)?;
+        for (key, count) in [("snapshots", snapshots), ("select", select)] {
+            check::within(key, count, 0..=MAX_SNAPSHOTS).map_err(|message| {
+                UserError::input(&source.path, format!("profile {}", profile.as_str()), message)
+            })?;
+        }
         Ok(Self {
             name: name.to_owned(),
             generator: file.generator,
             label: file.label,
             source: file.source,
             network: file.network,
-            snapshots: overrides.snapshots.unwrap_or(file.snapshots),
-            select: overrides.select.unwrap_or(file.select),
+            snapshots,
+            select,
             starts_from,
             settings,
             decoding: Decoding::Free,
@@ -184,6 +208,9 @@ impl Baseline {
     /// A baseline in another language: `text` is the content of its manifest at `path`.
     fn external(name: &str, path: &Path, text: &str, profile: Profile) -> Result<Self> {
         let file: ExternalFile = toml_file::parse(path, text)?;
+        check_label(path, &file.label)?;
+        let of_file = |message| UserError::setting(format!("{}: {message}", path.display()));
+        file.limits.check().map_err(of_file)?;
         let overrides = file.profiles.get(&profile).cloned().unwrap_or_default();
         let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
         let program = Program {
@@ -312,6 +339,50 @@ impl Baseline {
     }
 }
 
+/// Rows of tables are told apart by their labels.
+fn check_label(path: &Path, label: &str) -> Result<(), UserError> {
+    match label.trim().is_empty() {
+        true => Err(UserError::input(path, "label", "is empty: tables name the row by it")),
+        false => Ok(()),
+    }
+}
+
+/// A baseline in a chain of trainings that go on from one another.
+struct Link {
+    name: String,
+    manifest: PathBuf,
+    /// The manifest, by whatever name it was found.
+    file: PathBuf,
+}
+
+impl Link {
+    fn new(name: &str, manifest: &Path) -> Self {
+        let file = manifest.canonicalize().unwrap_or_else(|_| manifest.to_owned());
+        Self { name: name.to_owned(), manifest: manifest.to_owned(), file }
+    }
+
+    /// Whether this one can come before `later`.
+    ///
+    /// # Errors
+    /// A chain that closes to a circle, with all its names, or one without an end.
+    fn check(&self, later: &[Self]) -> Result<(), UserError> {
+        if let Some(first) = later.iter().position(|link| link.file == self.file) {
+            let names = later[first..].iter().chain([self]).map(|link| link.name.as_str());
+            let circle = names.collect::<Vec<_>>().join(" → ");
+            let message =
+                format!("goes round in a circle: {circle}; one of them must start from nothing");
+            return Err(UserError::input(&later[first].manifest, "starts_from", message));
+        }
+        match later.first() {
+            Some(last) if later.len() >= MAX_STARTS => {
+                let message = format!("more than {MAX_STARTS} trainings go on from one another");
+                Err(UserError::input(&last.manifest, "starts_from", message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,6 +420,163 @@ mod tests {
         let tuned = find("recursive-instruction-llm+size=m").unwrap();
         let start = &tuned.starts_from.as_ref().expect("a base").baseline;
         assert_eq!(start.settings["size"].as_str(), Some("m"));
+    }
+
+    /// Baselines of a folder of their own, named by their paths.
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            Self(tempfile::tempdir().expect("a folder"))
+        }
+
+        fn path(&self, name: &str) -> String {
+            self.0.path().join(name).to_str().expect("UTF-8").to_owned()
+        }
+
+        fn write(&self, name: &str, text: &str) -> String {
+            let path = self.path(name);
+            std::fs::create_dir_all(Path::new(&path).parent().expect("a folder")).expect("made");
+            std::fs::write(&path, text).expect("written");
+            path
+        }
+
+        /// A baseline that starts from another.
+        fn starting(&self, name: &str, from: &str) -> String {
+            let text = format!(
+                "generator = \"resample\"\nlabel = \"X\"\nsource = \"x\"\n[starts_from]\nbaseline = {from:?}\n"
+            );
+            self.write(name, &text)
+        }
+    }
+
+    #[test]
+    fn trainings_that_start_from_one_another_are_refused() {
+        let folder = Folder::new();
+        let [a, b, c] = ["a.toml", "b.toml", "c.toml"].map(|name| folder.path(name));
+        folder.starting("a.toml", &b);
+        folder.starting("b.toml", &c);
+        folder.starting("c.toml", &a);
+        let error = find(&a).unwrap_err();
+        assert_eq!(
+            error,
+            format!(
+                "{a}: starts_from: goes round in a circle: {a} → {b} → {c} → {a}; one of them must start from nothing"
+            )
+        );
+        // With modifiers, or from outside of the circle, or by another name, it is the same one.
+        folder.starting("b.toml", &format!("{c}+rejection"));
+        assert!(find(&b).unwrap_err().contains("goes round in a circle"));
+        let outside = folder.starting("outside.toml", &a);
+        let error = find(&outside).unwrap_err();
+        assert!(error.starts_with(&format!("{a}: starts_from: ")), "{error}");
+        let itself = folder.path("itself.toml");
+        folder.starting("itself.toml", &format!("{}/./itself.toml", folder.path("")));
+        assert!(find(&itself).unwrap_err().contains("goes round in a circle"));
+        // Long, but not round.
+        for index in 0..20 {
+            let next = folder.path(&format!("long-{}.toml", index + 1));
+            folder.starting(&format!("long-{index}.toml"), &next);
+        }
+        folder.starting("long-20.toml", "resample");
+        let error = find(&folder.path("long-0.toml")).unwrap_err();
+        assert!(error.contains("more than 16 trainings go on from one another"), "{error}");
+        let fine = find(&folder.path("long-15.toml")).expect("six trainings");
+        assert_eq!(fine.starts_from.expect("a start").baseline.name, folder.path("long-16.toml"));
+        let many = format!("recursive-llm{}", "+taught".repeat(20));
+        assert!(find(&many).unwrap_err().contains("more than 16 modifiers"));
+    }
+
+    #[test]
+    fn limits_outside_their_range_are_refused_by_key() {
+        let folder = Folder::new();
+        let limit = |key: &str, value: &str| {
+            let text = format!(
+                "label = \"X\"\nsource = \"x\"\ncommand = [\"true\"]\n[limits]\n{key} = {value}\n"
+            );
+            find(&folder.write("mine/baseline.toml", &text)).map(|_| ())
+        };
+        for key in ["build", "fit", "answer", "end", "memory"] {
+            // The last is more than TOML has, and fits into the number's type.
+            for value in ["31536000000", "0", "9223372036854775807", "9223372036854775808"] {
+                let error = limit(key, value).unwrap_err();
+                let words = format!("baseline.toml: limits.{key} = {value}: must be from 1 to ");
+                assert!(error.contains(&words), "{error}");
+            }
+            // Not even of the right type.
+            for value in ["-1", "0.5", "18446744073709551616", "\"long\""] {
+                let error = limit(key, value).unwrap_err();
+                assert!(error.contains("baseline.toml: line 5"), "{key} = {value}: {error}");
+            }
+            assert_eq!(limit(key, "1"), Ok(()));
+            assert_eq!(limit(key, "31536000"), Ok(()));
+        }
+    }
+
+    /// What is a number, in any baseline that there is, is refused or read; nothing panics.
+    #[test]
+    fn numbers_of_any_size_are_read_or_refused() {
+        for name in Baseline::names() {
+            let Ok(baseline) = find(&name) else { continue };
+            let numbers = baseline.settings.iter().filter(|(_, value)| {
+                matches!(value, toml::Value::Integer(_) | toml::Value::Float(_))
+            });
+            for (key, _) in numbers {
+                for value in ["9223372036854775807", "-9223372036854775808", "0", "nan", "-inf"] {
+                    let _ = find(&format!("{name}+{key}={value}"));
+                }
+            }
+        }
+        let sizes = [
+            ("recursive-llm", "tokens"),
+            ("recursive-llm", "batch_tokens"),
+            ("recursive-llm", "micro_batch_tokens"),
+            ("recursive-llm", "context"),
+            ("recursive-llm", "epochs"),
+            ("graph-rnn", "steps"),
+            ("graph-rnn", "epochs"),
+            ("graph-rnn", "batch"),
+            ("digress", "steps"),
+            ("digress", "batch_pairs"),
+            ("tvae", "steps"),
+            ("tvae", "batch"),
+            ("tvae", "draws"),
+            ("tvae", "max_values"),
+            ("markov", "max_calls"),
+            ("probabilistic", "max_calls"),
+            ("sibling-sets", "max_calls"),
+            ("in-context-smollm2", "max_tokens"),
+            ("in-context-smollm2", "examples"),
+        ];
+        for (name, key) in sizes {
+            for value in ["4294967295", "9223372036854775807"] {
+                // Tokens of a training may be more than 32 bits count.
+                if (key, value) != ("tokens", "4294967295") {
+                    let error = find(&format!("{name}+{key}={value}")).unwrap_err();
+                    let known = error.contains(key) || error.contains("u32");
+                    assert!(known, "{name}+{key}={value}: {error}");
+                }
+            }
+        }
+        let folder = Folder::new();
+        let text = "generator = \"resample\"\nlabel = \"X\"\nsource = \"x\"\nKEY = 4294967295\n";
+        for key in ["snapshots", "select"] {
+            let error = find(&folder.write("x.toml", &text.replace("KEY", key))).unwrap_err();
+            let words = format!("profile quick: {key} = 4294967295: must be from 0 to 1000");
+            assert!(error.contains(&words), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for name in ["../resample", "/resample", "a/b", "", "..", "resample/", "nul"] {
+            let error = find(name).unwrap_err();
+            assert!(error.starts_with(&format!("baseline {name:?} is no name")), "{error}");
+        }
+        let folder = Folder::new();
+        let text = "generator = \"resample\"\nlabel = \" \"\nsource = \"x\"\n";
+        let error = find(&folder.write("x.toml", text)).unwrap_err();
+        assert!(error.contains("label: is empty"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Files in the working directory win over the copies in the binary.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -10,8 +10,9 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::facts;
+use crate::check;
 use crate::error::{UserError, did_you_mean};
-use crate::evaluate::{Conditions, Evaluation};
+use crate::evaluate::{Conditions, Evaluation, grid_cells};
 use crate::probes::Probe;
 use crate::report::ReportKind;
 use crate::toml_file;
@@ -98,6 +99,10 @@ struct ProfileFile {
 #[derive(Clone, Debug, Serialize)]
 pub struct Experiment {
     pub id: String,
+    /// Its file, as it was named.
+    pub manifest: PathBuf,
+    /// The file of the dataset's manifest, once it is planned which dataset is used.
+    pub dataset_manifest: Option<PathBuf>,
     pub title: String,
     /// The figure or table of the paper that it reproduces.
     pub paper: String,
@@ -179,12 +184,14 @@ impl Experiment {
 
     fn resolve(path: &Path, text: &str, file: &ExperimentFile, profile: Profile) -> Result<Self> {
         let ExperimentFile { id, title, paper, dataset, report, generators, .. } = file.clone();
+        // Results lie in a folder of this name.
+        check::name(&id).map_err(|message| UserError::input(path, "id", message))?;
         let overrides = &file.profiles[&profile];
         let generators = overrides.generators.clone().unwrap_or(generators);
-        let empty = |what: &str| {
-            let place = format!("profile {}", profile.as_str());
-            UserError::input(path, place, format!("`{what}` is empty: name at least one"))
+        let wrong = |message: String| {
+            UserError::input(path, format!("profile {}", profile.as_str()), message)
         };
+        let empty = |what: &str| wrong(format!("`{what}` is empty: name at least one"));
         if let Some(name) = file.drawn.iter().find(|name| !file.generators.contains(name)) {
             let message =
                 format!("`{name}` is not one of `generators`: leave it out, or add it there");
@@ -197,13 +204,24 @@ impl Experiment {
             return Err(empty("seeds").into());
         }
         let measure = Measure::resolve(path, text, file, overrides)?;
-        if let Measure::Answers(answers) = &measure
-            && answers.sampling.temperatures.is_empty()
-        {
-            return Err(empty("temperatures").into());
+        if let Measure::Answers(answers) = &measure {
+            if answers.sampling.temperatures.is_empty() {
+                return Err(empty("temperatures").into());
+            }
+            answers.check().map_err(wrong)?;
         }
+        check::each_once("generators", &generators).map_err(wrong)?;
+        check::each_once("drawn", &file.drawn).map_err(wrong)?;
+        check::each_once("seeds", &overrides.seeds).map_err(wrong)?;
+        check::each_once("more_seeds", &overrides.more_seeds).map_err(wrong)?;
+        let all = [&overrides.seeds[..], &overrides.more_seeds[..]].concat();
+        check::each_once("seeds with more_seeds", &all).map_err(wrong)?;
+        check::within("graphs", overrides.graphs.unwrap_or(1), 1..=u64::from(u32::MAX))
+            .map_err(wrong)?;
         Ok(Self {
             id,
+            manifest: as_named(path),
+            dataset_manifest: None,
             title,
             paper,
             profile,
@@ -223,7 +241,7 @@ impl Experiment {
 impl Experiment {
     /// Seeds of a generator, which trains a `network` or none.
     pub fn seeds_of(&self, network: bool) -> Vec<u64> {
-        let more = self.more_seeds.iter().filter(|seed| !network && !self.seeds.contains(seed));
+        let more = self.more_seeds.iter().filter(|_| !network);
         self.seeds.iter().chain(more).copied().collect()
     }
 }
@@ -268,6 +286,52 @@ impl Measure {
     }
 }
 
+/// Most edges and depth of a grid, and samples of each of its cells.
+const MAX_SHAPE: u32 = 1_000;
+const MAX_SAMPLES: u32 = 100_000;
+/// Most requests of an experiment: all of them, and their answers, are in memory at once.
+const MAX_REQUESTS: u64 = 10_000_000;
+/// Above this all tokens are as good as equally likely.
+const MAX_TEMPERATURE: f64 = 1_000.0;
+const MAX_TOP_K: u32 = 10_000_000;
+
+impl Answers {
+    /// Checks what the types do not.
+    ///
+    /// # Errors
+    /// A number that cannot be, or a temperature that is there twice, by its key.
+    fn check(&self) -> Result<(), String> {
+        let SamplingGrid { temperatures, top_k } = &self.sampling;
+        for temperature in temperatures {
+            check::within("sampling.temperatures", *temperature, 0.0..=MAX_TEMPERATURE)?;
+        }
+        check::each_once("sampling.temperatures", temperatures)?;
+        check::within("sampling.top_k", top_k.unwrap_or(1), 1..=MAX_TOP_K)?;
+        let requests = match self.conditions {
+            Conditions::Grid { max_edges, max_depth, samples } => {
+                check::within("conditions.max_edges", max_edges, 1..=MAX_SHAPE)?;
+                check::within("conditions.max_depth", max_depth, 1..=MAX_SHAPE)?;
+                check::within("conditions.samples", samples, 1..=MAX_SAMPLES)?;
+                grid_cells(max_edges, max_depth).count() as u64 * u64::from(samples)
+            }
+            Conditions::Test { count } | Conditions::Instructions { count } => u64::from(count),
+        };
+        check::within("requests of conditions", requests, 1..=MAX_REQUESTS)
+    }
+}
+
+/// A path as somebody named it, without `./` at its beginning.
+pub(super) fn as_named(path: &Path) -> PathBuf {
+    path.components().filter(|part| *part != Component::CurDir).collect()
+}
+
+/// Whether `file` is that of an experiment in the binary.
+pub(super) fn is_embedded_experiment(file: &Path) -> bool {
+    facts::EXPERIMENTS
+        .iter()
+        .any(|(name, _)| file == Path::new("experiments").join(format!("{name}.toml")))
+}
+
 /// `base` with the keys of `over` put over it, table by table.
 pub(super) fn merged(base: &toml::Table, over: &toml::Table) -> toml::Table {
     let mut result = base.clone();
@@ -285,6 +349,10 @@ pub(super) fn merged(base: &toml::Table, over: &toml::Table) -> toml::Table {
 }
 
 /// The manifest `name_or_path`: a path to a file, a file of `folder`, or an embedded copy.
+///
+/// # Errors
+/// A name that is none, is unknown (with the known ones that it may stand for) or stands for two files; a
+/// file that cannot be read.
 pub(super) fn find(
     what: &str,
     folder: &str,
@@ -297,8 +365,18 @@ pub(super) fn find(
         let stem = given.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         (given.to_owned(), stem)
     } else {
+        check::name(name_or_path)
+            .map_err(|message| UserError::setting(format!("{what} {message}{}", of_path(given))))?;
         let inside = Path::new(folder).join(name_or_path).join(FOLDER_MANIFEST);
         let file = Path::new(folder).join(format!("{name_or_path}.toml"));
+        if inside.exists() && file.exists() {
+            let message = format!(
+                "{what} `{name_or_path}` is there twice: {} and {}; rename one of them",
+                inside.display(),
+                file.display()
+            );
+            return Err(UserError::setting(message));
+        }
         (if inside.exists() { inside } else { file }, name_or_path.to_owned())
     };
     if path.exists() {
@@ -319,6 +397,14 @@ pub(super) fn find(
     Err(UserError::setting(format!("{what} `{name_or_path}` does not exist{hint}")))
 }
 
+/// What to do with a path that is taken for a name.
+fn of_path(given: &Path) -> &'static str {
+    match given.components().count() > 1 {
+        true => "; the path of a manifest ends with `.toml`",
+        false => "",
+    }
+}
+
 /// Manifest of a baseline that is a folder.
 pub(super) const FOLDER_MANIFEST: &str = "baseline.toml";
 
@@ -328,11 +414,13 @@ pub(super) fn names(folder: &str, embedded: &[(&str, &str)]) -> Vec<String> {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         let is_file = path.extension().is_some_and(|extension| extension == "toml");
-        if (is_file || path.join(FOLDER_MANIFEST).exists())
-            && let Some(stem) = path.file_stem()
-        {
-            names.push(stem.to_string_lossy().into_owned());
-        }
+        let name = match path.join(FOLDER_MANIFEST).exists() {
+            // All of it: a dot in the name of a folder begins no ending.
+            true => path.file_name(),
+            false => path.file_stem().filter(|_| is_file),
+        };
+        let name = name.map(|name| name.to_string_lossy().into_owned());
+        names.extend(name.filter(|name| !name.starts_with('.')));
     }
     names.sort();
     names.dedup();
@@ -406,10 +494,10 @@ probe = { train = 20, tuning = { epochs = 1 } }
 
     #[test]
     fn generators_without_a_network_have_more_seeds() {
-        let text = EXAMPLE.replace("seeds = [0, 1]", "seeds = [0, 1]\nmore_seeds = [1, 4]");
+        let text = EXAMPLE.replace("seeds = [0, 1]", "seeds = [0, 1]\nmore_seeds = [5, 4]");
         let experiment = read(&text, Profile::Full).unwrap();
         assert_eq!(experiment.seeds_of(true), [0, 1]);
-        assert_eq!(experiment.seeds_of(false), [0, 1, 4]);
+        assert_eq!(experiment.seeds_of(false), [0, 1, 5, 4]);
     }
 
     #[test]
@@ -459,6 +547,92 @@ probe = { train = 20, tuning = { epochs = 1 } }
     }
 
     #[test]
+    fn what_would_be_counted_twice_is_refused() {
+        let slip = |from: &str, to: &str| {
+            read(&EXAMPLE.replace(from, to), Profile::Full).expect_err("refused")
+        };
+        assert_eq!(
+            slip("seeds = [0, 1]", "seeds = [0, 1, 0]"),
+            "experiments/x.toml: profile full: seeds has 0 more than once: name each once"
+        );
+        for (from, to, words) in [
+            ("[0, 1]", "[0, 1]\nmore_seeds = [2, 2]", "more_seeds has 2 more than once"),
+            ("[0, 1]", "[0, 1]\nmore_seeds = [1]", "seeds with more_seeds has 1 more than once"),
+            ("[\"resample\"]", "[\"a\", \"a\"]", "generators has \"a\" more than once"),
+            ("[\"resample\"]", "[\"a\"]\ndrawn = [\"a\", \"a\"]", "drawn has \"a\" more than once"),
+            ("[0.0, 0.8]", "[0.8, 0.0, 0.80]", "sampling.temperatures has 0.8 more than once"),
+            ("[0, 1]", "[0, 1]\ngenerators = [\"b\", \"b\"]", "generators has \"b\""),
+        ] {
+            let error = slip(from, to);
+            assert!(error.contains(words), "{to}: {error}");
+        }
+        let probe = PROBE.replace("\"majority\"", "\"majority\", \"majority\"");
+        let error = read(&probe, Profile::Smoke).unwrap_err();
+        assert!(error.contains("arms has \"majority\" more than once"), "{error}");
+    }
+
+    #[test]
+    fn numbers_and_names_that_cannot_be_are_refused_by_key() {
+        let slip =
+            |from: &str, to: &str| read(&EXAMPLE.replace(from, to), Profile::Full).expect_err(to);
+        let huge = "9223372036854775807";
+        for (from, to, words) in [
+            ("seeds = [0, 1]", "seeds = [-1]", "line 20"),
+            (
+                "seeds = [0, 1]",
+                "seeds = [0]\ngraphs = 0",
+                "graphs = 0: must be from 1 to 4294967295",
+            ),
+            (
+                "max_edges = 30",
+                "max_edges = 4294967295",
+                "conditions.max_edges = 4294967295: must be",
+            ),
+            ("max_depth = 6", "max_depth = 0", "conditions.max_depth = 0: must be from 1 to 1000"),
+            ("samples = 50", "samples = 0", "conditions.samples = 0: must be from 1 to 100000"),
+            ("samples = 50", "samples = 100_000", "requests of conditions = 13600000: must be"),
+            ("0.8]", "-0.1]", "sampling.temperatures = -0.1: must be from 0 to 1000"),
+            ("0.8]", "nan]", "sampling.temperatures = NaN"),
+            ("0.8]", "inf]", "sampling.temperatures = inf"),
+            ("top_k = 50", "top_k = 0", "sampling.top_k = 0: must be from 1 to"),
+            ("id = \"x\"", "id = \"../x\"", "id: \"../x\" is no name"),
+            ("id = \"x\"", "id = \"\"", "id: \"\" is no name"),
+            (
+                "id = \"x\"",
+                "id = \"README.md\"",
+                "id: \"README.md\" is no name: it ends like a file",
+            ),
+        ] {
+            let error = slip(from, to);
+            assert!(error.contains(words), "{to}: {error}");
+        }
+        // Too large for its type or its range: one message, and the line or the key.
+        for (from, to) in [
+            ("seeds = [0, 1]", format!("seeds = [0]\ngraphs = {huge}")),
+            ("max_edges = 30", format!("max_edges = {huge}")),
+            ("max_depth = 6", format!("max_depth = {huge}")),
+            ("samples = 50", format!("samples = {huge}")),
+            ("top_k = 50", format!("top_k = {huge}")),
+            ("0.8]", format!("{huge}.0]")),
+        ] {
+            let error = slip(from, &to);
+            assert!(error.starts_with("experiments/x.toml: "), "{to}: {error}");
+        }
+        let numbers = ["train = 100", "test = 50"];
+        for (key, value) in numbers.map(|number| number.split_once(" = ").expect("a key")) {
+            let text = PROBE.replace(&format!("{key} = {value}"), &format!("{key} = {huge}"));
+            let text = text.replace("train = 20, ", "");
+            let error = read(&text, Profile::Smoke).unwrap_err();
+            assert!(error.contains(&format!("{key} = {huge}: must be from 1 to")), "{error}");
+        }
+        for key in ["batch_tokens", "micro_batch_tokens", "epochs", "learning_rate", "clip"] {
+            let text = PROBE.replace("epochs = 1 ", &format!("{key} = {huge} "));
+            let error = read(&text, Profile::Smoke).unwrap_err();
+            assert!(error.contains(key), "{key}: {error}");
+        }
+    }
+
+    #[test]
     fn shipped_manifests_are_valid_in_every_profile() {
         for id in Experiment::ids() {
             for profile in Profile::value_variants() {
@@ -478,5 +652,12 @@ probe = { train = 20, tuning = { epochs = 1 } }
             error,
             "experiment `fig3-acuracy` does not exist — did you mean `fig3-accuracy`?"
         );
+        let error = Experiment::find("fig3", Profile::Smoke).unwrap_err().to_string();
+        assert_eq!(error, "experiment `fig3` does not exist — did you mean `fig3-accuracy`?");
+        let error = Experiment::find("fig7", Profile::Smoke).unwrap_err().to_string();
+        assert!(error.ends_with("`fig7-attribute`, `fig7-call` or `fig7-later`?"), "{error}");
+        let error = Experiment::find("../x", Profile::Smoke).unwrap_err().to_string();
+        assert!(error.starts_with("experiment \"../x\" is no name"), "{error}");
+        assert!(error.ends_with("; the path of a manifest ends with `.toml`"), "{error}");
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod baseline;
 mod cache;
+mod clash;
 mod facts;
 mod index;
 pub mod manifest;
@@ -16,6 +17,7 @@ mod work;
 
 pub use baseline::Baseline;
 pub use cache::{Cache, write_atomically};
+pub use clash::check as check_clashes;
 pub use index::{index, write_index};
 pub use manifest::Profile;
 pub use plan::{Device, ExperimentPlan, Plan, PlanOptions, Stage};

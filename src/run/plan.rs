@@ -9,12 +9,13 @@ use indexmap::IndexMap;
 
 use super::baseline::{Baseline, Lesson};
 use super::cache::Key;
-use super::manifest::{Answers, Experiment, Measure};
+use super::manifest::{Answers, Experiment, Measure, as_named};
 use super::work::{
     Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, LikelihoodWork, Means, ProbeArm,
     ReportWork, SelectWork, TeachWork, TrainWork, Work,
 };
 use crate::data::DatasetManifest;
+use crate::error::UserError;
 use crate::evaluate::Evaluation;
 use crate::generators;
 use crate::model::Sampling;
@@ -56,8 +57,10 @@ pub struct Stage {
 pub struct ExperimentPlan {
     pub experiment: Experiment,
     pub baselines: Vec<Baseline>,
-    /// Name of the dataset's manifest.
+    /// The dataset as the experiment or a flag names it: a name or a file.
     pub dataset: String,
+    /// The name that its manifest gives it.
+    pub dataset_name: String,
     pub dataset_key: Key,
     /// Arms without knowledge of failures.
     pub arms: Vec<Arm>,
@@ -117,7 +120,7 @@ impl Plan {
 
     fn add(
         &mut self,
-        experiment: Experiment,
+        mut experiment: Experiment,
         options: &PlanOptions,
         datasets: &mut Datasets,
     ) -> Result<()> {
@@ -126,6 +129,7 @@ impl Plan {
             .iter()
             .map(|name| Baseline::find(name, experiment.profile))
             .collect::<Result<_>>()?;
+        check_labels(&baselines)?;
         let dataset = options.dataset.clone().unwrap_or_else(|| experiment.dataset.clone());
         let mut sources = Sources { experiment: &experiment, options, datasets };
         let dataset_key = self.dataset(&dataset, &mut sources)?;
@@ -152,9 +156,21 @@ impl Plan {
                 probes = self.probe(probe, &baselines, &dataset_key, &mut sources)?;
             }
         }
-        let plan =
-            ExperimentPlan { experiment, baselines, dataset, dataset_key, arms, floor, probes };
-        self.experiments.push(plan);
+        let dataset_name = match &self.stages[&dataset_key].work {
+            Work::Dataset(work) => work.manifest.name.clone(),
+            _ => dataset.clone(),
+        };
+        experiment.dataset_manifest = Some(as_named(&DatasetManifest::file(&dataset)));
+        self.experiments.push(ExperimentPlan {
+            experiment,
+            baselines,
+            dataset,
+            dataset_name,
+            dataset_key,
+            arms,
+            floor,
+            probes,
+        });
         Ok(())
     }
 
@@ -408,17 +424,38 @@ impl ExperimentPlan {
     /// Folder below `results` and `paper-figures`.
     pub fn folder(&self) -> PathBuf {
         let folder = PathBuf::from(&self.experiment.id).join(self.experiment.profile.as_str());
-        if self.dataset == self.experiment.dataset {
-            return folder;
+        match self.is_on_own_dataset() {
+            true => folder,
+            false => folder.join(&self.dataset_name),
         }
-        // A dataset may be given as a file.
-        let name = PathBuf::from(&self.dataset);
-        folder.join(name.file_stem().unwrap_or(name.as_os_str()))
     }
+
+    /// Whether it is run on the dataset that it names.
+    pub fn is_on_own_dataset(&self) -> bool {
+        self.dataset == self.experiment.dataset
+    }
+}
+
+/// # Errors
+/// Two baselines that tables would take for seeds of one.
+fn check_labels(baselines: &[Baseline]) -> Result<(), UserError> {
+    for (index, baseline) in baselines.iter().enumerate() {
+        if let Some(other) = baselines[..index].iter().find(|one| one.label == baseline.label) {
+            return Err(UserError::setting(format!(
+                "baselines `{}` and `{}` have the same label {:?}, by which tables tell them apart: change one, or leave one out",
+                other.name, baseline.name, baseline.label
+            )));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use clap::ValueEnum;
+
     use super::super::manifest::Profile;
     use super::*;
 
@@ -527,7 +564,27 @@ mod tests {
         let mut plan = plan(&["fig3-accuracy"], &options());
         let experiment = &mut plan.experiments[0];
         assert_eq!(experiment.folder(), PathBuf::from("fig3-accuracy/smoke"));
+        // Given as a file; all of its name counts, dots included.
         experiment.dataset = "data/mine.toml".into();
-        assert_eq!(experiment.folder(), PathBuf::from("fig3-accuracy/smoke/mine"));
+        for name in ["mine", "mine.v1", "mine.v2"] {
+            experiment.dataset_name = name.into();
+            assert_eq!(experiment.folder(), Path::new("fig3-accuracy/smoke").join(name));
+        }
+    }
+
+    #[test]
+    fn baselines_of_one_label_are_refused() {
+        let mut twice = Experiment::find("fig3-accuracy", Profile::Smoke).unwrap();
+        twice.generators = vec!["resample".into(), "markov".into(), "resample".into()];
+        let error = Plan::new(vec![twice], &options()).unwrap_err().to_string();
+        assert!(error.starts_with("baselines `resample` and `resample` have the same label"));
+        for id in Experiment::ids() {
+            for profile in Profile::value_variants() {
+                let experiment = Experiment::find(&id, *profile).unwrap();
+                let find = |name: &String| Baseline::find(name, *profile).unwrap();
+                let baselines: Vec<Baseline> = experiment.generators.iter().map(find).collect();
+                check_labels(&baselines).unwrap();
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use crate::check;
 use crate::error::UserError;
 
 /// Everything that a simulated cloud depends on. The defaults are calibrated against the Alibaba
@@ -131,7 +132,7 @@ const MIN_MICROSERVICES: u32 = 10;
 impl SimulatorConfig {
     /// # Errors
     /// The first setting that is impossible, by its key.
-    pub(super) fn validate(&self) -> Result<()> {
+    pub(in crate::data) fn validate(&self) -> Result<()> {
         within("services", self.services, 1, 1_000_000)?;
         within("microservices", self.microservices, MIN_MICROSERVICES, 90_000)?;
         within("max_edges", self.max_edges, 1, 500)?;
@@ -154,11 +155,8 @@ impl SimulatorConfig {
 }
 
 fn within<T: PartialOrd + std::fmt::Display>(key: &str, value: T, low: T, high: T) -> Result<()> {
-    if value >= low && value <= high {
-        return Ok(());
-    }
-    let message = format!("simulator: {key} = {value}: must be from {low} to {high}");
-    Err(UserError::setting(message).into())
+    check::within(key, value, low..=high)
+        .map_err(|message| UserError::setting(format!("simulator: {message}")).into())
 }
 
 fn weights(table: &str, weights: &[(&str, f64)]) -> Result<()> {

@@ -55,6 +55,7 @@ use self::train::Example;
 use super::tables::{self, Frequencies};
 use super::times::{Times, Tree};
 use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
+use crate::check::within;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{CallGraph, CallType, Condition, Generated, Name};
@@ -135,8 +136,8 @@ impl DigressSettings {
                 "pair_width = {pair_width} cannot be divided among heads = {heads}; use a multiple"
             ));
         }
-        if self.steps == 0 {
-            return wrong("steps = 0 trains nothing; use 1 or more".to_owned());
+        if let Err(message) = within("steps", self.steps, 1..=1_000_000_000) {
+            return wrong(message);
         }
         for (name, value) in [("learning_rate", learning_rate), ("edge_weight", edge_weight)] {
             if !(value > 0.0 && value.is_finite()) {

@@ -26,6 +26,7 @@ use self::protocol::{
 use super::{
     Decoding, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings,
 };
+use crate::check::within;
 use crate::data::Dataset;
 use crate::data::calls::{self, Group};
 use crate::device::DeviceChoice;
@@ -79,6 +80,23 @@ impl Default for Limits {
     }
 }
 
+/// Longest limit, seconds: a year.
+const MAX_SECONDS: u64 = 365 * 24 * 3_600;
+/// Most memory, MiB: a pebibyte.
+const MAX_MEMORY: u64 = 1 << 30;
+
+impl Limits {
+    /// # Errors
+    /// A limit that nothing keeps, or that no clock counts to, by its key.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { build, fit, answer, end, memory } = *self;
+        for (key, seconds) in [("build", build), ("fit", fit), ("answer", answer), ("end", end)] {
+            within(&format!("limits.{key}"), seconds, 1..=MAX_SECONDS)?;
+        }
+        within("limits.memory", memory, 1..=MAX_MEMORY)
+    }
+}
+
 /// The recipe of an external generator.
 ///
 /// # Errors
@@ -93,14 +111,12 @@ pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
 /// Settings that cannot be.
 pub fn program(table: &toml::Table) -> Result<Program> {
     let program: Program = settings(ID, table)?;
-    let Limits { build, fit, answer, end, memory } = program.limits;
-    let wrong = |message| Err(UserError::setting(format!("generator `{ID}`: {message}")).into());
+    let wrong = |message| UserError::setting(format!("generator `{ID}`: {message}"));
     if program.command.is_empty() || program.build.iter().any(Vec::is_empty) {
-        return wrong("`command` and each of `build` name a program and its arguments");
+        let message = "`command` and each of `build` name a program and its arguments";
+        return Err(wrong(message.to_owned()).into());
     }
-    if [build, fit, answer, end, memory].contains(&0) {
-        return wrong("limits must be 1 or more");
-    }
+    program.limits.check().map_err(wrong)?;
     Ok(program)
 }
 

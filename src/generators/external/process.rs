@@ -106,9 +106,13 @@ impl Process {
                 return Err(self.fault(&format!("after `{asked}`: {reason}{status}")));
             }
             Err(RecvTimeoutError::Timeout) => {
-                let seconds = patience.as_secs();
+                // Of a training, `patience` is only what was left of its limit.
+                let (what, key, limit) = match asked {
+                    "fit" => ("not done", "fit", self.limits.fit),
+                    _ => ("no reply", "answer", self.limits.answer),
+                };
                 let reason = format!(
-                    "after `{asked}`: no reply for {seconds} s (limits.fit and limits.answer in baseline.toml)"
+                    "after `{asked}`: {what} within {limit} s (limits.{key} in baseline.toml)"
                 );
                 return Err(self.fault(&reason));
             }

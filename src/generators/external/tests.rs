@@ -137,7 +137,7 @@ fn what_goes_wrong_is_told_with_the_message_that_it_followed() {
 #[test]
 fn limits_hold() {
     for (script, words) in [
-        ("sleep 60", "no reply for 2 s"),
+        ("sleep 60", "no reply within 2 s"),
         ("head -c 17000000 /dev/zero | tr '\\0' x", "longer than 16 MiB"),
         ("printf '\\377\\n'", "not UTF-8"),
         ("printf '{\"load\"'", "in the middle of a line"),
@@ -154,7 +154,7 @@ fn limits_hold() {
     let place = place("cat replies; sleep 60");
     place.write("replies", format!("{DESCRIBE}\n"));
     let error = format!("{:#}", place.fit().expect_err("does not fit"));
-    assert!(error.contains("after `fit`: no reply for"), "{error}");
+    assert!(error.contains("after `fit`: not done within"), "{error}");
     let missing = Program { command: vec!["no-such-program".into()], ..place.program.clone() };
     let error = format!("{:#}", Process::start(&missing).err().expect("does not start"));
     assert!(error.contains("no-such-program"), "{error}");

@@ -47,6 +47,7 @@ use self::vocabulary::Vocabulary;
 use super::{
     FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings, tables,
 };
+use crate::check::within;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{Condition, Generated};
@@ -152,8 +153,8 @@ impl RnnSettings {
             }
         }
         for (name, value) in [("steps", self.steps), ("epochs", self.epochs)] {
-            if value == 0 {
-                return wrong(format!("{name} = 0 trains nothing; use 1 or more"));
+            if let Err(message) = within(name, value, 1..=1_000_000_000) {
+                return wrong(message);
             }
         }
         if !(self.learning_rate > 0.0 && self.learning_rate <= 1.0) {

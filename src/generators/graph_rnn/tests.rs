@@ -198,7 +198,7 @@ fn answers_are_addressed() {
 fn settings_that_cannot_be_are_refused() {
     for (text, words) in [
         ("step = 3", "step"),
-        ("steps = 0", "steps = 0 trains nothing; use 1"),
+        ("steps = 0", "steps = 0: must be from 1 to"),
         ("layers = 0", "layers = 0 cannot be; use 1 to 16"),
         ("max_calls = 0", "max_calls = 0 cannot be; use 1"),
         ("learning_rate = 0.0", "learning_rate = 0 cannot be; use"),

@@ -16,6 +16,7 @@ use ureq::http::{StatusCode, Uri};
 
 use super::store::Store;
 use super::{Model, Question, Reply};
+use crate::check::within;
 use crate::error::UserError;
 use crate::generators::GenerateOptions;
 use crate::progress::StepProgress;
@@ -79,9 +80,10 @@ impl EndpointSettings {
             }
             _ => return wrong("url", format!("= `{}` is not https://HOST/…", self.url)),
         }
-        if self.concurrency == 0 || self.attempts == 0 || self.timeout == 0 {
-            return wrong("concurrency, attempts and timeout", "must be 1 or more".into());
-        }
+        within("concurrency", self.concurrency, 1..=1_024)
+            .and_then(|()| within("attempts", self.attempts, 1..=100))
+            .and_then(|()| within("timeout", self.timeout, 1..=86_400))
+            .map_err(|message| UserError::setting(format!("endpoint: {message}")))?;
         let prices = [self.price_prompt, self.price_reply];
         if prices.into_iter().flatten().any(|price| !(price >= 0.0 && price.is_finite())) {
             return wrong("price_prompt and price_reply", "must be dollars, 0 or more".into());

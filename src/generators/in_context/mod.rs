@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::endpoint::{Endpoint, EndpointSettings};
 use self::prompt::Message;
 use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
+use crate::check::within;
 use crate::data::calls::{self, Group};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
@@ -65,8 +66,10 @@ impl Settings {
 
     fn check(&self) -> Result<()> {
         let wrong = |message: String| Err(UserError::setting(message).into());
-        if self.max_tokens == 0 {
-            return wrong(format!("generator `{ID}`: max_tokens = 0 leaves no room for a reply"));
+        let sizes = within("max_tokens", self.max_tokens, 1..=1 << 20)
+            .and_then(|()| within("examples", self.examples, 0..=10_000));
+        if let Err(message) = sizes {
+            return wrong(format!("generator `{ID}`: {message}"));
         }
         if self.examples > 0 && self.example_calls == 0 {
             return wrong(format!("generator `{ID}`: example_calls = 0 permits no example"));

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::corpus::{Names, Texts, Writing, learn_tokenizer};
 use self::generation::Trained;
 use super::{FitContext, FitReport, Generator, Recipe, settings};
+use crate::check::within;
 use crate::data::{Dataset, ServiceStatistics};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
@@ -151,13 +152,8 @@ fn recipe(
     if !ascending || shares.iter().any(|share| !(*share > 0.0 && *share < 1.0)) {
         return wrong(format!("snapshots {shares:?} must ascend between 0 and 1"));
     }
-    if settings.batch_tokens == 0 || settings.context < 64 {
-        return wrong("batch_tokens must be at least 1 and context at least 64".into());
-    }
-    if settings.micro_batch_tokens == Some(0) {
-        return wrong(
-            "micro_batch_tokens must be at least 1; leave it out for whole batches".into(),
-        );
+    if let Err(message) = settings.check_sizes() {
+        return wrong(message);
     }
     if !(0.0..=1.0).contains(&settings.spell_services) {
         return wrong(format!("spell_services {} is not in 0–1", settings.spell_services));
@@ -165,8 +161,10 @@ fn recipe(
     if !(settings.share > 0.0 && settings.share <= 1.0) {
         return wrong(format!("share {} is not above 0 and at most 1", settings.share));
     }
-    if settings.epochs.is_some_and(|epochs| !(epochs > 0.0 && epochs.is_finite())) {
-        return wrong("epochs must be above 0; leave it out for as many as `tokens` make".into());
+    if settings.epochs.is_some_and(|epochs| !(epochs > 0.0 && epochs <= MAX_EPOCHS)) {
+        return wrong(format!(
+            "epochs must be above 0 and at most {MAX_EPOCHS}; leave it out for as many as `tokens` make"
+        ));
     }
     if !matches!(writing, Writing::Layers(Format::Instruction { .. }))
         && table.contains_key("notes")
@@ -178,7 +176,8 @@ fn recipe(
     {
         return wrong("`countdown` is a setting of recursive-compact only".into());
     }
-    if !(settings.learning_rate > 0.0 && settings.clip > 0.0) {
+    let positive = |value: f64| value > 0.0 && value.is_finite();
+    if !positive(settings.learning_rate) || !positive(settings.clip) {
         return wrong("learning_rate and clip must be above 0".into());
     }
     ModelConfig::preset(&settings.size, 1, settings.context)?;
@@ -281,8 +280,27 @@ struct Meta {
 }
 
 const META: &str = "language-model.json";
+/// Most training tokens: of any model there is, so far.
+const MAX_TOKENS: u64 = 1_000_000_000_000_000;
+/// Most tokens of a batch.
+const MAX_BATCH: usize = 1 << 30;
+const MAX_CONTEXT: usize = 1 << 20;
+const MAX_EPOCHS: f64 = 1e6;
 
 impl Settings {
+    /// # Errors
+    /// A number that nothing can be trained with, by its key.
+    fn check_sizes(&self) -> Result<(), String> {
+        within("context", self.context, 64..=MAX_CONTEXT)?;
+        within("tokens", self.tokens, 0..=MAX_TOKENS)?;
+        within("batch_tokens", self.batch_tokens, 1..=MAX_BATCH)?;
+        if let Some(tokens) = self.micro_batch_tokens {
+            within("micro_batch_tokens", tokens, 1..=MAX_BATCH)?;
+        }
+        within("min_learning_rate", self.min_learning_rate, 0.0..=1.0)?;
+        within("weight_decay", self.weight_decay, 0.0..=100.0)
+    }
+
     /// `lengths`: tokens of each training text.
     fn train_config(&self, seed: u64, lengths: &[usize]) -> TrainConfig {
         let fits = lengths.iter().filter(|length| **length <= self.context);

@@ -57,6 +57,7 @@ use self::network::{Decoder, Shape};
 use self::tree::Assembly;
 use super::tables::{self, Frequencies};
 use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
+use crate::check::within;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{CallGraph, CallRow, Condition, Generated, Name, Violation, ViolationCode};
@@ -158,10 +159,15 @@ impl TvaeSettings {
         } else {
             (true, String::new(), "")
         };
-        match ok {
-            true => Ok(()),
-            false => Err(UserError::setting(format!("generator `{ID}`: {what}; {remedy}")).into()),
+        if !ok {
+            return Err(UserError::setting(format!("generator `{ID}`: {what}; {remedy}")).into());
         }
+        let most = within("draws", self.draws, 1..=1_000_000)
+            .and_then(|()| within("max_calls", self.max_calls, 1..=1_000_000))
+            .and_then(|()| within("max_values", self.max_values, 1..=10_000_000))
+            .and_then(|()| within("steps", self.steps, 0..=1_000_000_000))
+            .and_then(|()| within("batch", self.batch, 1..=1 << 20));
+        Ok(most.map_err(|message| UserError::setting(format!("generator `{ID}`: {message}")))?)
     }
 }
 
