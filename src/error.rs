@@ -31,6 +31,28 @@ impl UserError {
     }
 }
 
+/// The beginning of what somebody else said, for a message: on one line, without control characters,
+/// of `width` characters at most and a mark where it goes on. Whatever it may hold that is secret is
+/// cleared before ([`crate::secret::Redactor`]).
+pub fn excerpt(text: &str, width: usize) -> String {
+    let mut line = String::new();
+    let mut length = 0;
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
+        if word.is_empty() {
+            continue;
+        }
+        let space = if line.is_empty() { "" } else { " " };
+        for c in space.chars().chain(word.chars()) {
+            if length == width {
+                return line + "…";
+            }
+            line.push(c);
+            length += 1;
+        }
+    }
+    line
+}
+
 /// " — did you mean `x`?" for the known word nearest to `given`, or nothing when none is near.
 pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     known
@@ -39,4 +61,17 @@ pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -
         .filter(|(distance, word)| *distance <= 1 + word.len() / 4)
         .min()
         .map_or_else(String::new, |(_, word)| format!(" — did you mean `{word}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excerpts_are_short_and_on_one_line() {
+        assert_eq!(excerpt("  a\r\n\tb\u{1b}[1m ", 10), "a b [1m");
+        assert_eq!(excerpt("12345", 5), "12345");
+        assert_eq!(excerpt("éé é", 2), "éé…");
+        assert_eq!(excerpt(&"x".repeat(1 << 20), 3), "xxx…");
+    }
 }

@@ -60,7 +60,7 @@ pub const REGISTRY: &[Entry] = &[
     Entry {
         id: "in-context",
         about: "few-shot prompts to a model that was not trained on traces: a local one or an endpoint",
-        code: &["generators/in_context/", "text/", "model/"],
+        code: &["generators/in_context/", "secret.rs", "text/", "model/"],
         constrained: false,
         likelihood: false,
         build: in_context::build,
