@@ -55,7 +55,9 @@ fn without_number(table: &Table, entries: &[Entry]) -> Vec<String> {
     };
     let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
     for (column, entry) in (first..).zip(entries) {
-        if table.rows.is_empty() || table.rows.iter().any(|row| is_number(&row[column])) {
+        let mut cells = table.rows.iter().map(|row| &row[column]);
+        let failed = |cell: &Cell| matches!(cell, Cell::Failed(_));
+        if cells.clone().any(is_number) || cells.all(failed) {
             continue;
         }
         let reason = match entry.metric {
