@@ -23,6 +23,7 @@ pub mod progress;
 pub mod random;
 pub mod report;
 pub mod run;
+pub mod secret;
 #[cfg(test)]
 mod testing;
 pub mod text;

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::Ending;
 use crate::error::UserError;
 use crate::generators::external;
+use crate::process;
 use crate::run::{Baseline, Profile};
 use crate::{check, display};
 
@@ -111,12 +112,15 @@ fn check(name: &str) -> Result<Ending> {
         return Err(UserError::setting(message).into());
     }
     let program = external::program(&baseline.settings)?;
+    process::adopt_orphans();
+    process::end_when_asked()?;
     let good = external::check(&program, &mut |finding| match finding.outcome {
         Ok(detail) => println!("ok      {}: {}", finding.what, display::message(&detail)),
         Err(error) => {
             println!("WRONG   {}: {}", finding.what, display::message(&format!("{error:#}")));
         }
     });
+    process::end();
     match good {
         true => {
             println!("{name} keeps the contract");

@@ -12,11 +12,12 @@ mod weights;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::display;
 use crate::error::UserError;
+use crate::process;
 use crate::run::{Line, run_spec};
 
 /// Benchmark harness for generators of microservice call graphs.
@@ -98,7 +99,12 @@ fn by_user(error: &anyhow::Error) -> bool {
 
 /// Runs one stage and tells the parent process on standard output why it failed.
 fn stage(spec: &std::path::Path) -> ExitCode {
-    let result: Result<()> = run_spec(spec);
+    // A stage may be asked to end, and takes with it the programs that it has started.
+    process::adopt_orphans();
+    let result: Result<()> = process::end_when_asked()
+        .context("signals cannot be handled")
+        .and_then(|()| run_spec(spec));
+    process::end();
     let Err(error) = result else { return ExitCode::SUCCESS };
     let line = Line::Failure { error: format!("{error:#}"), by_user: by_user(&error) };
     match serde_json::to_string(&line) {

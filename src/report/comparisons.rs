@@ -2,7 +2,7 @@
 
 use super::arms::{Arm, is_share, name, table_cell};
 use super::figure::{Axis, Bounded, Content, Figure, Level, Line, Lines, PAGE, Panel, Style};
-use super::notes::{background, figure_notes, one_seed};
+use super::notes::{background, figure_notes, one_seed, one_service};
 use super::statistics::{Comparison, Resampling, Sample, Seeds, Services, compare, holm};
 use super::table::{Cell, Column, Table};
 use super::{ReportFiles, ReportInput};
@@ -81,7 +81,8 @@ impl<'a> Field<'a> {
 
     /// How to read the intervals of these tables, and what stands behind the numbers.
     fn intervals(&self, input: &ReportInput) -> impl Iterator<Item = String> {
-        let meaning = [Some(INTERVALS), one_seed(self.arms)].into_iter().flatten();
+        let meaning = [Some(INTERVALS), one_seed(self.arms), one_service(self.arms)];
+        let meaning = meaning.into_iter().flatten();
         let meaning = meaning.collect::<Vec<_>>().join(" ");
         std::iter::once(meaning).chain(background(input, self.arms))
     }

@@ -2,13 +2,13 @@
 
 use super::arms::{self, Arm, COST};
 use super::figure::{Axis, Bars, Figure, PAGE, Panel};
-use super::notes::figure_notes;
+use super::notes::{figure_notes, list};
 use super::overview::{self, Entry, Reference};
-use super::table::Table;
+use super::table::{Cell, Table};
 use super::{ReportFiles, ReportInput, published};
 use crate::evaluate::distribution::{
     CONCURRENCY_KS, CONTINGENCY_SIMILARITY, CORRELATION_SIMILARITY, DESCRIPTORS, DETECTION,
-    EMD_IN_DEGREE, EMD_OUT_DEGREE, EMD_RESPONSE_TIME, MMD, PGD, QUANTILE_RATIO, QUANTILES,
+    EMD_IN_DEGREE, EMD_OUT_DEGREE, EMD_RESPONSE_TIME, FEWEST, MMD, PGD, QUANTILE_RATIO, QUANTILES,
     RESPONSE_TIME_COVERAGE, RESPONSE_TIME_EMD, RESPONSE_TIME_KS, START_OFFSET_KS,
 };
 use crate::evaluate::fidelity::VALID;
@@ -22,6 +22,8 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     let table = |title: &str, entries: &[Entry], note: &str| -> Table {
         let mut table = overview::table(title, input, &arms, &REFERENCES, entries);
         table.notes.insert(0, note.to_owned());
+        let why = without_number(&table, entries);
+        table.notes.splice(1..1, why);
         table
     };
     let mut files = ReportFiles::default();
@@ -44,6 +46,43 @@ const DESCRIPTORS_NOTE: &str = "PolyGraph discrepancy with one descriptor of cal
 const DETECTION_NOTE: &str = "1 − mean over folds of (2 · max(½, AUC) − 1): 1 where a classifier that sees one descriptor of call trees cannot tell synthetic from real graphs. Higher is better.";
 const DEGREES_NOTE: &str = "Earth mover's distance of degrees and response times, in standard deviations of the real side; lower is better. Nodes are the microservices of one graph with all calls to them put together, the calls of the tree, or the microservices of all graphs put together (as many graphs on both sides), where degrees count different callers and called.";
 const TIMES_NOTE: &str = "Response times for each microservice and type with 20 calls on both sides, and the share of real calls that these are; quantiles of synthetic over real, 1 is best; similarity of the correlations of edges, depth and latency, higher is better.";
+
+/// Why columns have no number in any row, those of real graphs among them.
+fn without_number(table: &Table, entries: &[Entry]) -> Vec<String> {
+    let first = table.columns.len() - entries.len();
+    let is_number = |cell: &Cell| match cell {
+        Cell::Number { value, .. } | Cell::Share { value, .. } => !value.is_nan(),
+        _ => false,
+    };
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+    for (column, entry) in (first..).zip(entries) {
+        let mut cells = table.rows.iter().map(|row| &row[column]);
+        let failed = |cell: &Cell| matches!(cell, Cell::Failed(_));
+        if cells.clone().any(is_number) || cells.all(failed) {
+            continue;
+        }
+        let reason = match entry.metric {
+            PGD | DETECTION => format!("a side has fewer than {FEWEST} graphs"),
+            EMD_IN_DEGREE | EMD_OUT_DEGREE | EMD_RESPONSE_TIME => {
+                "the real values are all equal, and have no standard deviation to measure in".into()
+            }
+            CORRELATION_SIMILARITY => {
+                "one of the two is the same in all real graphs, and is correlated with nothing"
+                    .into()
+            }
+            _ => continue,
+        };
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, headings)) => headings.push(&entry.heading),
+            None => reasons.push((reason, vec![&entry.heading])),
+        }
+    }
+    let note = |(reason, headings): (String, Vec<&str>)| {
+        let columns = if headings.len() == entries.len() { "all".into() } else { list(&headings) };
+        format!("No number ({columns}): {reason}.")
+    };
+    reasons.into_iter().map(note).collect()
+}
 
 fn overview_entries() -> Vec<Entry> {
     vec![

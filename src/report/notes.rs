@@ -12,7 +12,8 @@ const ONE_SEED: &str = "One seed: intervals show the uncertainty of the sample o
 pub fn notes(input: &ReportInput, arms: &[Arm]) -> Vec<String> {
     let mut notes = background(input, arms);
     let several = arms.iter().any(|arm| arm.runs.len() > 1).then_some(SEVERAL_SEEDS);
-    let meaning = several.into_iter().chain(one_seed(arms)).collect::<Vec<_>>().join(" ");
+    let meaning = several.into_iter().chain(one_seed(arms)).chain(one_service(arms));
+    let meaning = meaning.collect::<Vec<_>>().join(" ");
     notes.insert(1, format!("95 % intervals in brackets. {meaning}"));
     notes
 }
@@ -27,6 +28,13 @@ pub fn background(input: &ReportInput, arms: &[Arm]) -> Vec<String> {
 /// What the intervals of arms with one seed do not know.
 pub fn one_seed(arms: &[Arm]) -> Option<&'static str> {
     (arms.is_empty() || arms.iter().any(|arm| arm.runs.len() == 1)).then_some(ONE_SEED)
+}
+
+const ONE_SERVICE: &str = "One service: no intervals but those of shares of prompts or graphs, as others come from drawing services.";
+
+/// Why arms whose prompts are all of one service have hardly an interval.
+pub fn one_service(arms: &[Arm]) -> Option<&'static str> {
+    arms.iter().any(|arm| arm.services() == Some(1)).then_some(ONE_SERVICE)
 }
 
 /// As [`notes`], for figures.

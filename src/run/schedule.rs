@@ -18,6 +18,7 @@ use super::cache::{Cache, Key};
 use super::plan::{ExperimentPlan, Plan, Stage};
 use super::show::Board;
 use super::work::{StageSpec, Work, write_json};
+use crate::process;
 use crate::progress::{Progress, Report};
 
 /// How to run a plan.
@@ -65,6 +66,9 @@ enum Event {
     Ended(usize),
 }
 
+/// How long a stage may take to end what it has started, before it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+
 struct Running {
     key: Key,
     child: Child,
@@ -76,9 +80,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail on a process that has ended, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        process::stop(&mut self.child, GRACE);
     }
 }
 
@@ -133,7 +135,11 @@ pub fn run(
         board: Board::new(options.progress),
         events: channel(),
     };
-    scheduler.run(&interrupted, reported)
+    // What a stage leaves behind when it is killed is ended here.
+    process::adopt_orphans();
+    let outcome = scheduler.run(&interrupted, reported);
+    scheduler.stop();
+    outcome
 }
 
 impl Scheduler<'_> {
@@ -174,9 +180,17 @@ impl Scheduler<'_> {
             }
             self.wait();
         }
-        self.running.clear();
+        self.stop();
         self.board.clear();
         Ok(self.outcome(interrupted.load(Ordering::Relaxed)))
+    }
+
+    /// Ends all stages, and all that they have started.
+    fn stop(&mut self) {
+        // First all of them, so that they end at once and not one after the other.
+        self.running.values().for_each(|running| process::ask_to_end(&running.child));
+        self.running.clear();
+        process::end_descendants(&[]);
     }
 
     fn outcome(&self, interrupted: bool) -> Outcome {
@@ -354,6 +368,8 @@ impl Scheduler<'_> {
     fn ended(&mut self, index: usize) {
         let Some(mut running) = self.running.remove(&index) else { return };
         let status = running.child.wait();
+        let others: Vec<u32> = self.running.values().map(|other| other.child.id()).collect();
+        process::end_descendants(&others);
         let stage = &self.stages[&running.key];
         let done = self.cache.is_done(stage.work.kind(), &stage.key);
         let failure = match (status, running.failure.take()) {
@@ -395,31 +411,9 @@ fn spawn(spec: &Path, threads: usize) -> Result<Child> {
     if std::env::var_os(TUNABLES).is_none() {
         command.env(TUNABLES, HUGE_PAGES);
     }
-    die_with_parent(&mut command);
+    process::contain(&mut command, process::Orphaned::Asked);
     command.spawn().context("a stage's process cannot be started")
 }
-
-/// The kernel ends the child when this process ends, however that happens. The child is in a
-/// process group of its own: Ctrl-C reaches this process alone, which then stops its children.
-#[cfg(target_os = "linux")]
-fn die_with_parent(command: &mut Command) {
-    use std::os::unix::process::CommandExt;
-    let parent = std::process::id();
-    command.process_group(0);
-    // SAFETY: prctl, getppid and _exit are async-signal-safe, and nothing is allocated.
-    unsafe {
-        command.pre_exec(move || {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            if libc::getppid() as u32 != parent {
-                libc::_exit(1);
-            }
-            Ok(())
-        });
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn die_with_parent(_command: &mut Command) {}
 
 /// Turns what a child writes, and its end, into events.
 fn listen(index: usize, child: &mut Child, events: &Sender<Event>) {

@@ -12,16 +12,17 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 pub use self::conformance::{Finding, check};
-use self::process::Process;
+use self::process::{Deadline, Process};
 use self::protocol::{
-    Answer, Description, PROTOCOL, Refusal, Reply, Request, Wanted, WireCall, WireGraph,
+    Answer, Calls, Description, MAX_CALLS, PROTOCOL, Refusal, Reply, Request, Wanted, WireCall,
+    WireGraph,
 };
 use super::{
     Decoding, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings,
@@ -30,7 +31,7 @@ use crate::check::within;
 use crate::data::Dataset;
 use crate::data::calls::{self, Group};
 use crate::device::DeviceChoice;
-use crate::error::UserError;
+use crate::error::{UserError, excerpt};
 use crate::graph::{Condition, Generated, Violation, ViolationCode};
 use crate::random;
 
@@ -150,10 +151,10 @@ impl Recipe for Program {
             seed: context.seed,
             settings: &self.settings,
         })?;
-        let deadline = Instant::now() + Duration::from_secs(self.limits.fit);
+        let deadline = Deadline::fit(&self.limits);
         let mut bar = None;
         let fitted = loop {
-            match process.reply(deadline.saturating_duration_since(Instant::now()))? {
+            match process.reply(deadline)? {
                 Reply::Fit(fitted) => break fitted,
                 Reply::Progress(advance) => {
                     let (bar, done) = bar.get_or_insert_with(|| {
@@ -204,7 +205,7 @@ impl Recipe for Program {
         );
         let model = std::path::absolute(dir.join(FILES))?;
         process.ask(&Request::Load { model: &model, settings: &self.settings })?;
-        match process.reply(Duration::from_secs(self.limits.answer))? {
+        match process.reply(Deadline::answer(&self.limits))? {
             Reply::Load(_) => {}
             other => return Err(process.unexpected(&other, "`load`")),
         }
@@ -236,7 +237,7 @@ impl Program {
 
 fn describe(process: &mut Process, limits: Limits) -> Result<Description> {
     process.ask(&Request::Describe { protocol: PROTOCOL })?;
-    match process.reply(Duration::from_secs(limits.answer))? {
+    match process.reply(Deadline::answer(&limits))? {
         Reply::Describe(description) if description.protocol == PROTOCOL => Ok(description),
         Reply::Describe(other) => Err(process.fault(&format!(
             "after `describe`: it speaks protocol {}, and this is {PROTOCOL}",
@@ -267,7 +268,7 @@ fn write_graphs(dataset: &Dataset, dir: &Path) -> Result<(PathBuf, PathBuf)> {
 }
 
 fn short(text: &str) -> String {
-    text.chars().take(NOTE_WIDTH).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    excerpt(text, NOTE_WIDTH)
 }
 
 /// A generator that is ready to answer.
@@ -298,10 +299,17 @@ impl Generator for Loaded {
                 requests: (first..last).map(wanted).collect(),
             })?;
             for _ in first..last {
-                let reply = process.reply(Duration::from_secs(self.limits.answer))?;
+                let reply = process.reply(Deadline::answer(&self.limits))?;
                 let (index, answer) = match reply {
-                    Reply::Graph(Answer { index, calls }) => {
-                        let rows = calls.into_iter().map(WireCall::row);
+                    Reply::Graph(Answer { index, calls: Calls { total, .. } })
+                        if total > MAX_CALLS =>
+                    {
+                        let text = format!("{total} calls; at most {MAX_CALLS} are read");
+                        let failure = Some(Violation::new(ViolationCode::Truncated, text));
+                        (index, Generated { failure, ..Generated::default() })
+                    }
+                    Reply::Graph(Answer { index, calls: Calls { read, .. } }) => {
+                        let rows = read.into_iter().map(WireCall::row);
                         let rows = rows.collect::<Result<Vec<_>, String>>();
                         let wrong = |what| process.fault(&format!("request {index}: {what}"));
                         (index, Generated::complete(rows.map_err(wrong)?))

@@ -2,26 +2,31 @@
 //! it does, it costs its own result and nothing else.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
 use super::protocol::{Reply, Request};
 use super::{Limits, Program};
-use crate::process::wait;
+use crate::error::excerpt;
+use crate::process::{self, Orphaned, wait};
+use crate::secret::{self, Redactor};
 
 /// Longest line that is read.
 const MAX_LINE: u64 = 16 << 20;
-/// Lines that wait to be looked at.
-const WAITING: usize = 256;
+/// Lines that wait to be looked at. With the one that is read and the one that is looked at, a
+/// generator takes at most four times [`MAX_LINE`] of memory here; then it has to wait itself.
+const WAITING: usize = 2;
 /// What is kept of standard error.
 const STDERR_LINES: usize = 20;
-const STDERR_WIDTH: usize = 400;
+/// Characters that are quoted of anything it says.
+pub const WIDTH: usize = 400;
 /// Variables of the environment that a generator sees: results must not depend on more.
 const VARIABLES: [&str; 10] = [
     "PATH",
@@ -35,6 +40,45 @@ const VARIABLES: [&str; 10] = [
     "RAYON_NUM_THREADS",
     "VIRTUAL_ENV",
 ];
+
+/// When a generator must have replied, and how it is told that it has not.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    /// `None`: later than clocks can tell.
+    at: Option<Instant>,
+    seconds: u64,
+    what: &'static str,
+    /// The setting that says so.
+    limit: &'static str,
+}
+
+impl Deadline {
+    fn in_seconds(seconds: u64, what: &'static str, limit: &'static str) -> Self {
+        let at = Instant::now().checked_add(Duration::from_secs(seconds));
+        Self { at, seconds, what, limit }
+    }
+
+    /// For the end of a training that begins now.
+    pub fn fit(limits: &Limits) -> Self {
+        Self::in_seconds(limits.fit, "not done after", "limits.fit")
+    }
+
+    /// For the next reply.
+    pub fn answer(limits: &Limits) -> Self {
+        Self::in_seconds(limits.answer, "no reply for", "limits.answer")
+    }
+
+    fn left(&self) -> Duration {
+        self.at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl fmt::Display for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seconds, what, limit, .. } = self;
+        write!(f, "{what} {seconds} s ({limit} in baseline.toml)")
+    }
+}
 
 enum Event {
     Line(String),
@@ -70,7 +114,12 @@ impl Process {
             command.env("OMP_NUM_THREADS", threads);
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        contain(&mut command, program.limits.memory);
+        process::contain(&mut command, Orphaned::Killed);
+        if let Some(message) = limit_memory(&mut command, program.limits.memory) {
+            // Once is enough, however often it is started.
+            static SAID: Once = Once::new();
+            SAID.call_once(|| eprintln!("{message}"));
+        }
         let mut child = command
             .spawn()
             .map_err(|error| anyhow!("`{}` does not start: {error}", program.command.join(" ")))?;
@@ -92,29 +141,21 @@ impl Process {
         Ok(())
     }
 
-    /// The next reply, within `patience`.
+    /// The next reply, before the limit is reached.
     ///
     /// # Errors
     /// Silence, the end of the process, a line that is not a reply, or its own report of an error;
     /// each with what it wrote to standard error.
-    pub fn reply(&mut self, patience: Duration) -> Result<Reply> {
+    pub fn reply(&mut self, until: Deadline) -> Result<Reply> {
         let asked = self.asked;
-        let line = match self.events.recv_timeout(patience) {
+        let line = match self.events.recv_timeout(until.left()) {
             Ok(Event::Line(line)) => line,
             Ok(Event::End(reason)) => {
                 let status = self.status();
                 return Err(self.fault(&format!("after `{asked}`: {reason}{status}")));
             }
             Err(RecvTimeoutError::Timeout) => {
-                // Of a training, `patience` is only what was left of its limit.
-                let (what, key, limit) = match asked {
-                    "fit" => ("not done", "fit", self.limits.fit),
-                    _ => ("no reply", "answer", self.limits.answer),
-                };
-                let reason = format!(
-                    "after `{asked}`: {what} within {limit} s (limits.{key} in baseline.toml)"
-                );
-                return Err(self.fault(&reason));
+                return Err(self.fault(&format!("after `{asked}`: {until}")));
             }
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(self.fault(&format!("after `{asked}`: it cannot be listened to")));
@@ -122,12 +163,13 @@ impl Process {
         };
         match serde_json::from_str(&line) {
             Ok(Reply::Error(trouble)) => {
-                let message = clip(&trouble.message);
+                let message = excerpt(&trouble.message, WIDTH);
                 Err(self.fault(&format!("after `{asked}`: it reports: {message}")))
             }
             Ok(reply) => Ok(reply),
             Err(error) => {
-                let line = clip(&line);
+                // The reason may repeat what is wrong, at any length.
+                let (error, line) = (excerpt(&error.to_string(), WIDTH), excerpt(&line, WIDTH));
                 Err(self.fault(&format!("after `{asked}`: not a reply ({error}): {line}")))
             }
         }
@@ -182,29 +224,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        kill(&mut self.child);
-    }
-}
-
-/// Ends a process and its group.
-fn kill(child: &mut Child) {
-    #[cfg(unix)]
-    // SAFETY: kill is given the group that `contain` made for this child, which has not been waited for
-    // unless it has ended.
-    unsafe {
-        libc::kill(-(child.id() as i32), libc::SIGKILL);
-    }
-    // Both fail on a process that has ended, which is what is wanted.
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
-/// The first beginning of a text, on one line.
-fn clip(text: &str) -> String {
-    let line = text.replace(['\n', '\r'], " ");
-    match line.char_indices().nth(STDERR_WIDTH) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
+        process::kill(&mut self.child);
     }
 }
 
@@ -232,7 +252,7 @@ fn connect(
     std::thread::spawn(move || {
         each_line(errors, |line| {
             let mut lines = stderr.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.push_back(clip(&line));
+            lines.push_back(excerpt(&line, WIDTH));
             if lines.len() > STDERR_LINES {
                 lines.pop_front();
             }
@@ -295,31 +315,49 @@ fn command(folder: &Path, words: &[String]) -> Result<Command> {
     Ok(command)
 }
 
-/// A group of its own, an end with this process's, and a limit on memory (MiB).
-#[cfg(target_os = "linux")]
-fn contain(command: &mut Command, memory: u64) {
-    use std::os::unix::process::CommandExt;
-    let parent = std::process::id();
-    let bytes = memory.saturating_mul(1 << 20);
-    command.process_group(0);
-    // SAFETY: prctl, getppid, setrlimit and _exit are async-signal-safe, and nothing is allocated.
-    unsafe {
-        command.pre_exec(move || {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            if libc::getppid() as u32 != parent {
-                libc::_exit(1);
-            }
-            let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-            if libc::setrlimit(libc::RLIMIT_DATA, &limit) != 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            Ok(())
-        });
+/// The memory that a program may have (bytes), and what to say where that is less than `wanted` (MiB)
+/// because the system permits no more.
+fn permitted(wanted: u64, hard: Option<u64>) -> (u64, Option<String>) {
+    let bytes = wanted.saturating_mul(1 << 20);
+    match hard {
+        Some(hard) if hard < bytes => {
+            let message = format!(
+                "limits.memory = {wanted} MiB is above the hard limit of this system (`ulimit -Hd`), {} MiB, which holds instead",
+                hard >> 20
+            );
+            (hard, Some(message))
+        }
+        _ => (bytes, None),
     }
 }
 
+/// Limits the heap and private mappings of the program that `command` starts; returns what to say if
+/// the limit is not the one that was asked for.
+#[cfg(target_os = "linux")]
+fn limit_memory(command: &mut Command, wanted: u64) -> Option<String> {
+    use std::os::unix::process::CommandExt;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: getrlimit only writes to the struct that it is given.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_DATA, &raw mut limit) } == 0;
+    let hard = (known && limit.rlim_max != libc::RLIM_INFINITY).then_some(limit.rlim_max);
+    let (bytes, message) = permitted(wanted, hard);
+    // SAFETY: setrlimit is async-signal-safe, and nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+            match libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    message
+}
+
 #[cfg(not(target_os = "linux"))]
-fn contain(_command: &mut Command, _memory: u64) {}
+fn limit_memory(_command: &mut Command, _wanted: u64) -> Option<String> {
+    None
+}
 
 /// Runs a build command to its end; its output goes to `log`.
 ///
@@ -330,21 +368,57 @@ pub fn build(folder: &Path, words: &[String], limit: Duration, log: &Path) -> Re
     let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
     // Installing may take any memory; the limit is for what is installed.
-    contain(&mut command, u64::MAX >> 20);
-    let text = words.join(" ");
+    process::contain(&mut command, Orphaned::Killed);
+    let text = secret::without_users(&words.join(" "));
     let mut child =
         command.spawn().map_err(|error| anyhow!("build: `{text}` does not start: {error}"))?;
-    let reason = match wait(&mut child, limit) {
+    let status = wait(&mut child, limit);
+    // Also what a command that ended has left behind.
+    process::kill(&mut child);
+    let said = std::fs::read(log).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    // It has seen the whole environment, and may have told it.
+    let cleared = secret::without_users(&Redactor::of_environment().clear(&said));
+    if cleared != said {
+        std::fs::write(log, &cleared)?;
+    }
+    let reason = match status {
         Some(status) if status.success() => return Ok(()),
         Some(status) => format!("ends with {status}"),
         None => {
-            kill(&mut child);
             format!("is not done after {} s (limits.build in baseline.toml)", limit.as_secs())
         }
     };
-    let said = std::fs::read(log).unwrap_or_default();
-    let said = String::from_utf8_lossy(&said[said.len().saturating_sub(1 << 16)..]).into_owned();
-    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last: Vec<String> = lines.iter().rev().take(5).rev().map(|line| clip(line)).collect();
+    let lines = cleared.lines().rev().filter(|line| !line.trim().is_empty()).take(5);
+    let mut last: Vec<String> = lines.map(|line| excerpt(line, WIDTH)).collect();
+    last.reverse();
     Err(anyhow!("build: `{text}` {reason}: {} (all in {})", last.join(" | "), log.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_memory_is_at_most_what_the_system_permits() {
+        assert_eq!(permitted(512, None), (512 << 20, None));
+        assert_eq!(permitted(512, Some(512 << 20)), (512 << 20, None));
+        assert_eq!(permitted(u64::MAX, None), (u64::MAX, None));
+        let (bytes, message) = permitted(8_192, Some(100 << 20));
+        assert_eq!(bytes, 100 << 20);
+        let message = message.expect("says so");
+        assert!(
+            message.contains("limits.memory = 8192 MiB") && message.contains("100 MiB"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn deadlines_name_their_limit_and_may_be_any() {
+        let limits = Limits { fit: u64::MAX, answer: 7, ..Limits::default() };
+        assert_eq!(Deadline::fit(&limits).left(), Duration::MAX);
+        let answer = Deadline::answer(&limits);
+        assert!(answer.left() <= Duration::from_secs(7));
+        assert_eq!(answer.to_string(), "no reply for 7 s (limits.answer in baseline.toml)");
+    }
 }

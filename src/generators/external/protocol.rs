@@ -2,10 +2,13 @@
 //! what it is (`docs/adding-a-baseline.md`).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
+use serde::de::{self, Deserializer, IgnoredAny, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
+use crate::error::excerpt;
 use crate::graph::{CallRow, CallType, Condition, EdgeId, Name, Request as Wish};
 
 /// Version of what is spoken.
@@ -133,7 +136,68 @@ pub struct Nothing {}
 #[serde(deny_unknown_fields)]
 pub struct Answer {
     pub index: usize,
-    pub calls: Vec<WireCall>,
+    pub calls: Calls,
+}
+
+/// Most calls of an answer that are read. Real graphs have fewer than 2,000; the bound keeps a hostile
+/// generator from filling memory with answers that are each within the limit on a line.
+pub const MAX_CALLS: usize = 10_000;
+
+/// The calls of an answer: the first [`MAX_CALLS`], and how many there are.
+#[derive(Debug)]
+pub struct Calls {
+    pub read: Vec<WireCall>,
+    pub total: usize,
+}
+
+impl<'de> Deserialize<'de> for Calls {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Calls;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of calls")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut calls: A) -> Result<Calls, A::Error> {
+                let mut read = Vec::new();
+                while read.len() < MAX_CALLS {
+                    match calls.next_element()? {
+                        Some(call) => read.push(call),
+                        None => return Ok(Calls { total: read.len(), read }),
+                    }
+                }
+                let mut total = read.len();
+                while calls.next_element::<IgnoredAny>()?.is_some() {
+                    total += 1;
+                }
+                Ok(Calls { read, total })
+            }
+        }
+        deserializer.deserialize_seq(Reader)
+    }
+}
+
+/// A time in a call.
+fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    struct Whole;
+    impl Visitor<'_> for Whole {
+        type Value = u32;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "whole milliseconds from 0 to {}", u32::MAX)
+        }
+
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<u32, E> {
+            u32::try_from(value).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
+        }
+
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<u32, E> {
+            u32::try_from(value).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+        }
+    }
+    deserializer.deserialize_u32(Whole)
 }
 
 #[derive(Debug, Deserialize)]
@@ -159,7 +223,9 @@ pub struct WireCall {
     #[serde(rename = "type")]
     pub kind: CallType,
     /// Milliseconds.
+    #[serde(deserialize_with = "milliseconds")]
     pub start: u32,
+    #[serde(deserialize_with = "milliseconds")]
     pub finish: u32,
 }
 
@@ -176,6 +242,7 @@ impl WireCall {
     pub fn row(self) -> Result<CallRow, String> {
         let Self { edge_id, source, destination, kind, start, finish } = self;
         let Ok(edge_id) = edge_id.parse::<EdgeId>() else {
+            let edge_id = excerpt(&edge_id, 60);
             return Err(format!("edge_id `{edge_id}` is not a path such as 0.2.1"));
         };
         Ok(CallRow { edge_id, source, destination, kind, start, finish })

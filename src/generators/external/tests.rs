@@ -1,6 +1,7 @@
 //! Against programs that do what they should not. Most are shell scripts that say what a file holds.
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::time::Instant;
 
 use rand::RngExt;
 use rayon::prelude::*;
@@ -120,7 +121,7 @@ fn what_goes_wrong_is_told_with_the_message_that_it_followed() {
         (vec![DESCRIBE.into(), LOAD.into(), graph(1), graph(1)], "answered twice"),
         (vec![DESCRIBE.into(), LOAD.into(), wrong_call], "edge_id `0.x`"),
         (vec![DESCRIBE.into(), LOAD.into(), graph(0).replace("http", "smtp")], "smtp"),
-        (vec![DESCRIBE.into(), LOAD.into(), graph(0).replace(":8", ":-8")], "-8"),
+        (vec![DESCRIBE.into(), LOAD.into(), graph(0).replace(":8", ":-8")], "`-8`, expected whole"),
         (vec![DESCRIBE.into(), LOAD.into(), graph(0).replace("finish", "end")], "`end`"),
         (vec![r#"{"error":{"message":"no licence"}}"#.into()], "it reports: no licence"),
         (vec![DESCRIBE.into(), LOAD.into(), refused], "after `generate`: it ended"),
@@ -131,6 +132,136 @@ fn what_goes_wrong_is_told_with_the_message_that_it_followed() {
         let error = format!("{:#}", place.generate().expect_err(words));
         assert!(error.contains(words), "{error}");
         assert!(error.contains("the reason is this") || error.contains("trained as"), "{error}");
+    }
+}
+
+/// It reports progress for ever.
+fn place_that_never_ends_training() -> Place {
+    let place = place(r#"cat replies; while sleep 0.05; do cat progress; done"#);
+    place.write("replies", format!("{DESCRIBE}\n"));
+    place.write("progress", "{\"progress\":{\"done\":1,\"total\":9}}\n");
+    place
+}
+
+#[test]
+fn messages_stay_short_whatever_is_said() {
+    let long = "9".repeat(1 << 20);
+    let open = [DESCRIBE.to_owned(), LOAD.to_owned()];
+    for (reply, words) in [
+        (graph(0).replace("\"0\"", &format!("\"{long}x\"")), "edge_id `9999"),
+        (graph(0).replace("finish", &long), "unknown field `9999"),
+        (graph(0).replace(":8", &format!(":{long}")), "out of range"),
+        (format!("{{\"{long}\":{{}}}}"), "unknown variant `9999"),
+        (format!("{{\"error\":{{\"message\":\"{long}\"}}}}"), "it reports: 9999"),
+        (long.clone(), "not a reply"),
+    ] {
+        let place = place("cat replies; cat replies >&2");
+        place.write("replies", [&open[..], &[reply]].concat().join("\n") + "\n");
+        let error = format!("{:#}", place.generate().expect_err(words));
+        assert!(error.contains(words) && error.len() < 10_000, "{words}: {} bytes", error.len());
+    }
+}
+
+/// Lines that Python's `json` and others write without complaint (case by case what is meant by JSON).
+#[test]
+fn numbers_and_texts_of_other_writers_are_refused_with_the_reason_or_understood() {
+    let finish = |value: &str| graph(0).replace(":8", &format!(":{value}"));
+    let name = |value: &str| graph(0).replace("MS_1", value);
+    let whole = "expected whole milliseconds from 0 to 4294967295";
+    for (reply, words) in [
+        (finish("NaN"), "not a reply"),
+        (finish("Infinity"), "not a reply"),
+        (finish("-Infinity"), "not a reply"),
+        (finish("3.0"), whole),
+        (finish("3e0"), whole),
+        (finish("-0"), whole),
+        (finish("-1"), whole),
+        (finish("4294967296"), whole),
+        (finish("18446744073709551616"), whole),
+        (finish("1e400"), "out of range"),
+        (finish("\"3\""), whole),
+        (finish("null"), whole),
+        (finish("true"), whole),
+        (name("MS_\\ud800"), "hex escape"),
+        (graph(0).replace("\"MS_1\"", "null"), "null"),
+        (graph(0).replace("}]}}", "}],\"index\":0}}"), "duplicate field `index`"),
+        (graph(0).replace("}]}}", "}],\"note\":0}}"), "unknown field `note`"),
+        (format!("\u{feff}{}", graph(0)), "not a reply"),
+        (graph(0) + &graph(1), "trailing characters"),
+        (graph(0)[..40].to_owned(), "EOF"),
+        ("[".repeat(200) + &"]".repeat(200), "not a reply"),
+        (graph(0).replace("[{", &("[".repeat(100_000) + "{")), "not a reply"),
+        (graph(0).replace("\"index\":0", "\"index\":-1"), "not a reply"),
+        (graph(0).replace("\"index\":0", "\"index\":0.0"), "not a reply"),
+        (graph(0).replace("\"index\":0", "\"index\":99999"), "request 99999; open are 0 to 1"),
+        (r#"{"graph":{"index":0,"calls":{}}}"#.into(), "a list of calls"),
+    ] {
+        let place = place("cat replies; cat > /dev/null");
+        place.write("replies", [DESCRIBE, LOAD, &reply, ""].join("\n"));
+        let error = format!("{:#}", place.generate().expect_err(&reply));
+        assert!(error.contains("after `generate`") || error.contains("open are"), "{error}");
+        assert!(error.contains(words), "{reply:.200}: {error}");
+    }
+    for (reply, destination) in [
+        (graph(0) + "\r", "MS_1"),
+        (name("MS_\\ud83d\\udd25"), "MS_🔥"),
+        (name(""), ""),
+        (name("MS,0\\n"), "MS,0\n"),
+        (name("USER"), "USER"),
+    ] {
+        let place = place("cat replies; cat > /dev/null");
+        place.write("replies", [DESCRIBE, LOAD, &graph(1), &reply, ""].join("\n"));
+        let answers = place.generate().expect("answers");
+        assert_eq!(&*answers[0].rows[0].destination, destination);
+    }
+}
+
+#[test]
+fn an_answer_of_too_many_calls_fails_alone() {
+    let call = graph(0).split_once('[').map(|(_, rest)| rest.replace("]}}", "")).expect("calls");
+    let answer = |count: usize| graph(0).replace(&call, &vec![call.as_str(); count].join(","));
+    let answers = |count| {
+        let place = place("cat replies; cat > /dev/null");
+        place.write("replies", [DESCRIBE, LOAD, &graph(1), &answer(count), ""].join("\n"));
+        place.generate().expect("answers")
+    };
+    assert_eq!(answers(MAX_CALLS)[0].rows.len(), MAX_CALLS);
+    let answers = answers(MAX_CALLS + 5);
+    assert_eq!((answers[0].rows.len(), answers[1].rows.len()), (0, 1));
+    let failure = answers[0].failure.as_ref().expect("a failure");
+    assert_eq!(failure.to_string(), "truncated: 10005 calls; at most 10000 are read");
+}
+
+/// Replies that nobody reads wait in the generator's pipe and not in memory.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_flood_of_long_lines_waits() {
+    let place = place(
+        "head -c 8000000 /dev/zero | tr '\\0' x > line; echo >> line; echo > started; for i in $(seq 100); do cat line; echo $i > count; done",
+    );
+    let process = Process::start(&place.program).expect("starts");
+    let count = || {
+        let text = std::fs::read_to_string(place.dir.path().join("count")).unwrap_or_default();
+        text.trim().parse::<u32>().unwrap_or(0)
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while count() == 0 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(700));
+    assert!((1..=4).contains(&count()), "{} lines were taken", count());
+    drop(process);
+}
+
+#[test]
+fn what_a_build_tells_of_the_environment_is_cleared() {
+    let mut place = place("cat replies");
+    let script = "echo from https://me:pw@host/simple; exit 4";
+    place.program.build = vec![["sh", "-c", script].map(str::to_owned).to_vec()];
+    let error = format!("{:#}", place.program.make_ready().expect_err("fails"));
+    let log = std::fs::read_to_string(place.dir.path().join(".tracegym-build.log")).expect("there");
+    for text in [error, log] {
+        assert!(text.contains("from https://…@host/simple") && !text.contains("pw"), "{text}");
     }
 }
 
@@ -154,7 +285,11 @@ fn limits_hold() {
     let place = place("cat replies; sleep 60");
     place.write("replies", format!("{DESCRIBE}\n"));
     let error = format!("{:#}", place.fit().expect_err("does not fit"));
-    assert!(error.contains("after `fit`: not done within"), "{error}");
+    assert!(error.contains("after `fit`: not done after 2 s (limits.fit in"), "{error}");
+    // The same where the limit is reached between two reports.
+    let place = place_that_never_ends_training();
+    let error = format!("{:#}", place.fit().expect_err("does not fit"));
+    assert!(error.contains("after `fit`: not done after 2 s (limits.fit in"), "{error}");
     let missing = Program { command: vec!["no-such-program".into()], ..place.program.clone() };
     let error = format!("{:#}", Process::start(&missing).err().expect("does not start"));
     assert!(error.contains("no-such-program"), "{error}");

@@ -1,9 +1,9 @@
 //! An endpoint that speaks OpenAI's chat completions.
 //!
 //! The key comes from an environment variable and goes into one header. It is in no file, no message
-//! and no `Debug` output; what a server says in an error is cleared of it.
+//! and no `Debug` output: whatever a server says, replies and errors, is cleared of it
+//! ([`crate::secret`]) in [`Endpoint::attempt`], before anything else is done with it.
 
-use std::fmt;
 use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 use ureq::http::{StatusCode, Uri};
 
 use super::store::Store;
-use super::{Model, Question, Reply};
+use super::{Model, Question, Reply, proxy};
 use crate::check::within;
-use crate::error::UserError;
+use crate::error::{UserError, excerpt};
 use crate::generators::GenerateOptions;
 use crate::progress::StepProgress;
+use crate::secret::{Redactor, Secret};
 
 /// `[settings.endpoint]` of a baseline.
 #[derive(Clone, Debug, Deserialize)]
@@ -57,23 +58,29 @@ impl EndpointSettings {
     }
 
     /// # Errors
-    /// A setting that cannot be, or a key that would travel in the clear.
+    /// A setting that cannot be, a key that would travel in the clear, or a URL that holds one: it is
+    /// published with the results.
     pub fn check(&self) -> Result<()> {
         let wrong = |key: &str, problem: String| {
             Err(UserError::setting(format!("endpoint: {key} {problem}")).into())
         };
+        if self.url.contains('@') {
+            return wrong("url", "holds a user or password; name a variable in key_env".into());
+        }
+        if self.url.contains(['?', '#']) {
+            let problem = "holds a query (`?…`) or fragment (`#…`), which is not sent; end it with the version, as https://HOST/v1, and name the variable of a key in key_env";
+            return wrong("url", problem.into());
+        }
+        let key = self.key_env.as_deref().and_then(key_in).map(Secret::new);
+        if Redactor::new(&key).finds(&self.url) {
+            let problem = "holds the key that key_env names; leave it out, it is sent in a header";
+            return wrong("url", problem.into());
+        }
         let uri: Option<Uri> = self.url.parse().ok();
-        let scheme = uri.as_ref().and_then(Uri::scheme_str);
         let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
-        let here = ["localhost", "127.0.0.1", "[::1]"].contains(&host);
-        let secret =
-            uri.as_ref().and_then(Uri::authority).is_some_and(|a| a.as_str().contains('@'));
-        match scheme {
-            _ if secret => {
-                return wrong("url", "holds a user or password; name a variable in key_env".into());
-            }
+        match uri.as_ref().and_then(Uri::scheme_str) {
             Some("https") => {}
-            Some("http") if here || self.key_env.is_none() => {}
+            Some("http") if proxy::is_here(host) || self.key_env.is_none() => {}
             Some("http") => {
                 let problem = format!("= `{}` would send the key unencrypted; use https", self.url);
                 return wrong("url", problem);
@@ -104,39 +111,22 @@ impl EndpointSettings {
     }
 }
 
-/// A key that prints as dots.
-pub struct Key(Option<String>);
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key(…)")
-    }
+/// The key in the environment variable `name`, if it is set.
+fn key_in(name: &str) -> Option<String> {
+    let key = std::env::var(name).ok()?.trim().to_owned();
+    (!key.is_empty()).then_some(key)
 }
 
-impl Key {
-    #[cfg(test)]
-    pub fn of(secret: &str) -> Self {
-        Self(Some(secret.to_owned()))
-    }
-
-    fn read(name: Option<&str>) -> Result<Self> {
-        let Some(name) = name else { return Ok(Self(None)) };
-        match std::env::var(name).map(|key| key.trim().to_owned()) {
-            Ok(key) if !key.is_empty() => Ok(Self(Some(key))),
-            _ => {
-                let message = format!(
-                    "endpoint: key_env names the environment variable {name}, which is not set; set it to the key"
-                );
-                Err(UserError::setting(message).into())
-            }
-        }
-    }
-
-    /// `text` without the key, should a server repeat it.
-    fn clear(&self, text: &str) -> String {
-        match &self.0 {
-            Some(key) => text.replace(key.as_str(), "…"),
-            None => text.to_owned(),
+/// The key that the settings name, if they name any.
+fn key(name: Option<&str>) -> Result<Option<Secret>> {
+    let Some(name) = name else { return Ok(None) };
+    match key_in(name) {
+        Some(key) => Ok(Some(Secret::new(key))),
+        None => {
+            let message = format!(
+                "endpoint: key_env names the environment variable {name}, which is not set; set it to the key"
+            );
+            Err(UserError::setting(message).into())
         }
     }
 }
@@ -145,13 +135,18 @@ impl Key {
 const MAX_REPLY: u64 = 4 << 20;
 /// Longest pause between attempts, whatever the server asks for.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Characters of what a server says that an error quotes.
+const QUOTED: usize = 300;
 
 /// A chat endpoint.
 pub struct Endpoint {
     settings: EndpointSettings,
     model: String,
     url: String,
-    key: Key,
+    /// Which proxy, for messages; empty without one.
+    through: String,
+    key: Option<Secret>,
+    redactor: Redactor,
     agent: ureq::Agent,
     store: Option<Store>,
     /// First pause between attempts.
@@ -176,30 +171,44 @@ struct Usage {
 
 impl Endpoint {
     /// # Errors
-    /// A key that is not set, or a folder for replies that cannot be made.
+    /// A key that is not set, a proxy that cannot be used, or a folder for replies that cannot be made.
     pub fn new(settings: &EndpointSettings, model: &str) -> Result<Self> {
         let store = Store::default_folder().map(|folder| Store::open(&folder)).transpose()?;
-        let key = Key::read(settings.key_env.as_deref())?;
-        Ok(Self::with(settings, model, key, store, Duration::from_secs(1)))
+        let key = key(settings.key_env.as_deref())?;
+        let variable = |name: &str| std::env::var(name).ok();
+        Self::with(settings, model, key, store, Duration::from_secs(1), variable)
     }
 
-    /// As [`Endpoint::new`], with everything given; `pause` is the first between attempts.
+    /// As [`Endpoint::new`], with everything given; `pause` is the first between attempts, and
+    /// `variable` the environment as far as it names proxies.
     pub fn with(
         settings: &EndpointSettings,
         model: &str,
-        key: Key,
+        key: Option<Secret>,
         store: Option<Store>,
         pause: Duration,
-    ) -> Self {
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self> {
+        let url = format!("{}/chat/completions", settings.url.trim_end_matches('/'));
+        let chosen = proxy::choose(&url.parse()?, variable)?;
+        let mut secrets: Vec<Secret> = key.iter().cloned().collect();
+        let mut through = String::new();
+        let proxy = chosen.map(|chosen| {
+            through = format!(" (through the proxy that {} names)", chosen.variable);
+            secrets.extend(chosen.secrets);
+            chosen.proxy
+        });
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(settings.timeout)))
             .http_status_as_error(false)
             // The key goes where the user said, and nowhere else.
             .max_redirects(0)
+            .proxy(proxy)
             .build()
             .into();
-        let url = format!("{}/chat/completions", settings.url.trim_end_matches('/'));
-        Self { settings: settings.clone(), model: model.to_owned(), url, key, agent, store, pause }
+        let redactor = Redactor::new(&secrets);
+        let (settings, model) = (settings.clone(), model.to_owned());
+        Ok(Self { settings, model, url, through, key, redactor, agent, store, pause })
     }
 
     #[cfg(test)]
@@ -219,8 +228,15 @@ impl Endpoint {
     }
 
     fn reply(&self, body: &str, usage: &Usage, bar: &StepProgress) -> Result<Reply> {
-        if let Some(reply) = self.store.as_ref().and_then(|store| store.get(&self.url, body)) {
+        if let Some(store) = &self.store
+            && let Some(mut reply) = store.get(&self.url, body)
+        {
             usage.kept.fetch_add(1, Ordering::Relaxed);
+            // It may have been kept by a version that did not clear.
+            if self.redactor.finds(&reply.text) {
+                reply.text = self.redactor.clear(&reply.text);
+                store.put(&self.url, body, &reply)?;
+            }
             return Ok(reply);
         }
         let mut pause = self.pause;
@@ -239,28 +255,28 @@ impl Endpoint {
                     (message, wait)
                 }
                 Err(Failure::Passing(message, _) | Failure::Lasting(message)) => {
-                    let message = self.key.clear(&message);
                     return Err(UserError::setting(format!(
-                        "endpoint {}: {message} (attempt {attempt} of {}); replies so far are kept, and the same command goes on from there",
-                        self.url, self.settings.attempts
+                        "endpoint {}{}: {message} (attempt {attempt} of {}); replies so far are kept, and the same command goes on from there",
+                        self.url, self.through, self.settings.attempts
                     ))
                     .into());
                 }
             };
-            bar.note(&format!("(again after {})", self.key.clear(&message)));
+            bar.note(&format!("(again after {message})"));
             std::thread::sleep(wait.unwrap_or(pause).min(MAX_PAUSE));
             pause = (pause * 2).min(MAX_PAUSE);
         }
         unreachable!("attempts end by returning")
     }
 
+    /// One request. What it returns is cleared of secrets.
     fn attempt(&self, body: &str) -> Result<Reply, Failure> {
         let mut request = self.agent.post(&self.url).content_type("application/json");
-        if let Some(key) = &self.key.0 {
-            request = request.header("authorization", format!("Bearer {key}"));
+        if let Some(key) = &self.key {
+            request = request.header("authorization", format!("Bearer {}", key.expose()));
         }
         // No connection, or none in time.
-        let lost = |error: ureq::Error| Failure::Passing(error.to_string(), None);
+        let lost = |error: ureq::Error| Failure::Passing(self.quoted(&error.to_string()), None);
         let response = request.send(body).map_err(lost)?;
         let status = response.status();
         let wait = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
@@ -268,13 +284,14 @@ impl Endpoint {
         let mut text = String::new();
         let mut reader = response.into_body().into_reader().take(MAX_REPLY + 1);
         if let Err(error) = reader.read_to_string(&mut text) {
-            return Err(Failure::Passing(format!("the reply broke off: {error}"), None));
+            let message = format!("the reply broke off: {}", self.quoted(&error.to_string()));
+            return Err(Failure::Passing(message, None));
         }
         if text.len() as u64 > MAX_REPLY {
             return Err(Failure::Lasting(format!("the reply is longer than {MAX_REPLY} bytes")));
         }
         if !status.is_success() {
-            let message = format!("status {status}: {}", clip(&text));
+            let message = format!("status {status}: {}", self.quoted(&text));
             let passing = status == StatusCode::TOO_MANY_REQUESTS
                 || status == StatusCode::REQUEST_TIMEOUT
                 || status.is_server_error();
@@ -283,37 +300,33 @@ impl Endpoint {
                 false => Failure::Lasting(message),
             });
         }
-        read(&text)
+        self.read(&text)
     }
-}
 
-/// The reply in a response's body.
-fn read(text: &str) -> Result<Reply, Failure> {
-    let wrong = |what: &str| Failure::Lasting(format!("{what}: {}", clip(text)));
-    let json: Value = serde_json::from_str(text).map_err(|_| wrong("the reply is not JSON"))?;
-    let choice = &json["choices"][0];
-    let content = &choice["message"]["content"];
-    let said = match content {
-        Value::String(text) => text.clone(),
-        // A reasoning model whose thoughts took all tokens.
-        Value::Null if choice["finish_reason"] == "length" => String::new(),
-        _ => return Err(wrong("the reply has no choices[0].message.content")),
-    };
-    let count = |key: &str| json["usage"][key].as_u64().unwrap_or(0);
-    Ok(Reply {
-        text: said,
-        cut: choice["finish_reason"] == "length",
-        prompt_tokens: count("prompt_tokens"),
-        reply_tokens: count("completion_tokens"),
-    })
-}
+    /// What a server says, for an error: first cleared, then cut.
+    fn quoted(&self, text: &str) -> String {
+        excerpt(&self.redactor.clear(text), QUOTED)
+    }
 
-/// The beginning of what a server says, on one line.
-fn clip(text: &str) -> String {
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(300) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
+    /// The reply in a response's body.
+    fn read(&self, text: &str) -> Result<Reply, Failure> {
+        let wrong = |what: &str| Failure::Lasting(format!("{what}: {}", self.quoted(text)));
+        let json: Value = serde_json::from_str(text).map_err(|_| wrong("the reply is not JSON"))?;
+        let choice = &json["choices"][0];
+        let content = &choice["message"]["content"];
+        let said = match content {
+            Value::String(text) => text.clone(),
+            // A reasoning model whose thoughts took all tokens.
+            Value::Null if choice["finish_reason"] == "length" => String::new(),
+            _ => return Err(wrong("the reply has no choices[0].message.content")),
+        };
+        let count = |key: &str| json["usage"][key].as_u64().unwrap_or(0);
+        Ok(Reply {
+            text: self.redactor.clear(&said),
+            cut: choice["finish_reason"] == "length",
+            prompt_tokens: count("prompt_tokens"),
+            reply_tokens: count("completion_tokens"),
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 mod endpoint;
 mod local;
 mod prompt;
+mod proxy;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::endpoint::{Endpoint, EndpointSettings, Key};
+use super::endpoint::{Endpoint, EndpointSettings};
 use super::store::Store;
 use super::*;
 use crate::generators::Decoding;
@@ -13,6 +13,7 @@ use crate::generators::tests::train_only;
 use crate::graph::condition_of;
 use crate::model::Sampling;
 use crate::progress::Progress;
+use crate::secret::{PART, Redactor, Secret};
 use crate::testing::paper_example;
 
 const SECRET: &str = "sk-do-not-tell-anyone";
@@ -55,11 +56,21 @@ impl Server {
     }
 
     fn endpoint(&self, store: Option<Store>) -> Endpoint {
+        self.endpoint_among(store, &[])
+    }
+
+    /// With variables of the environment.
+    fn endpoint_among(&self, store: Option<Store>, variables: &[(&str, &str)]) -> Endpoint {
         let text = format!("url = {:?}\ntimeout = 1\nattempts = 3", self.url);
         let settings: EndpointSettings = toml::from_str(&text).expect("settings");
         settings.check().expect("fine");
-        let key = Key::of(SECRET);
-        Endpoint::with(&settings, "model", key, store, Duration::from_millis(1))
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name)?;
+            Some(found.1.to_owned())
+        };
+        let key = Some(Secret::new(SECRET));
+        Endpoint::with(&settings, "model", key, store, Duration::from_millis(1), variable)
+            .expect("an endpoint")
     }
 }
 
@@ -161,6 +172,74 @@ fn what_lasts_ends_the_run_and_tells_no_secret() {
     }
 }
 
+/// Whether so much of the secret is in `text` that it can be told from other words.
+fn tells(text: &str) -> bool {
+    Redactor::new(&[Secret::new(SECRET)]).finds(text)
+}
+
+#[test]
+fn what_is_quoted_is_cleared_before_it_is_cut() {
+    // The limit on what is quoted falls before, on and behind each character of the key.
+    for padding in 265..=301 {
+        let said = format!("{} {SECRET} is not a key", "x".repeat(padding));
+        let headers = format!("www-authenticate: Bearer {SECRET}\r\nretry-after: {SECRET}\r\n");
+        let server = Server::start(vec![http("401 Unauthorized", &headers, &said)]);
+        let error = format!("{:#}", ask(server.endpoint(None), 1).expect_err("refused"));
+        assert!(error.contains("xxx") && !tells(&error), "{padding}: {error}");
+    }
+}
+
+#[test]
+fn replies_that_repeat_the_key_are_cleared_of_it_and_kept_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = || Store::open(folder.path()).expect("opens");
+    let percent: String = SECRET.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    for form in [SECRET, &SECRET[..PART], &SECRET[SECRET.len() - PART..], &percent] {
+        let answer = ANSWER.replace("MS_00001", form);
+        let server = Server::start(vec![said(&answer, "stop")]);
+        let answers = ask(server.endpoint(Some(store())), 1).expect("an answer");
+        assert_eq!(&*answers[0].rows[0].destination, "…", "{form}");
+        let again = ask(server.endpoint(Some(store())), 1).expect("kept");
+        assert_eq!((&again, server.requests().len()), (&answers, 1));
+    }
+    let texts = || {
+        let files = std::fs::read_dir(folder.path()).expect("a folder").flatten();
+        files.map(|file| (file.path(), std::fs::read_to_string(file.path()).expect("text")))
+    };
+    assert_eq!(texts().count(), 4);
+    assert!(texts().all(|(_, text)| !tells(&text) && text.contains('…')));
+    // A reply from before replies were cleared.
+    let server = Server::start(vec![said(ANSWER, "stop")]);
+    ask(server.endpoint(Some(store())), 1).expect("an answer");
+    for (path, text) in texts() {
+        std::fs::write(path, text.replace("MS_00001", SECRET)).expect("written");
+    }
+    let answers = ask(server.endpoint(Some(store())), 1).expect("kept");
+    assert_eq!((&*answers[0].rows[0].destination, server.requests().len()), ("…", 1));
+    assert!(texts().all(|(_, text)| !tells(&text)));
+}
+
+#[test]
+fn a_proxy_is_asked_for_other_machines_only_and_its_password_not_told() {
+    let refusal = format!("no {SECRET}, and no pass%2Dword");
+    let proxy = Server::start(vec![http("502 Bad Gateway", "", &refusal)]);
+    let port = proxy.url.trim_end_matches("/v1/").rsplit(':').next().expect("a port");
+    let address = format!("http://me:pass%2Dword@127.0.0.1:{port}");
+    let variables = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"].map(|name| (name, address.as_str()));
+    let server = Server::start(vec![said(ANSWER, "stop")]);
+    ask(server.endpoint_among(None, &variables), 1).expect("reached directly");
+    assert!(proxy.requests().is_empty());
+    // A name that no resolver knows: the proxy is asked, and does not see the key.
+    let elsewhere = Server { url: "https://no-such-host.invalid/v1".into(), ..server };
+    let error = ask(elsewhere.endpoint_among(None, &variables), 1).expect_err("no proxy");
+    let error = format!("{error:#}");
+    assert!(error.contains("through the proxy that HTTPS_PROXY names"), "{error}");
+    assert!(!tells(&error) && !error.contains("word"), "{error}");
+    let asked = proxy.requests();
+    assert!(asked[0].starts_with("CONNECT no-such-host.invalid:443 "), "{asked:?}");
+    assert!(asked.iter().all(|request| !tells(request)), "{asked:?}");
+}
+
 #[test]
 fn replies_are_kept_and_not_paid_twice() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -195,6 +274,8 @@ fn settings_that_cannot_be_are_refused() {
         ("model = 'm'\n[endpoint]\nurl = 'ftp://x'", "https://HOST"),
         ("model = 'm'\n[endpoint]\nurl = 'http://example.com/v1'\nkey_env = 'K'", "unencrypted"),
         ("model = 'm'\n[endpoint]\nurl = 'https://me:pw@example.com/v1'", "key_env"),
+        ("model = 'm'\n[endpoint]\nurl = 'https://me:p w@example.com/v1'", "key_env"),
+        ("model = 'm'\n[endpoint]\nurl = 'https://example.com/v1?key=pw'", "query"),
         ("model = 'm'\n[endpoint]\nurl = 'https://example.com'\nattempts = 0", "attempts"),
         ("model = 'm'\n[endpoint]\nurl = 'https://example.com'\nprice_reply = -1.0", "dollars"),
         ("model = 'm'\nmax_tokens = 0", "max_tokens"),
@@ -202,7 +283,7 @@ fn settings_that_cannot_be_are_refused() {
     ] {
         let table = settings.parse().expect("TOML");
         let error = build(&table).err().map(|error| format!("{error:#}")).unwrap_or_default();
-        assert!(error.contains(words), "{settings}: {error}");
+        assert!(error.contains(words) && !error.contains("pw"), "{settings}: {error}");
     }
     let unset =
         "model = 'm'\n[endpoint]\nurl = 'https://example.com'\nkey_env = 'TRACEGYM_NO_SUCH'";
