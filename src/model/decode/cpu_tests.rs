@@ -121,7 +121,7 @@ fn logits_of(model: &mut CpuModel, feeds: &[Feed<'_>]) -> Vec<Vec<f32>> {
 fn logits_are_those_of_the_obvious_network() {
     let tokens: Vec<u32> = (0..70).map(|i| (i * 17 + 3) % 53).collect();
     let truth = reference(&tokens);
-    for simd in [kernels::simd(), kernels::Simd::Portable] {
+    for simd in kernels::Simd::all() {
         let mut model = model(simd);
         model.prepare(1);
         let rows = logits_of(&mut model, &[Feed { slot: 0, tokens: &tokens }]);

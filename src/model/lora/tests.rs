@@ -48,7 +48,7 @@ fn adapters_are_those_of_peft() {
     assert_eq!(lora.config().targets, Target::ALL);
 
     let parameters = transformer::parameters(&config, &weights).expect("fits");
-    for simd in [kernels::simd(), Simd::Portable] {
+    for simd in Simd::all() {
         let mut host = Host::with_simd(&config, simd);
         let (loss, gradients) = host.lora_gradients(&parameters, &lora, Some(1), &batch());
         assert!((loss - expected.loss).abs() < 1e-5, "{loss} {}", expected.loss);
