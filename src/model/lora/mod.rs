@@ -18,8 +18,8 @@ pub use self::trainer::{LoraStep, LoraStepReport, LoraTrainer, LoraTraining};
 use super::kernels::{View, multiply};
 use super::pretrained::{AdapterTensors, hugging_face_module};
 use super::transformer::{self, Parameter, Place};
-use super::weights::write_atomically;
 use super::{ModelConfig, Weights};
+use crate::durable;
 use crate::error::UserError;
 use crate::random;
 
@@ -241,7 +241,7 @@ impl Lora {
         Ok(weights)
     }
 
-    /// Writes `adapter_model.safetensors` and `adapter_config.json` to `dir`, each atomically.
+    /// Writes `adapter_model.safetensors` and `adapter_config.json` to `dir`, each whole or not at all.
     ///
     /// # Errors
     /// Files that cannot be written.
@@ -262,9 +262,9 @@ impl Lora {
             .collect::<Result<Vec<_>>>()?;
         let metadata = [("format".to_owned(), "pt".to_owned())].into();
         let bytes = safetensors::serialize(views, Some(metadata))?;
-        write_atomically(&dir.join(ADAPTER_FILE), &bytes)?;
+        durable::write(&dir.join(ADAPTER_FILE), &bytes)?;
         let text = serde_json::to_string_pretty(&self.description())? + "\n";
-        write_atomically(&dir.join(ADAPTER_CONFIG_FILE), text.as_bytes())
+        Ok(durable::write(&dir.join(ADAPTER_CONFIG_FILE), text.as_bytes())?)
     }
 
     fn description(&self) -> Value {
