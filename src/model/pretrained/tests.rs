@@ -450,7 +450,7 @@ fn hugging_face_scalings() {
         ),
         (json!({"rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 4.0}}), "`yarn`"),
         (json!({"rope_scaling": {"factor": 4.0}}), "rope_scaling.rope_type: is missing"),
-        (json!({"rope_parameters": {"factor": 4.0, "rope_theta": 1e4}}), "rope_type: is missing"),
+        (json!({"rope_parameters": {"factor": 4.0, "rope_theta": 5e4}}), "rope_type: is missing"),
         (json!({"rope_scaling": {"type": "linear", "factor": 0}}), "factor 0 is not"),
         (json!({"rope_scaling": {"type": "linear", "factor": -2.0}}), "factor -2 is not"),
         (json!({"rope_scaling": {"type": "linear", "factor": "2"}}), "rope_scaling.factor: "),
@@ -815,7 +815,7 @@ fn weights_for_pytorch_alone_are_told_from_none() {
     hugging_face(dir.path(), &config(), Dtype::F16, 2);
     std::fs::remove_file(dir.path().join("model.safetensors.index.json")).expect("removed");
     let error = Pretrained::open(dir.path()).err().expect("refused").to_string();
-    assert!(error.contains("model-00001-of-00002.safetensors is a shard without"), "{error}");
+    assert!(error.contains("model-00000-of-00002.safetensors is a shard without"), "{error}");
 }
 
 /// Headers of safetensors as several writers make them.
