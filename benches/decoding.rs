@@ -42,8 +42,7 @@ fn decoding(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new(size, batch), |bencher| {
                 bencher.iter(|| {
                     // No token stops a sequence: every one runs to its limit.
-                    let stop = u32::MAX;
-                    decode(&mut model, &mut Prompts(batch as u64), stop, sampling, batch)
+                    decode(&mut model, &mut Prompts(batch as u64), &[], sampling, batch)
                         .expect("decodes");
                 });
             });

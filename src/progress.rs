@@ -81,6 +81,14 @@ impl Progress {
         }
     }
 
+    /// Says a line that a person should see. A stage's standard error is shown by the process that
+    /// draws.
+    pub fn say(self, line: &str) {
+        if self != Self::Quiet {
+            eprintln!("{line}");
+        }
+    }
+
     /// Starts a step of `total` units ("tokens", "graphs"); 0 for a step of unknown length.
     pub fn step(self, label: &str, unit: &'static str, total: u64) -> StepProgress {
         let bar = match self {

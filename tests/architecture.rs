@@ -9,7 +9,10 @@ use std::path::Path;
 
 /// Modules of `src` from the bottom to the top: each may import those on lines before its own.
 const ORDER: &[&[&str]] = &[
-    &["check", "display", "error", "random", "process", "device", "number", "version"],
+    &[
+        "check", "display", "durable", "error", "random", "secret", "process", "device", "number",
+        "version",
+    ],
     &["toml_file", "progress"],
     &["graph"],
     &["data", "text"],

@@ -81,6 +81,7 @@ fn show_tells_what_a_model_is() {
       heads                    4 of 8 dimensions, 2 for keys and values
       vocabulary               40
       output head              the embedding (tied)
+      end tokens               none
       context                  100 tokens
       rotary base              10000, linear scaling by 2
       forward FLOPs per token  6.75k; 13.2k on average over a full context
@@ -98,6 +99,51 @@ fn show_tells_what_a_model_is() {
     for line in ["format                   TraceGym, ", "parameters               196,672\n"] {
         assert!(card.contains(line), "{card}");
     }
+}
+
+/// What the description has and the model does not use, and adapters for the model.
+#[test]
+fn show_tells_what_is_not_used_and_what_adapters_are() {
+    let dir = TempDir::new().unwrap();
+    hugging_face(dir.path());
+    let path = dir.path().join("config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replace("\"linear\"", "\"default\"");
+    std::fs::write(path, text.replacen('{', "{\"eos_token_id\": [2, -1, 3], ", 1)).unwrap();
+    let model = Pretrained::open(dir.path()).unwrap().config().clone();
+    Lora::init(&LoraConfig::default(), &model, 1).unwrap().save(&dir.path().join("lora")).unwrap();
+    let path = dir.path().join("lora/adapter_config.json");
+    let good = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, good.replacen('{', "{\"new_thing\": 3, ", 1)).unwrap();
+    let (code, card, said) = run(dir.path(), &["show", ".", "--adapter", "lora"], None);
+    assert_eq!(code, 0, "{said}");
+    let card: Vec<&str> = card
+        .lines()
+        .map(str::trim)
+        .filter(|line| {
+            ["end tokens", "rotary", "note", "lora", "adapters", "matrices"]
+                .iter()
+                .any(|word| line.starts_with(word))
+        })
+        .collect();
+    insta::assert_snapshot!(card.join("\n"), @r"
+    end tokens               2, 3
+    rotary base              10000
+    note                     rope_scaling.factor is not used: the kind is `default`
+    lora
+    adapters                 rank 8, alpha 16
+    matrices                 query, key, value, output
+    note                     new_thing 3 is not known and not used
+    ");
+    std::fs::write(
+        &path,
+        good.replace("\"init_lora_weights\": true", "\"init_lora_weights\": \"pissa\""),
+    )
+    .unwrap();
+    insta::assert_snapshot!(
+        refused(dir.path(), &["show", ".", "--adapter", "lora"], None),
+        @"error: lora/adapter_config.json: init_lora_weights: \"pissa\" is not supported: such adapters belong to weights that were changed when the training began, not to those of the base: save them with `path_initial_model_for_weight_conversion`, which makes them a change to the base and writes true here"
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 
 use crate::error::UserError;
 use crate::model::RopeScaling;
+use crate::model::lora::Lora;
 use crate::model::pretrained::{self, Card, Pretrained, SMOLLM2_FILE};
 use crate::number::{grouped, short};
 
@@ -41,13 +42,25 @@ enum WeightsVerb {
         out: Option<PathBuf>,
     },
     /// Shows what a model is and costs: a GGUF file, a folder of Hugging Face, or one of ours.
-    Show { path: PathBuf },
+    Show {
+        path: PathBuf,
+        /// A folder of PEFT with adapters (LoRA) for the model, which are read and checked.
+        #[arg(long, value_name = "DIR")]
+        adapter: Option<PathBuf>,
+    },
 }
 
 /// Runs a verb of `tracegym weights`.
 pub fn run(args: &WeightsArgs) -> Result<()> {
     match &args.verb {
-        WeightsVerb::Show { path } => print_card(&Pretrained::open(path)?.card()?),
+        WeightsVerb::Show { path, adapter } => {
+            let model = Pretrained::open(path)?;
+            let lora = adapter.as_ref().map(|dir| Lora::load(dir, model.config())).transpose()?;
+            print_card(&model.card()?);
+            if let (Some(dir), Some(lora)) = (adapter, lora) {
+                print_adapter(dir, &lora);
+            }
+        }
         WeightsVerb::Smollm2 { from, out } => smollm2(from.as_deref(), out.clone())?,
     }
     Ok(())
@@ -197,9 +210,12 @@ fn bytes_in(dir: &Path) -> u64 {
     entries.flatten().map(size).sum()
 }
 
+fn line(name: &str, value: String) {
+    println!("  {name:<24} {value}");
+}
+
 fn print_card(card: &Card) {
     let config = &card.config;
-    let line = |name: &str, value: String| println!("  {name:<24} {value}");
     let count = |value: usize| grouped(value as u64, ",");
     println!("{}", card.path.display());
     let mut formats: Vec<_> = card.formats.iter().collect();
@@ -217,6 +233,10 @@ fn print_card(card: &Card) {
     line("vocabulary", count(config.vocabulary));
     let head = if config.untied_head { "a matrix of its own" } else { "the embedding (tied)" };
     line("output head", head.to_owned());
+    if let Some(ends) = &card.ends {
+        let ends: Vec<String> = ends.iter().map(u32::to_string).collect();
+        line("end tokens", if ends.is_empty() { "none".to_owned() } else { ends.join(", ") });
+    }
     line("context", format!("{} tokens", count(config.context)));
     let scaling = match &config.rope_scaling {
         RopeScaling::None => String::new(),
@@ -234,4 +254,19 @@ fn print_card(card: &Card) {
         "KV cache",
         format!("{} bytes per token (f32), {full} at full context", grouped(token, ",")),
     );
+    for note in &card.notes {
+        line("note", note.clone());
+    }
+}
+
+fn print_adapter(dir: &Path, lora: &Lora) {
+    let config = lora.config();
+    println!("{}", dir.display());
+    line("adapters", format!("rank {}, alpha {}", config.rank, config.alpha));
+    let targets: Vec<&str> = config.targets.iter().map(|target| target.part()).collect();
+    line("matrices", targets.join(", "));
+    line("parameters", grouped(lora.size() as u64, ","));
+    for note in &lora.notes {
+        line("note", note.clone());
+    }
 }

@@ -217,7 +217,7 @@ mod tests {
         let footprint = Footprint::default();
         let mut reference = Engine::Burn { config: config.clone(), device, footprint };
         let (loss, gradients) = reference.gradients(&parameters, &batch).expect("burn");
-        for simd in [kernels::simd(), Simd::Portable] {
+        for simd in Simd::all() {
             let mut host = Engine::Host(Host::with_simd(&config, simd));
             for _ in 0..2 {
                 let (ours, found) = host.gradients(&parameters, &batch).expect("host");

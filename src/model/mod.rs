@@ -33,7 +33,7 @@ pub use memory::{Footprint, Precision};
 pub use rotary::RopeScaling;
 pub use train::{LOG_FILE, TrainConfig, TrainReport, Training, train};
 pub use transformer::Parameter;
-pub use weights::{Weights, write_atomically};
+pub use weights::Weights;
 
 /// A trained model for decoding: our own kernels on the CPU. `snapshot` names the training tokens of
 /// a snapshot; `None` takes the final weights.

@@ -81,7 +81,7 @@ fn loss_and_gradients_are_those_of_pytorch() {
     let device = burn::tensor::Device::flex();
     for (config, expected) in references() {
         let parameters = transformer::parameters(&config, &weights(&config)).expect("fits");
-        for simd in [Some(kernels::simd()), Some(kernels::Simd::Portable), None] {
+        for simd in kernels::Simd::all().into_iter().map(Some).chain([None]) {
             let mut engine = match simd {
                 Some(simd) => Engine::Host(host::Host::with_simd(&config, simd)),
                 None => {
@@ -129,7 +129,7 @@ fn logits_are_those_of_pytorch() {
         for (tokens, expected) in DOCUMENTS.iter().zip(&expected.logits) {
             let logits = network.logits(tokens, 1, tokens.len()).into_data();
             close(&logits.try_into_vec::<f32>().expect("f32"), &expected.concat());
-            for simd in [kernels::simd(), kernels::Simd::Portable] {
+            for simd in kernels::Simd::all() {
                 let mut model = CpuModel::new(config.clone(), &weights, simd).expect("fits");
                 model.prepare(1);
                 for (token, expected) in tokens.iter().zip(expected) {

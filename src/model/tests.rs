@@ -132,22 +132,120 @@ impl Corpus for Unplugged {
     }
 }
 
-#[test]
-fn an_interrupted_training_ends_in_the_same_bytes() {
-    let (whole, scratch) = (folder(), folder());
-    run(&settings(4_000), &Counting, whole.path(), scratch.path()).expect("trains");
-    let (resumed, scratch) = (folder(), folder());
-    let unplugged = Unplugged(400.into());
+/// Trains until the machine stops after `documents` documents; the scratch folder.
+fn interrupted(documents: usize) -> tempfile::TempDir {
+    let (out, scratch) = (folder(), folder());
+    let unplugged = Unplugged(documents.into());
     let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        run(&settings(4_000), &unplugged, resumed.path(), scratch.path())
+        run(&settings(4_000), &unplugged, out.path(), scratch.path())
     }));
     assert!(broken.is_err());
-    assert!(std::fs::read_dir(scratch.path()).expect("scratch").count() > 0);
+    scratch
+}
+
+/// All files of a folder by their names.
+fn files(dir: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(dir).expect("folder").map(|entry| entry.expect("entry"));
+    entries
+        .map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (name, std::fs::read(entry.path()).expect("a file"))
+        })
+        .collect()
+}
+
+fn uninterrupted() -> std::collections::BTreeMap<String, Vec<u8>> {
+    let (out, scratch) = (folder(), folder());
+    run(&settings(4_000), &Counting, out.path(), scratch.path()).expect("trains");
+    let all = files(out.path());
+    assert_eq!(all.len(), 4, "model, configuration, log and a snapshot: {:?}", all.keys());
+    all
+}
+
+/// The step of the checkpoint that a training in `scratch` would go on from, and what it says of
+/// damage.
+fn checkpoint(scratch: &Path) -> (Option<u64>, Vec<String>) {
+    let model = sizes();
+    let initial = Weights::initial(&model, settings(1).seed);
+    let parameters = transformer::parameters(&model, &initial).expect("fits");
+    let found = checkpoint::Checkpoint::load(scratch, &parameters);
+    (found.state.map(|state| state.step), found.damaged)
+}
+
+#[test]
+fn an_interrupted_training_ends_in_the_same_bytes() {
+    let (scratch, resumed) = (interrupted(400), folder());
+    let (Some(step), damaged) = checkpoint(scratch.path()) else { panic!("no checkpoint") };
+    assert!(step > 7 && damaged.is_empty(), "{step} {damaged:?}");
+    // What a writer leaves that is killed: it would fill the disk.
+    std::fs::write(scratch.path().join(".checkpoint.bin.x.partial"), "half").expect("written");
     run(&settings(4_000), &Counting, resumed.path(), scratch.path()).expect("resumes");
-    for name in ["model.safetensors", "log.csv", "config.json"] {
-        let read = |dir: &Path| std::fs::read(dir.join(name)).expect(name);
-        assert_eq!(read(whole.path()), read(resumed.path()), "{name}");
+    assert!(files(resumed.path()) == uninterrupted());
+    assert!(files(scratch.path()).keys().all(|name| !name.ends_with(".partial")));
+}
+
+const NEWEST: &str = "checkpoint.bin";
+const PREVIOUS: &str = "checkpoint-previous.bin";
+
+/// Whatever happens to checkpoints and snapshots, a training goes on from what is whole, or starts
+/// afresh, says so, and ends in the same bytes.
+#[test]
+fn damaged_checkpoints_are_told_and_not_gone_on_from() {
+    let expected = uninterrupted();
+    let damage = |change: &dyn Fn(&Path)| {
+        let (scratch, out) = (interrupted(400), folder());
+        let (newest, _) = checkpoint(scratch.path());
+        change(scratch.path());
+        let (step, said) = checkpoint(scratch.path());
+        run(&settings(4_000), &Counting, out.path(), scratch.path()).expect("goes on");
+        assert!(files(out.path()) == expected);
+        (newest.expect("a checkpoint"), step, said)
+    };
+    let cut = |name: &'static str, length: usize| {
+        move |dir: &Path| {
+            let bytes = std::fs::read(dir.join(name)).expect(name);
+            std::fs::write(dir.join(name), &bytes[..length.min(bytes.len() - 1)]).expect(name);
+        }
+    };
+    let flip = |name: &'static str, place: f64, bit: u8| {
+        move |dir: &Path| {
+            let mut bytes = std::fs::read(dir.join(name)).expect(name);
+            let at = (place * (bytes.len() - 1) as f64) as usize;
+            bytes[at] ^= 1 << bit;
+            std::fs::write(dir.join(name), bytes).expect(name);
+        }
+    };
+    for length in [0, 31, 32, 100, usize::MAX] {
+        let (newest, step, said) = damage(&cut(NEWEST, length));
+        assert!(step.is_some_and(|step| step < newest), "{step:?}, not {newest}");
+        assert!(said.len() == 1 && said[0].contains(NEWEST), "{said:?}");
     }
+    for (place, bit) in [(0.0, 0), (0.02, 3), (0.3, 0), (0.7, 7), (1.0, 6)] {
+        let (newest, step, said) = damage(&flip(NEWEST, place, bit));
+        assert!(step.is_some_and(|step| step < newest), "{step:?}, not {newest}");
+        assert!(said.len() == 1 && said[0].contains("checkpoint.bin: is damaged"), "{said:?}");
+    }
+    // The machine stopped between the two renames.
+    let (newest, step, said) =
+        damage(&|dir| std::fs::remove_file(dir.join(NEWEST)).expect("removed"));
+    assert!(step.is_some_and(|step| step < newest) && said.is_empty(), "{step:?} {said:?}");
+    let (_, step, said) = damage(&|dir| {
+        flip(NEWEST, 0.5, 1)(dir);
+        cut(PREVIOUS, 1_000)(dir);
+    });
+    assert!(step.is_none() && said.len() == 2, "{step:?} {said:?}");
+    let snapshot = files(interrupted(400).path())
+        .into_keys()
+        .find(|name| name.starts_with("snapshot-"))
+        .expect("a snapshot");
+    let (_, step, said) = damage(&|dir| {
+        let path = dir.join(&snapshot);
+        let mut bytes = std::fs::read(&path).expect("snapshot");
+        bytes[2_000] ^= 1;
+        std::fs::write(path, bytes).expect("written");
+    });
+    assert!(said.iter().any(|line| line.contains(&format!("snapshot {snapshot} is damaged"))));
+    assert!(step.is_none_or(|step| step < 30), "{step:?}");
 }
 
 /// The step at which a training was stopped. The message names it, and the batch that is kept is

@@ -7,12 +7,13 @@ use anyhow::{Context, Result, bail};
 
 use super::adamw::{Moments, clip};
 use super::batches::{Batch, Batches, Corpus, Document, Position};
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Snapshot};
 use super::engine::Engine;
 use super::transformer::{self, Parameter};
-use super::weights::{file_name, write_atomically};
+use super::weights::file_name;
 use super::{Footprint, ModelConfig, Weights, config, memory, watch};
 use crate::device::DeviceChoice;
+use crate::durable;
 use crate::progress::{Progress, StepProgress};
 
 /// How to train.
@@ -86,7 +87,7 @@ pub struct Training<'a> {
     pub progress: Progress,
 }
 
-/// Trains a model, or goes on from the checkpoint in `scratch`, and writes `model.safetensors`,
+/// Trains a model, or goes on from the newest checkpoint in `scratch` that is whole, and writes `model.safetensors`,
 /// `config.json`, snapshots and `log.csv` to `out`. On the CPU an interrupted and resumed training
 /// ends in the same bits as an uninterrupted one.
 ///
@@ -135,8 +136,8 @@ pub struct State {
     /// Gradient norm of the last step.
     pub norm: f64,
     pub log: String,
-    /// Snapshots taken: tokens and weights' file in the scratch folder.
-    pub snapshots: Vec<u64>,
+    /// Snapshots taken, which lie in the scratch folder.
+    pub snapshots: Vec<Snapshot>,
 }
 
 struct Run<'a> {
@@ -151,7 +152,16 @@ impl<'a> Run<'a> {
     fn start(training: &Training<'a>, engine: Engine) -> Result<Self> {
         let Training { model, config, scratch, initial, .. } = *training;
         let parameters = transformer::parameters(model, initial)?;
-        let state = match Checkpoint::load(scratch, &parameters)? {
+        durable::clear_partial(scratch);
+        let found = Checkpoint::load(scratch, &parameters);
+        if let Some(damaged) = (!found.damaged.is_empty()).then(|| found.damaged.join("; ")) {
+            let from = match &found.state {
+                Some(state) => format!("goes on from step {} of the checkpoint before", state.step),
+                None => "starts afresh".to_owned(),
+            };
+            training.progress.say(&format!("{damaged}; the training {from}"));
+        }
+        let state = match found.state {
             Some(state) => state,
             None => State {
                 moments: Moments::new(&parameters),
@@ -208,7 +218,7 @@ impl<'a> Run<'a> {
         if due.count() > self.state.snapshots.len() && self.state.tokens < self.config.tokens {
             let path = scratch.join(file_name(Some(self.state.tokens)));
             transformer::weights(self.model, &self.state.parameters).save(&path, self.model)?;
-            self.state.snapshots.push(self.state.tokens);
+            self.state.snapshots.push(Snapshot::of(scratch, self.state.tokens)?);
             Checkpoint::save(scratch, &self.state)?;
         } else if checkpoint {
             Checkpoint::save(scratch, &self.state)?;
@@ -246,16 +256,16 @@ impl<'a> Run<'a> {
         let final_train_loss = self.mean_loss();
         let validation_loss = self.log_line(validation)?;
         let text = serde_json::to_string_pretty(self.model)? + "\n";
-        write_atomically(&out.join(config::CONFIG_FILE), text.as_bytes())?;
-        write_atomically(&out.join(LOG_FILE), self.state.log.as_bytes())?;
-        for tokens in &self.state.snapshots {
-            let name = file_name(Some(*tokens));
+        durable::write(&out.join(config::CONFIG_FILE), text.as_bytes())?;
+        durable::write(&out.join(LOG_FILE), self.state.log.as_bytes())?;
+        for snapshot in &self.state.snapshots {
+            let name = file_name(Some(snapshot.tokens));
             let from = self.scratch.join(&name);
             std::fs::copy(&from, out.join(name)).with_context(|| from.display().to_string())?;
         }
         let weights = transformer::weights(self.model, &self.state.parameters);
         weights.save(&out.join(file_name(None)), self.model)?;
-        let mut snapshots = self.state.snapshots;
+        let mut snapshots: Vec<u64> = self.state.snapshots.iter().map(|s| s.tokens).collect();
         snapshots.push(self.state.tokens);
         Ok(TrainReport {
             parameters: self.model.parameters(),

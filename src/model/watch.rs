@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Batch;
-use super::weights::write_atomically;
+use crate::durable;
 use crate::error::UserError;
 
 /// A loss this far above the usual one, nats per token, stops the training: it has come apart.
@@ -34,7 +34,7 @@ pub fn stop(scratch: &Path, step: u64, batch: &Batch, what: &str, rate: &str) ->
     let path = scratch.join(format!("batch-{step}.json"));
     let kept = serde_json::to_vec(batch)
         .map_err(anyhow::Error::from)
-        .and_then(|bytes| write_atomically(&path, &bytes));
+        .and_then(|bytes| Ok(durable::write(&path, &bytes)?));
     let kept = match kept {
         Ok(()) => format!("the batch is kept in {}", path.display()),
         Err(error) => format!("the batch could not be kept: {error:#}"),

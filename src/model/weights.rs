@@ -1,12 +1,13 @@
 //! Weights on disk: safetensors, f32, one tensor per name of [`ModelConfig::tensors`].
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::ModelConfig;
+use crate::durable;
 use crate::error::UserError;
 use crate::random;
 
@@ -97,7 +98,7 @@ impl Weights {
         Ok(Self(tensors))
     }
 
-    /// Writes the weights to `path`, atomically.
+    /// Writes the weights to `path`, whole or not at all.
     pub fn save(&self, path: &Path, config: &ModelConfig) -> Result<()> {
         let mut buffers = Vec::new();
         for (name, shape) in config.tensors() {
@@ -110,7 +111,7 @@ impl Weights {
                 Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?))
             })
             .collect::<Result<Vec<_>>>()?;
-        write_atomically(path, &safetensors::serialize(views, None)?)
+        Ok(durable::write(path, &safetensors::serialize(views, None)?)?)
     }
 }
 
@@ -122,15 +123,4 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>> {
         return Err(UserError::input(path, "size", message).into());
     }
     Ok(std::fs::read(path).map_err(cannot)?)
-}
-
-/// Writes a file beside its place and moves it there.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    let partial = PathBuf::from(name);
-    let cannot = |error| UserError::io(path, "cannot be written", error);
-    std::fs::write(&partial, bytes).map_err(cannot)?;
-    std::fs::rename(&partial, path).map_err(cannot)?;
-    Ok(())
 }

@@ -419,7 +419,7 @@ impl Asker<'_> {
         let mut asked = Asked { tokenizer: self.tokenizer, prompts: prompts.into_iter(), answers };
         let greedy = Sampling { temperature: 0.0, top_k: None };
         let batch = self.batch.max(1);
-        model::decode::decode(&mut model, &mut asked, Tokenizer::END, greedy, batch)?;
+        model::decode::decode(&mut model, &mut asked, &[Tokenizer::END], greedy, batch)?;
         Ok(asked.answers)
     }
 }

@@ -46,12 +46,15 @@ impl Local {
         Ok(Self { path: path.to_owned(), vocabulary })
     }
 
-    /// The token that ends a turn.
-    fn stop(&self) -> Result<u32> {
-        let ends = self.vocabulary.ends.first().copied();
-        self.vocabulary.token("<|im_end|>").or(ends).with_context(|| {
-            UserError::input(&self.path, "vocabulary", "has no token that ends an answer")
-        })
+    /// The tokens that end a turn.
+    fn stops(&self) -> Result<Vec<u32>> {
+        let mut stops = self.vocabulary.ends.clone();
+        stops.extend(self.vocabulary.token("<|im_end|>"));
+        if stops.is_empty() {
+            let message = "has no token that ends an answer (eos_token_id)";
+            return Err(UserError::input(&self.path, "vocabulary", message).into());
+        }
+        Ok(stops)
     }
 
     /// A conversation up to where the model answers: in ChatML where the model has its tokens, else as
@@ -106,7 +109,7 @@ impl Model for Local {
         let replies = vec![None; questions.len()];
         let mut source = Conversations { local: self, prompts, lengths, replies, error: None, bar };
         let batch = options.batch.min(BATCH);
-        decode::decode(&mut model, &mut source, self.stop()?, options.sampling, batch)?;
+        decode::decode(&mut model, &mut source, &self.stops()?, options.sampling, batch)?;
         match source.error {
             Some(error) => Err(error),
             None => {

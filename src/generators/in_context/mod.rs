@@ -28,7 +28,7 @@ use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{CallGraph, Condition, Effort, Generated, Violation, ViolationCode};
 use crate::model::Sampling;
-use crate::model::pretrained::Pretrained;
+use crate::model::pretrained::{Card, Pretrained};
 use crate::progress::{Progress, StepProgress};
 use crate::random;
 
@@ -85,10 +85,11 @@ impl Settings {
         })
     }
 
-    fn parameters(&self) -> Result<u64> {
+    /// What the weights on this machine are; nothing for an endpoint.
+    fn weights(&self) -> Result<Option<Card>> {
         match &self.endpoint {
-            Some(_) => Ok(0),
-            None => Ok(Pretrained::open(&local::path(&self.model)?)?.config().parameters()),
+            Some(_) => Ok(None),
+            None => Ok(Some(Pretrained::open(&local::path(&self.model)?)?.card()?)),
         }
     }
 }
@@ -122,7 +123,10 @@ impl Recipe for InContext {
             notes.extend(endpoint.prices());
         }
         // Also finds out now, and not after an hour, that the weights are not there.
-        let parameters = settings.parameters()?;
+        let weights = settings.weights()?;
+        let unused = weights.iter().flat_map(|card| &card.notes);
+        notes.extend(unused.map(|note| ("weights".to_owned(), note.clone())));
+        let parameters = weights.map_or(0, |card| card.config.parameters());
         let mut pool = context.dataset.train();
         pool.retain(|graph| graph.num_edges() <= settings.example_calls);
         if pool.is_empty() && settings.examples > 0 {
@@ -216,7 +220,7 @@ impl Asker {
     /// # Errors
     /// Weights that cannot be read.
     pub fn parameters(&self) -> Result<u64> {
-        self.settings.parameters()
+        Ok(self.settings.weights()?.map_or(0, |card| card.config.parameters()))
     }
 
     /// The most likely answers, in the order of the conversations, and whatever they are.

@@ -95,7 +95,7 @@ impl Trained {
         if options.decoding == Decoding::Constrained {
             model.extend(LONGEST);
         }
-        decode(model.as_mut(), &mut source, Tokenizer::END, options.sampling, batch)?;
+        decode(model.as_mut(), &mut source, &[Tokenizer::END], options.sampling, batch)?;
         source.finish()
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rand::TryRng;
 
 use super::corpus::Writing;
 use crate::error::UserError;
 use crate::graph::{CallGraph, steps};
-use crate::model::decode::{CachedModel, Feed};
+use crate::model::decode::{CachedModel, Feed, NotFinite};
 use crate::text::{Tokenizer, tabular};
 
 /// A prompt and its answer, as tokens.
@@ -141,7 +141,8 @@ fn log_probabilities(
         for (slot, row) in rows.zip(logits.chunks_exact(vocabulary)) {
             let Some(Running { text, seen }) = slot else { continue };
             let tokens = &texts[*text].tokens;
-            sums[*text] += log_probability(row, tokens[*seen])?;
+            let place = || format!("text {text}, position {seen}");
+            sums[*text] += log_probability(row, tokens[*seen]).with_context(place)?;
             if *seen + 1 == tokens.len() {
                 *slot = None;
             }
@@ -150,13 +151,21 @@ fn log_probabilities(
 }
 
 /// Logarithm of the softmax at `token`.
+///
+/// # Errors
+/// A token that the model does not have; logits that are not finite: a comparison with what is not a
+/// number would rank graphs at random, or always in one order.
 fn log_probability(logits: &[f32], token: u32) -> Result<f64> {
     let Some(logit) = logits.get(token as usize) else {
         return Err(UserError::setting(format!("token {token} is not in the vocabulary")).into());
     };
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|other| f64::from(other - most).exp()).sum();
-    Ok(f64::from(logit - most) - sum.ln())
+    let log_probability = f64::from(logit - most) - sum.ln();
+    match most.is_finite() && !log_probability.is_nan() {
+        true => Ok(log_probability),
+        false => Err(UserError::setting(NotFinite.to_string()).into()),
+    }
 }
 
 #[cfg(test)]
@@ -228,6 +237,17 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// A likelihood that is not a number would sort anywhere.
+    #[test]
+    fn logits_that_are_not_finite_give_no_likelihood() {
+        for logits in [[f32::NAN; 2], [0.0, f32::NAN], [f32::INFINITY, 0.0], [f32::NEG_INFINITY; 2]]
+        {
+            let error = log_probability(&logits, 0).expect_err("not finite");
+            assert!(error.is::<UserError>() && error.to_string().contains("not finite"), "{error}");
+        }
+        assert_eq!(log_probability(&[0.0, f32::NEG_INFINITY], 0).expect("finite"), 0.0);
     }
 
     /// After a little training, graphs are likelier than with their names mixed up, whatever the batch;

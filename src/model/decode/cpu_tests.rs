@@ -120,7 +120,7 @@ fn logits_of(model: &mut CpuModel, feeds: &[Feed<'_>]) -> Vec<Vec<f32>> {
 fn logits_are_those_of_the_obvious_network() {
     let tokens: Vec<u32> = (0..70).map(|i| (i * 17 + 3) % 53).collect();
     let truth = reference(&tokens);
-    for simd in [kernels::simd(), kernels::Simd::Portable] {
+    for simd in kernels::Simd::all() {
         let mut model = model(simd);
         model.prepare(1);
         let rows = logits_of(&mut model, &[Feed { slot: 0, tokens: &tokens }]);
@@ -176,7 +176,7 @@ fn completions(batch: usize, threads: usize, temperature: f64) -> BTreeMap<u64, 
     pool.install(|| {
         let mut source = Source::new(25, 10);
         let sampling = Sampling { temperature, top_k: Some(20) };
-        decode(&mut model(kernels::simd()), &mut source, 5, sampling, batch).expect("decode");
+        decode(&mut model(kernels::simd()), &mut source, &[5], sampling, batch).expect("decode");
         source.done
     })
 }
@@ -211,5 +211,47 @@ proptest! {
         let feeds = [Feed { slot: 1, tokens: &tokens[cut..] }, Feed { slot: 0, tokens: &other }];
         let beside = logits_of(&mut model, &feeds);
         prop_assert_eq!(&beside[0], &alone[0]);
+    }
+}
+
+/// Weights that are finite, but too large: a product overflows, and the norm of what is infinite is not
+/// a number. Generating ends with the place, and not in one token for ever.
+#[test]
+fn logits_that_are_not_finite_end_generating_with_the_place() {
+    let config = config();
+    let sizes = [("layers.1.down", config.d_ff * config.d_model), ("final_norm", config.d_model)];
+    for (name, size) in sizes {
+        let weights = weights().with(name, vec![3e38; size]);
+        let mut model = CpuModel::new(config.clone(), &weights, kernels::simd()).expect("fits");
+        for temperature in [0.0, 1.0] {
+            let mut source = Source::new(1, 0);
+            source.waiting[0].tokens = vec![1, 2, 3];
+            let sampling = Sampling { temperature, top_k: None };
+            let error = decode(&mut model, &mut source, &[5], sampling, 4).expect_err("not finite");
+            assert!(error.is::<crate::error::UserError>());
+            let message = error.to_string();
+            assert!(message.starts_with("prompt 0, position 3: the model's logits are not finite"));
+        }
+    }
+}
+
+/// Every one of several stop tokens ends an answer.
+#[test]
+fn any_stop_token_ends_an_answer() {
+    let of = |stops: &[u32]| {
+        let mut source = Source::new(25, 0);
+        let sampling = Sampling { temperature: 1.0, top_k: None };
+        let mut model = model(kernels::simd());
+        decode(&mut model, &mut source, stops, sampling, 8).expect("decodes");
+        source.done
+    };
+    let without = of(&[]);
+    assert!(without.values().all(|completion| !completion.stopped));
+    let stops: Vec<u32> = (0..53).step_by(5).collect();
+    for (id, completion) in of(&stops) {
+        let whole = &without[&id].tokens;
+        let end = whole.iter().position(|token| stops.contains(token));
+        assert_eq!(completion.tokens, whole[..end.unwrap_or(whole.len())]);
+        assert_eq!(completion.stopped, end.is_some());
     }
 }

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 pub use self::cpu::CpuModel;
-pub use self::sample::{Sampler, Sampling};
+pub use self::sample::{NotFinite, Sampler, Sampling};
 use crate::error::UserError;
 use crate::graph::Effort;
 
@@ -79,7 +79,7 @@ pub struct Completion {
     pub id: u64,
     /// Without the prompt and without the stop token.
     pub tokens: Vec<u32>,
-    /// Whether the stop token was drawn. False when the prompt's limit or the model's context ended
+    /// Whether a stop token was drawn. False when the prompt's limit or the model's context ended
     /// the sequence; a prompt that is empty or leaves no room in the context completes with no
     /// tokens at all.
     pub stopped: bool,
@@ -144,11 +144,11 @@ impl Running {
         &self.tokens[self.fed..]
     }
 
-    /// Appends a token. Returns whether the sequence ended with it: by the stop token or for want of
+    /// Appends a token. Returns whether the sequence ended with it: by a stop token or for want of
     /// room.
-    fn push(&mut self, token: u32, stop: u32) -> Option<bool> {
+    fn push(&mut self, token: u32, stops: &[u32]) -> Option<bool> {
         self.room -= 1;
-        if token == stop {
+        if stops.contains(&token) {
             return Some(true);
         }
         self.tokens.push(token);
@@ -161,23 +161,24 @@ impl Running {
 
 /// Completes every prompt of `source`, up to `batch` at once.
 ///
-/// A prompt's tokens are drawn until `stop`, its own limit, or the end of the model's context.
+/// A prompt's tokens are drawn until one of `stops`, its own limit, or the end of the model's context.
 /// New prompts and running sequences share forward passes. Tokens that a constraint forces are
 /// appended without asking the model.
 ///
 /// # Errors
-/// A setting of `sampling`, `batch` or a prompt that cannot work, and whatever the model reports.
+/// A setting of `sampling`, `batch` or a prompt that cannot work; logits that are not finite, with the
+/// prompt and the position; whatever the model reports.
 pub fn decode(
     model: &mut dyn CachedModel,
     source: &mut dyn PromptSource,
-    stop: u32,
+    stops: &[u32],
     sampling: Sampling,
     batch: usize,
 ) -> Result<()> {
     if batch == 0 {
         return Err(UserError::setting("batch is 0: use 1 or more").into());
     }
-    let mut drawer = Drawer::new(sampling, stop)?;
+    let mut drawer = Drawer::new(sampling, stops)?;
     let vocabulary = model.vocabulary();
     model.prepare(batch);
     let mut slots: Vec<Option<Running>> = (0..batch).map(|_| None).collect();
@@ -211,10 +212,10 @@ pub fn decode(
 }
 
 /// Draws and forces tokens.
-struct Drawer {
+struct Drawer<'a> {
     /// One for each thread.
     samplers: Vec<Sampler>,
-    stop: u32,
+    stops: &'a [u32],
 }
 
 /// Rows of logits that are worth a thread.
@@ -222,6 +223,9 @@ const LEAST_DRAWS: usize = 8;
 
 /// What a token is drawn from.
 struct Draw<'a> {
+    /// The prompt, and the place of the token to be drawn in its sequence.
+    id: u64,
+    position: usize,
     logits: &'a [f32],
     permitted: Option<&'a [u32]>,
     rng: &'a mut ChaCha8Rng,
@@ -236,7 +240,15 @@ struct Drawn {
 
 impl Draw<'_> {
     fn draw(&mut self, sampler: &mut Sampler) -> Result<Drawn> {
-        let Self { logits, permitted, rng } = self;
+        let (id, position) = (self.id, self.position);
+        let place = |error: NotFinite| {
+            UserError::setting(format!("prompt {id}, position {position}: {error}"))
+        };
+        Ok(self.drawn(sampler).map_err(place)?)
+    }
+
+    fn drawn(&mut self, sampler: &mut Sampler) -> Result<Drawn, NotFinite> {
+        let Self { logits, permitted, rng, .. } = self;
         Ok(match permitted {
             Some(permitted) => Drawn {
                 mass: sampler.mass(logits, permitted)?,
@@ -247,10 +259,10 @@ impl Draw<'_> {
     }
 }
 
-impl Drawer {
-    fn new(sampling: Sampling, stop: u32) -> Result<Self> {
+impl<'s> Drawer<'s> {
+    fn new(sampling: Sampling, stops: &'s [u32]) -> Result<Self> {
         let sampler = Sampler::new(sampling)?;
-        Ok(Self { samplers: vec![sampler; rayon::current_num_threads()], stop })
+        Ok(Self { samplers: vec![sampler; rayon::current_num_threads()], stops })
     }
 
     /// The next token of every running sequence, in the order of their slots: each from its own row
@@ -261,8 +273,9 @@ impl Drawer {
         logits: impl Iterator<Item = &'a [f32]>,
     ) -> Result<Vec<Drawn>> {
         let draw = |(running, logits): (&'a mut Running, _)| {
-            let Running { constraint, permitted, rng, .. } = running;
-            Draw { logits, permitted: constraint.as_ref().map(|_| permitted.as_slice()), rng }
+            let Running { id, tokens, constraint, permitted, rng, .. } = running;
+            let permitted = constraint.as_ref().map(|_| permitted.as_slice());
+            Draw { id: *id, position: tokens.len(), logits, permitted, rng }
         };
         let mut draws: Vec<Draw> = slots.iter_mut().flatten().zip(logits).map(draw).collect();
         let share = draws.len().div_ceil(self.samplers.len()).max(LEAST_DRAWS);
@@ -296,7 +309,7 @@ impl Drawer {
             match running.permitted[..] {
                 [] => anyhow::bail!("a constraint permits no token: this is a fault in TraceGym"),
                 [token] => {
-                    if let Some(stopped) = running.push(token, self.stop) {
+                    if let Some(stopped) = running.push(token, self.stops) {
                         return Ok(Some(stopped));
                     }
                 }
@@ -314,7 +327,7 @@ impl Drawer {
         running.effort.choices += 1;
         running.effort.feasible_mass += drawn.mass;
         running.fed = running.tokens.len();
-        let ended = match running.push(drawn.token, self.stop) {
+        let ended = match running.push(drawn.token, self.stops) {
             Some(stopped) => Some(stopped),
             None => self.force(running)?,
         };

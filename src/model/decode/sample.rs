@@ -1,6 +1,6 @@
 //! Draws one token from one row of logits.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,13 @@ pub struct Sampling {
     /// Only the k most likely choices are drawn from; `None` keeps all.
     pub top_k: Option<u32>,
 }
+
+/// Logits from which nothing can be drawn: the largest is not finite, or one is not a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the model's logits are not finite: its weights are broken or too large, or training diverged"
+)]
+pub struct NotFinite;
 
 /// Weights are summed in blocks of this many, so that a draw walks over few numbers.
 const BLOCK: usize = 64;
@@ -74,7 +81,7 @@ impl Sampler {
     ///
     /// # Errors
     /// A row without a finite largest logit, or with one that is not a number.
-    pub fn draw(&mut self, logits: &[f32], rng: &mut ChaCha8Rng) -> Result<u32> {
+    pub fn draw(&mut self, logits: &[f32], rng: &mut ChaCha8Rng) -> Result<u32, NotFinite> {
         let best = most_likely(logits)?;
         let Some(sharpness) = self.sharpness else { return Ok(best) };
         let uniform = rng.random::<f64>();
@@ -98,7 +105,7 @@ impl Sampler {
         logits: &[f32],
         permitted: &[u32],
         rng: &mut ChaCha8Rng,
-    ) -> Result<u32> {
+    ) -> Result<u32, NotFinite> {
         let mut row = std::mem::take(&mut self.row);
         row.clear();
         row.extend(permitted.iter().map(|token| logits[*token as usize]));
@@ -108,7 +115,10 @@ impl Sampler {
     }
 
     /// Probability of the tokens of `permitted` under softmax(logits), temperature 1.
-    pub fn mass(&mut self, logits: &[f32], permitted: &[u32]) -> Result<f64> {
+    ///
+    /// # Errors
+    /// As [`Sampler::draw`].
+    pub fn mass(&mut self, logits: &[f32], permitted: &[u32]) -> Result<f64, NotFinite> {
         most_likely(logits)?;
         self.weights.clear();
         self.weights.extend_from_slice(logits);
@@ -184,13 +194,11 @@ fn block_sum(weights: &[f32]) -> f64 {
 }
 
 /// The lowest id among the largest logits.
-fn most_likely(logits: &[f32]) -> Result<u32> {
+fn most_likely(logits: &[f32]) -> Result<u32, NotFinite> {
     let largest = max(logits);
     match logits.iter().position(|&logit| logit == largest) {
         Some(token) if largest.is_finite() => Ok(token as u32),
-        _ => {
-            bail!("the model's logits are not finite: its weights are broken, or training diverged")
-        }
+        _ => Err(NotFinite),
     }
 }
 

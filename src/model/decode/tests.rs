@@ -86,7 +86,7 @@ fn run(prompts: &[Spec], children: u64, temperature: f64, batch: usize) -> Vec<C
     let waiting = prompts.iter().copied().map(prompt).collect();
     let mut queue = Queue { waiting, children, done: Vec::new() };
     let sampling = Sampling { temperature, top_k: None };
-    decode(&mut model, &mut queue, STOP, sampling, batch).expect("decodes");
+    decode(&mut model, &mut queue, &[STOP], sampling, batch).expect("decodes");
     assert!(model.most_feeds <= batch);
     queue.done.sort_by_key(|completion| completion.id);
     queue.done
@@ -154,7 +154,7 @@ fn a_sequence_that_stops_says_so() {
 fn an_empty_batch_is_refused() {
     let mut queue = Queue { waiting: VecDeque::new(), children: 0, done: Vec::new() };
     let sampling = Sampling { temperature: 0.0, top_k: None };
-    let error = decode(&mut HashModel::default(), &mut queue, STOP, sampling, 0).unwrap_err();
+    let error = decode(&mut HashModel::default(), &mut queue, &[STOP], sampling, 0).unwrap_err();
     assert!(error.to_string().contains("batch"), "{error}");
 }
 
@@ -189,7 +189,7 @@ fn constraints_hold_and_what_they_force_costs_no_choice() {
         let waiting = (0..20).map(prompt).collect();
         let mut queue = Queue { waiting, children: 0, done: Vec::new() };
         let sampling = Sampling { temperature, top_k: Some(2) };
-        decode(&mut HashModel::default(), &mut queue, STOP, sampling, batch).expect("decodes");
+        decode(&mut HashModel::default(), &mut queue, &[STOP], sampling, batch).expect("decodes");
         queue.done.sort_by_key(|completion| completion.id);
         queue.done
     };

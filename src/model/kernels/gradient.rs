@@ -1,6 +1,6 @@
 //! Rows of the backward pass.
 
-use super::{LANES, Simd, dispatch, exp, madd, sum_lanes};
+use super::{LANES, Set, Simd, dispatch, exp, madd, sum_lanes};
 
 #[inline(always)]
 fn add_scaled_body<const FUSED: bool>(x: &[f32], scale: f32, out: &mut [f32]) {

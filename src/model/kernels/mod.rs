@@ -14,29 +14,51 @@ pub use gradient::{add_scaled, rms_norm_gradient, softmax_gradient, swiglu_gradi
 pub use packed::Packed;
 pub use product::{View, multiply};
 
-/// Instruction sets that the kernels are written for.
+/// An instruction set that the kernels are written for. There is no value for one that the processor
+/// lacks, so that whoever holds one may run its instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Simd {
+pub struct Simd(Set);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Set {
+    /// AVX-512F, with AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     Portable,
+}
+
+impl Simd {
+    /// What every processor has.
+    pub const PORTABLE: Self = Self(Set::Portable);
+
+    /// All that this processor has, the fastest first.
+    pub fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if is_x86_feature_detected!("avx512f") {
+                all.push(Self(Set::Avx512));
+            }
+            all.push(Self(Set::Avx2));
+        }
+        all.push(Self::PORTABLE);
+        all
+    }
+
+    /// Whether a product and a sum are rounded once, together. All sets that do so give the same
+    /// bits.
+    pub fn fused(self) -> bool {
+        self != Self::PORTABLE
+    }
 }
 
 /// The best one that this processor has.
 pub fn simd() -> Simd {
     static SIMD: OnceLock<Simd> = OnceLock::new();
-    *SIMD.get_or_init(|| {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                return Simd::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Simd::Avx2;
-            }
-        }
-        Simd::Portable
-    })
+    *SIMD.get_or_init(|| Simd::all().first().copied().unwrap_or(Simd::PORTABLE))
 }
 
 /// Runs an elementwise or lane-ordered function body compiled for the processor at hand.
@@ -50,11 +72,12 @@ macro_rules! dispatch {
                 fn avx512($($arg: $type),*) $(-> $ret)? { $body::<true>($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
                 fn avx2($($arg: $type),*) $(-> $ret)? { $body::<true>($($arg),*) }
-                match simd {
-                    // SAFETY: `simd()` found the features.
-                    Simd::Avx512 => return unsafe { avx512($($arg),*) },
-                    Simd::Avx2 => return unsafe { avx2($($arg),*) },
-                    Simd::Portable => {}
+                match simd.0 {
+                    // SAFETY: this `Simd` exists, so the processor has AVX-512F, AVX2 and FMA.
+                    Set::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: this `Simd` exists, so the processor has AVX2 and FMA.
+                    Set::Avx2 => return unsafe { avx2($($arg),*) },
+                    Set::Portable => {}
                 }
             }
             let _ = simd;
@@ -310,10 +333,11 @@ mod tests {
             let stride = kv * LANES;
             let keys: Vec<f32> = (5..length.div_ceil(LANES) * stride + 5).map(number).collect();
             let values: Vec<f32> = (9..length * kv + 9).map(number).collect();
-            for (simd, at) in [(simd(), kv - size), (Simd::Portable, 0)] {
-                let madd = |a: f32, b: f32, c: f32| match simd {
-                    Simd::Portable => a * b + c,
-                    _ => a.mul_add(b, c),
+            for simd in Simd::all() {
+                let at = if simd.fused() { kv - size } else { 0 };
+                let madd = |a: f32, b: f32, c: f32| match simd.fused() {
+                    false => a * b + c,
+                    true => a.mul_add(b, c),
                 };
                 let mut found = vec![9.0; length];
                 scores(simd, &query, &keys[at * LANES..], stride, &mut found);
@@ -329,6 +353,73 @@ mod tests {
                     assert_eq!(*mixed, (0..length).fold(0.0, add) * 0.3);
                 }
             }
+        }
+    }
+
+    /// Every kernel with `simd` on rows of odd lengths: what it leaves behind, bit by bit.
+    fn results(simd: Simd, length: usize) -> Vec<u32> {
+        let wave = |seed: f32| move |i: usize| (0.37 * i as f32 + seed).sin() * 3.0;
+        let row = |seed: f32, length: usize| -> Vec<f32> { (0..length).map(wave(seed)).collect() };
+        let (x, gain) = (row(1.0, length), row(2.0, length));
+        let mut all = Vec::new();
+        let mut normed = vec![0.0; length];
+        rms_norm(simd, &x, &gain, 1e-5, &mut normed);
+        let mut slope = (row(3.0, length), row(4.0, length));
+        rms_norm_gradient(simd, &x, &gain, 1e-5, &row(5.0, length), &mut slope.0, &mut slope.1);
+        let mut gate_up = row(6.0, 2 * length);
+        let mut inner = vec![0.0; length];
+        swiglu(simd, &gate_up, &mut inner);
+        swiglu_gradient(simd, &mut gate_up, &row(7.0, length));
+        let mut weights = row(8.0, length);
+        let sum = softmax_sum(simd, &mut weights);
+        let mut soft = row(9.0, length);
+        softmax(simd, 0.5, &mut soft);
+        let mut soft_slope = row(10.0, length);
+        softmax_gradient(simd, &soft, 0.5, &mut soft_slope);
+        let mut logits = row(11.0, length);
+        let loss = cross_entropy(simd, length as u32 / 2, Some(0.25), &mut logits);
+        let mut added = row(12.0, length);
+        add_scaled(simd, &x, 0.3, &mut added);
+        let mut found = vec![0.0; length];
+        let keys = row(13.0, length.next_multiple_of(LANES) * 8);
+        scores(simd, &row(14.0, 8), &keys, 8 * LANES, &mut found);
+        let mut mixed = vec![0.0; 37];
+        mix(simd, &found, 0.3, &row(15.0, 40 * length), 40, &mut mixed);
+        let packed = Packed::new(simd, length, 83, |i, o| wave(16.0)(83 * i + o));
+        let mut products = vec![0.0; 83 * 7];
+        packed.multiply(&row(17.0, 7 * length), &mut products, true);
+        for values in [
+            normed,
+            slope.0,
+            slope.1,
+            inner,
+            gate_up,
+            weights,
+            vec![sum],
+            soft,
+            soft_slope,
+            logits,
+            added,
+            found,
+            mixed,
+            products,
+        ] {
+            all.extend(values.iter().map(|value| value.to_bits()));
+        }
+        all.extend([(loss.to_bits() >> 32) as u32, loss.to_bits() as u32]);
+        all
+    }
+
+    /// A machine with AVX-512 and one with AVX2 alone compute the same; one without fused products
+    /// and sums nearly so.
+    #[test]
+    fn instruction_sets_that_fuse_give_the_same_bits() {
+        let all = Simd::all();
+        assert_eq!((all[0], all.last()), (simd(), Some(&Simd::PORTABLE)));
+        for length in [1, 5, 16, 33, 64, 131] {
+            let fused = all.iter().filter(|simd| simd.fused()).map(|simd| results(*simd, length));
+            let fused: Vec<Vec<u32>> = fused.collect();
+            assert!(fused.windows(2).all(|pair| pair[0] == pair[1]), "length {length}");
         }
     }
 }

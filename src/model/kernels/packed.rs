@@ -4,18 +4,22 @@
 
 use rayon::prelude::*;
 
-use super::Simd;
+use super::{Set, Simd};
 
 /// Columns of a panel: as many as one row of accumulators holds in registers.
 fn panel_width(simd: Simd) -> usize {
-    match simd {
-        Simd::Avx512 => 64,
-        Simd::Avx2 => 16,
-        Simd::Portable => PORTABLE,
+    match simd.0 {
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx512 => 64,
+        #[cfg(target_arch = "x86_64")]
+        Set::Avx2 => 16,
+        Set::Portable => PORTABLE,
     }
 }
 
 const PORTABLE: usize = 16;
+/// The widest panel.
+const WIDEST: usize = 64;
 
 /// Rows that share one pass over a panel: as many as have accumulators in registers.
 const ROWS: usize = 6;
@@ -27,8 +31,8 @@ const PARALLEL_FROM: usize = 1 << 20;
 /// the weights of `width` outputs side by side, padded with zeros.
 #[derive(Clone, Debug)]
 pub struct Packed {
-    pub inputs: usize,
-    pub outputs: usize,
+    inputs: usize,
+    outputs: usize,
     width: usize,
     simd: Simd,
     panels: Vec<f32>,
@@ -36,12 +40,16 @@ pub struct Packed {
 
 impl Packed {
     /// Packs `weight(input, output)`.
+    ///
+    /// # Panics
+    /// If there is no input.
     pub fn new(
         simd: Simd,
         inputs: usize,
         outputs: usize,
         weight: impl Fn(usize, usize) -> f32,
     ) -> Self {
+        assert!(inputs > 0, "a matrix without inputs");
         let width = panel_width(simd);
         let mut panels = vec![0.0; outputs.div_ceil(width) * inputs * width];
         for (panel, values) in panels.chunks_exact_mut(inputs * width).enumerate() {
@@ -57,22 +65,50 @@ impl Packed {
         Self { inputs, outputs, width, simd, panels }
     }
 
+    /// Width of a row that goes in.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Width of a row that comes out.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
     /// `out[r] = x[r] · W` for every row; `x` is `[rows, inputs]`, `out` `[rows, outputs]`. If `shared`,
     /// threads share a large product.
+    ///
+    /// # Panics
+    /// If `x` is no whole number of rows, or `out` has not as many.
     pub fn multiply(&self, x: &[f32], out: &mut [f32], shared: bool) {
         let rows = x.len() / self.inputs;
-        debug_assert_eq!(out.len(), rows * self.outputs);
+        assert!(
+            x.len() == rows * self.inputs && out.len() == rows * self.outputs,
+            "{} values in, {} out, for a matrix [{}, {}]",
+            x.len(),
+            out.len(),
+            self.inputs,
+            self.outputs
+        );
         let target = Target { out: out.as_mut_ptr(), stride: self.outputs };
         let panels = self.outputs.div_ceil(self.width);
         let work = rows * self.inputs * self.outputs;
+        // SAFETY: `out` has `rows` rows of `outputs` values (checked above) and is borrowed
+        // exclusively; every panel is taken once.
+        let panel = |panel: usize| unsafe { self.panel(panel, x, rows, &target) };
         if shared && work >= PARALLEL_FROM && rayon::current_num_threads() > 1 {
-            (0..panels).into_par_iter().for_each(|panel| self.panel(panel, x, rows, &target));
+            (0..panels).into_par_iter().for_each(panel);
         } else {
-            (0..panels).for_each(|panel| self.panel(panel, x, rows, &target));
+            (0..panels).for_each(panel);
         }
     }
 
-    fn panel(&self, panel: usize, x: &[f32], rows: usize, target: &Target) {
+    /// The columns of one panel, for all rows.
+    ///
+    /// # Safety
+    /// `target` has room for `rows` rows of `outputs` values, and nobody else uses the columns of this
+    /// panel meanwhile.
+    unsafe fn panel(&self, panel: usize, x: &[f32], rows: usize, target: &Target) {
         let size = self.inputs * self.width;
         let weights = &self.panels[panel * size..(panel + 1) * size];
         let first = panel * self.width;
@@ -82,16 +118,21 @@ impl Packed {
             let inputs = &x[row * self.inputs..(row + count) * self.inputs];
             let start = row * target.stride + first;
             if columns == self.width {
-                // SAFETY: rows and columns lie inside `out` (checked by `multiply`), and no other
-                // panel writes these columns.
-                let out = unsafe { target.out.add(start) };
-                self.block(inputs, count, weights, out, target.stride);
+                // SAFETY: rows `row` to `row + count` and all columns of the panel lie inside the
+                // target, which is this panel's by the caller's promise; `inputs` and `weights` are
+                // cut to size.
+                unsafe {
+                    let out = target.out.add(start);
+                    self.block(inputs, count, weights, out, target.stride);
+                }
                 continue;
             }
-            let mut sums = [0.0f32; 64 * ROWS];
-            self.block(inputs, count, weights, sums.as_mut_ptr(), self.width);
+            let mut sums = [0.0f32; WIDEST * ROWS];
+            // SAFETY: `sums` has room for as many rows of the widest panel; the slices are cut to
+            // size.
+            unsafe { self.block(inputs, count, weights, sums.as_mut_ptr(), self.width) };
             for (offset, sums) in sums.chunks_exact(self.width).take(count).enumerate() {
-                // SAFETY: as above.
+                // SAFETY: the first `columns` columns of the panel lie inside the target, as above.
                 unsafe {
                     let out = target.out.add(start + offset * target.stride);
                     std::ptr::copy_nonoverlapping(sums.as_ptr(), out, columns);
@@ -100,30 +141,33 @@ impl Packed {
         }
     }
 
-    /// `out[r · stride + c] = Σ_k x[r][k] · weights[k][c]`, k ascending, for 1 to [`ROWS`] rows and
-    /// the columns of a panel. `out` must have room for them, and nobody else may use it.
-    fn block(&self, x: &[f32], rows: usize, weights: &[f32], out: *mut f32, stride: usize) {
-        debug_assert!(x.len() >= rows * self.inputs && weights.len() >= self.width * self.inputs);
-        // SAFETY: `simd()` found the features; the slices have the lengths that the kernels read, and
-        // `out` has room by the caller's promise.
+    /// `out[r · stride + c] = Σ_k x[r][k] · weights[k][c]`, k ascending, for the columns of a panel.
+    ///
+    /// # Safety
+    /// `rows` is 1 to [`ROWS`]; `x` holds `rows · inputs` values and `weights` `inputs · width`; `out`
+    /// has room for `width` values in each of `rows` rows that begin `stride` apart, and nobody else
+    /// uses them.
+    unsafe fn block(&self, x: &[f32], rows: usize, weights: &[f32], out: *mut f32, stride: usize) {
+        // SAFETY: `self.simd` exists, so the processor has its instructions; the panel has the width
+        // of the kernel; sizes and `out` are as they must be by the caller's promise.
         #[cfg(target_arch = "x86_64")]
         unsafe {
             use x86::{block256, block512};
             let k = self.inputs;
-            match (self.simd, rows) {
-                (Simd::Avx512, 1) => return block512::<1>(x, k, weights, out, stride),
-                (Simd::Avx512, 2) => return block512::<2>(x, k, weights, out, stride),
-                (Simd::Avx512, 3) => return block512::<3>(x, k, weights, out, stride),
-                (Simd::Avx512, 4) => return block512::<4>(x, k, weights, out, stride),
-                (Simd::Avx512, 5) => return block512::<5>(x, k, weights, out, stride),
-                (Simd::Avx512, _) => return block512::<ROWS>(x, k, weights, out, stride),
-                (Simd::Avx2, 1) => return block256::<1>(x, k, weights, out, stride),
-                (Simd::Avx2, 2) => return block256::<2>(x, k, weights, out, stride),
-                (Simd::Avx2, 3) => return block256::<3>(x, k, weights, out, stride),
-                (Simd::Avx2, 4) => return block256::<4>(x, k, weights, out, stride),
-                (Simd::Avx2, 5) => return block256::<5>(x, k, weights, out, stride),
-                (Simd::Avx2, _) => return block256::<ROWS>(x, k, weights, out, stride),
-                (Simd::Portable, _) => {}
+            match (self.simd.0, rows) {
+                (Set::Avx512, 1) => return block512::<1>(x, k, weights, out, stride),
+                (Set::Avx512, 2) => return block512::<2>(x, k, weights, out, stride),
+                (Set::Avx512, 3) => return block512::<3>(x, k, weights, out, stride),
+                (Set::Avx512, 4) => return block512::<4>(x, k, weights, out, stride),
+                (Set::Avx512, 5) => return block512::<5>(x, k, weights, out, stride),
+                (Set::Avx512, _) => return block512::<ROWS>(x, k, weights, out, stride),
+                (Set::Avx2, 1) => return block256::<1>(x, k, weights, out, stride),
+                (Set::Avx2, 2) => return block256::<2>(x, k, weights, out, stride),
+                (Set::Avx2, 3) => return block256::<3>(x, k, weights, out, stride),
+                (Set::Avx2, 4) => return block256::<4>(x, k, weights, out, stride),
+                (Set::Avx2, 5) => return block256::<5>(x, k, weights, out, stride),
+                (Set::Avx2, _) => return block256::<ROWS>(x, k, weights, out, stride),
+                (Set::Portable, _) => {}
             }
         }
         for row in 0..rows {
@@ -148,7 +192,7 @@ struct Target {
     stride: usize,
 }
 
-// SAFETY: threads write disjoint columns.
+// SAFETY: `multiply` gives every panel to one thread, and a panel writes its own columns only.
 unsafe impl Sync for Target {}
 
 #[cfg(target_arch = "x86_64")]
@@ -230,12 +274,11 @@ mod x86 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd;
     use super::*;
 
     #[test]
     fn products_do_not_depend_on_the_rows_beside_them() {
-        for simd in [simd(), Simd::Portable] {
+        for simd in Simd::all() {
             let packed = Packed::new(simd, 37, 83, |i, o| ((i * 83 + o) as f32).sin());
             let x: Vec<f32> = (0..37 * 11).map(|i| (i as f32).cos()).collect();
             let mut all = vec![0.0; 83 * 11];
@@ -253,5 +296,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Writing beyond `out` or reading beyond `x` must be impossible, in a release build too.
+    #[test]
+    fn slices_of_other_sizes_are_refused() {
+        for simd in Simd::all() {
+            let packed = Packed::new(simd, 5, 70, |_, _| 1.0);
+            for (values, results) in [(10, 139), (10, 141), (11, 140), (4, 0), (0, 1), (5, 0)] {
+                let refused = std::panic::catch_unwind(|| {
+                    packed.multiply(&vec![1.0; values], &mut vec![0.0; results], false);
+                });
+                assert!(refused.is_err(), "{values} {results}");
+            }
+            let mut out = vec![0.0; 140];
+            packed.multiply(&[1.0; 10], &mut out, false);
+            assert_eq!(out, [5.0; 140]);
+            packed.multiply(&[], &mut [], true);
+        }
+        assert!(
+            std::panic::catch_unwind(|| Packed::new(Simd::PORTABLE, 0, 3, |_, _| 1.0)).is_err()
+        );
     }
 }

@@ -18,8 +18,8 @@ pub use self::trainer::{LoraStep, LoraStepReport, LoraTrainer, LoraTraining};
 use super::kernels::{View, multiply};
 use super::pretrained::{AdapterTensors, hugging_face_module};
 use super::transformer::{self, Parameter, Place};
-use super::weights::write_atomically;
 use super::{ModelConfig, Weights};
+use crate::durable;
 use crate::error::UserError;
 use crate::random;
 
@@ -47,7 +47,7 @@ impl Target {
         [Self::Query, Self::Key, Self::Value, Self::Output, Self::Gate, Self::Up, Self::Down];
 
     /// Our name of the matrix.
-    fn part(self) -> &'static str {
+    pub fn part(self) -> &'static str {
         match self {
             Self::Query => "query",
             Self::Key => "key",
@@ -146,6 +146,8 @@ pub struct Lora {
     adapters: Vec<Adapter>,
     /// For each adapter A `[in, rank]`, then B `[rank, out]`: what the optimiser learns.
     pub parameters: Vec<Parameter>,
+    /// Settings in the file that nobody knows and that are not used.
+    pub notes: Vec<String>,
 }
 
 impl Lora {
@@ -169,8 +171,12 @@ impl Lora {
     fn empty(config: &LoraConfig, model: &ModelConfig) -> Result<Self> {
         config.check()?;
         model.check()?;
-        let mut lora =
-            Self { config: config.clone(), adapters: Vec::new(), parameters: Vec::new() };
+        let mut lora = Self {
+            config: config.clone(),
+            adapters: Vec::new(),
+            parameters: Vec::new(),
+            notes: Vec::new(),
+        };
         for layer in 0..model.layers {
             for target in Target::ALL.into_iter().filter(|t| config.targets.contains(t)) {
                 let place = transformer::place(model, layer, target.part());
@@ -241,7 +247,7 @@ impl Lora {
         Ok(weights)
     }
 
-    /// Writes `adapter_model.safetensors` and `adapter_config.json` to `dir`, each atomically.
+    /// Writes `adapter_model.safetensors` and `adapter_config.json` to `dir`, each whole or not at all.
     ///
     /// # Errors
     /// Files that cannot be written.
@@ -262,9 +268,9 @@ impl Lora {
             .collect::<Result<Vec<_>>>()?;
         let metadata = [("format".to_owned(), "pt".to_owned())].into();
         let bytes = safetensors::serialize(views, Some(metadata))?;
-        write_atomically(&dir.join(ADAPTER_FILE), &bytes)?;
+        durable::write(&dir.join(ADAPTER_FILE), &bytes)?;
         let text = serde_json::to_string_pretty(&self.description())? + "\n";
-        write_atomically(&dir.join(ADAPTER_CONFIG_FILE), text.as_bytes())
+        Ok(durable::write(&dir.join(ADAPTER_CONFIG_FILE), text.as_bytes())?)
     }
 
     fn description(&self) -> Value {
@@ -296,7 +302,7 @@ impl Lora {
     /// Missing or damaged files, settings that are not supported, tensors of other names or shapes.
     pub fn load(dir: &Path, model: &ModelConfig) -> Result<Self> {
         let path = dir.join(ADAPTER_CONFIG_FILE);
-        let config = described(&path, &super::pretrained::read_text(&path)?)?;
+        let (config, notes) = described(&path, &super::pretrained::read_text(&path)?)?;
         let mut lora = Self::empty(&config, model)
             .map_err(|error| UserError::input(&path, "lora", error.to_string()))?;
         let mut file = AdapterTensors::open(&dir.join(ADAPTER_FILE))?;
@@ -309,6 +315,7 @@ impl Lora {
             }
         }
         file.finish()?;
+        lora.notes = notes;
         Ok(lora)
     }
 }
@@ -325,37 +332,78 @@ struct Described {
     peft_type: String,
     r: usize,
     lora_alpha: f32,
+    lora_dropout: Option<f32>,
     #[serde(default)]
-    lora_dropout: f32,
     target_modules: Value,
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
 }
 
-/// Settings of PEFT that change what adapters compute, with the values that mean "not used".
-const UNUSED: [(&str, &[&str]); 19] = [
-    ("bias", &["\"none\""]),
-    ("fan_in_fan_out", &["false"]),
-    ("use_rslora", &["false"]),
-    ("use_dora", &["false"]),
-    ("use_qalora", &["false"]),
-    ("lora_bias", &["false"]),
-    ("rank_pattern", &["{}"]),
-    ("alpha_pattern", &["{}"]),
-    ("modules_to_save", &["[]"]),
-    ("layers_to_transform", &["[]"]),
-    ("layer_replication", &["[]"]),
-    ("trainable_token_indices", &["[]"]),
-    ("exclude_modules", &["[]"]),
-    ("target_parameters", &["[]"]),
-    ("use_bdlora", &["false"]),
-    ("alora_invocation_tokens", &["[]"]),
-    ("arrow_config", &[]),
-    ("kasa_config", &[]),
-    ("velora_config", &[]),
+/// Settings of PEFT that change what adapters compute. They are not used where they are false, empty
+/// or "none".
+const COMPUTING: [&str; 21] = [
+    "bias",
+    "fan_in_fan_out",
+    "use_rslora",
+    "use_dora",
+    "use_qalora",
+    "lora_bias",
+    "rank_pattern",
+    "alpha_pattern",
+    "modules_to_save",
+    "layers_to_transform",
+    "layer_replication",
+    "trainable_token_indices",
+    "exclude_modules",
+    "target_parameters",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "velora_config",
+    // LoftQ's adapters are a change to a quantised base.
+    "loftq_config",
 ];
 
-fn described(path: &Path, text: &str) -> Result<LoraConfig> {
+/// Settings that are about where adapters come from, how they were trained and where they ran.
+const OTHERS: [&str; 17] = [
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "ensure_weight_tying",
+    "ephemeral_gpu_offload",
+    "eva_config",
+    "inference_mode",
+    "init_lora_weights",
+    "layers_pattern",
+    "lora_ga_config",
+    "megatron_config",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+    "task_type",
+];
+
+/// How A and B may have begun: these leave the weights of the base as they are.
+const BEGINNINGS: [&str; 4] = ["gaussian", "eva", "orthogonal", "mica"];
+
+/// Whether a setting says that its feature is not used.
+fn unused(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::String(value) => value == "none",
+        Value::Array(values) => values.is_empty(),
+        Value::Object(values) => values.is_empty(),
+        Value::Number(_) => false,
+    }
+}
+
+/// What `adapter_config.json` says, and notes on what in it is not used.
+fn described(path: &Path, text: &str) -> Result<(LoraConfig, Vec<String>)> {
     let wrong = |key: &str, message: String| UserError::input(path, key, message);
     let config: Described =
         serde_json::from_str(text).map_err(|error| wrong("lora", error.to_string()))?;
@@ -363,12 +411,31 @@ fn described(path: &Path, text: &str) -> Result<LoraConfig> {
         let message = format!("`{}` is not supported: only `LORA` is", config.peft_type);
         return Err(wrong("peft_type", message).into());
     }
-    for (key, unused) in UNUSED {
-        let Some(value) = config.others.get(key).filter(|value| !value.is_null()) else { continue };
-        if !unused.contains(&value.to_string().as_str()) {
-            return Err(wrong(key, format!("{value} is not supported")).into());
-        }
+    let used = |key: &&&str| config.others.get(**key).is_some_and(|value| !unused(value));
+    if let Some(key) = COMPUTING.iter().find(|key| used(key)) {
+        let message = format!("{} is not supported", config.others[*key]);
+        return Err(wrong(key, message).into());
     }
+    let beginning = config.others.get("init_lora_weights").unwrap_or(&Value::Null);
+    let harmless = match beginning {
+        Value::Null | Value::Bool(_) => true,
+        other => other.as_str().is_some_and(|name| BEGINNINGS.contains(&name)),
+    };
+    if !harmless {
+        // PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA.
+        let message = format!(
+            "{beginning} is not supported: such adapters belong to weights that were changed when \
+             the training began, not to those of the base: save them with \
+             `path_initial_model_for_weight_conversion`, which makes them a change to the base \
+             and writes true here"
+        );
+        return Err(wrong("init_lora_weights", message).into());
+    }
+    let strange =
+        |(key, value): &(&String, &Value)| !unused(value) && !OTHERS.contains(&key.as_str());
+    let notes = config.others.iter().filter(strange);
+    let notes = notes.map(|(key, value)| format!("{key} {value} is not known and not used"));
+    let notes = notes.collect();
     let known = || Target::ALL.map(Target::short).join(", ");
     let Some(modules) = config.target_modules.as_array() else {
         let message = format!("{} is not a list of {}", config.target_modules, known());
@@ -376,12 +443,16 @@ fn described(path: &Path, text: &str) -> Result<LoraConfig> {
     };
     let mut targets = Vec::new();
     for module in modules {
-        let found = Target::ALL.into_iter().find(|target| module.as_str() == Some(target.short()));
+        let named = |target: &Target| {
+            module.as_str().is_some_and(|name| [target.short(), target.module()].contains(&name))
+        };
+        let found = Target::ALL.into_iter().find(named);
         let unknown = || wrong("target_modules", format!("{module} is none of {}", known()));
         targets.push(found.ok_or_else(unknown)?);
     }
     // PEFT writes a set, in no particular order.
     targets.sort();
     let Described { r: rank, lora_alpha: alpha, lora_dropout: dropout, .. } = config;
-    Ok(LoraConfig { rank, alpha, dropout, targets })
+    let dropout = dropout.unwrap_or_default();
+    Ok((LoraConfig { rank, alpha, dropout, targets }, notes))
 }

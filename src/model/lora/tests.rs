@@ -48,7 +48,7 @@ fn adapters_are_those_of_peft() {
     assert_eq!(lora.config().targets, Target::ALL);
 
     let parameters = transformer::parameters(&config, &weights).expect("fits");
-    for simd in [kernels::simd(), Simd::Portable] {
+    for simd in Simd::all() {
         let mut host = Host::with_simd(&config, simd);
         let (loss, gradients) = host.lora_gradients(&parameters, &lora, Some(1), &batch());
         assert!((loss - expected.loss).abs() < 1e-5, "{loss} {}", expected.loss);
@@ -325,4 +325,171 @@ fn adapters_that_are_not_supported_are_refused_by_key() {
     for settings in wrong {
         assert!(Lora::init(&settings, &config, 1).is_err(), "{settings:?}");
     }
+}
+
+/// The names that PEFT gives to tensors of one adapter on `query`, with a file of them.
+struct Peft {
+    dir: tempfile::TempDir,
+    /// Names, shapes and values, by names.
+    tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+}
+
+impl Peft {
+    fn new() -> Self {
+        let (config, _) = model();
+        let dir = tempfile::tempdir().expect("temp dir");
+        let settings = LoraConfig { targets: vec![Target::Query], ..LoraConfig::default() };
+        let mut lora = Lora::init(&settings, &config, 9).expect("fits");
+        lora.parameters[1].values.fill_with(|| 0.5);
+        lora.save(dir.path()).expect("saved");
+        let bytes = std::fs::read(dir.path().join(ADAPTER_FILE)).expect("there");
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("ours");
+        let tensors = file.tensors().into_iter().map(|(name, tensor)| {
+            let values = tensor.data().chunks_exact(4);
+            let values = values.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            (name, tensor.shape().to_vec(), values)
+        });
+        let mut tensors: Vec<_> = tensors.collect();
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        Self { dir, tensors }
+    }
+
+    /// Writes the tensors and reads the adapters.
+    fn load(&self) -> Result<Lora> {
+        let bytes: Vec<Vec<u8>> = self
+            .tensors
+            .iter()
+            .map(|(_, _, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            .collect();
+        let views = self.tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+            (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("fits"))
+        });
+        let bytes = safetensors::serialize(views, None).expect("serialises");
+        std::fs::write(self.dir.path().join(ADAPTER_FILE), bytes).expect("written");
+        Lora::load(self.dir.path(), &model().0)
+    }
+
+    fn set(&self, key: &str, value: Value) {
+        let path = self.dir.path().join(ADAPTER_CONFIG_FILE);
+        let text = std::fs::read_to_string(&path).expect("there");
+        let mut text: Value = serde_json::from_str(&text).expect("json");
+        text[key] = value;
+        std::fs::write(path, text.to_string()).expect("written");
+    }
+
+    fn refused(&self) -> String {
+        let error = self.load().expect_err("refused");
+        assert!(error.is::<UserError>(), "{error:#}");
+        error.to_string()
+    }
+}
+
+/// PiSSA and its like change the weights of the base when the training begins.
+#[test]
+fn adapters_that_changed_their_base_are_refused() {
+    let peft = Peft::new();
+    let expected = peft.load().expect("reads");
+    for name in ["pissa", "pissa_niter_4", "olora", "OLoRA", "corda", "loftq", "lora_ga", "new"] {
+        peft.set("init_lora_weights", json!(name));
+        let message = peft.refused();
+        assert!(message.contains(&format!("init_lora_weights: {name:?} is not")), "{message}");
+        assert!(message.contains("path_initial_model_for_weight_conversion"), "{message}");
+    }
+    for begun in [
+        json!(true),
+        json!(false),
+        json!(null),
+        json!("gaussian"),
+        json!("eva"),
+        json!("orthogonal"),
+    ] {
+        peft.set("init_lora_weights", begun);
+        assert_eq!(peft.load().expect("reads"), expected);
+    }
+    peft.set("loftq_config", json!({"loftq_bits": 4}));
+    assert!(peft.refused().contains("loftq_config: {\"loftq_bits\":4}"));
+}
+
+#[test]
+fn settings_of_peft_that_are_empty_are_not_used() {
+    let peft = Peft::new();
+    let expected = peft.load().expect("reads");
+    for (key, values) in [
+        ("loftq_config", vec![json!({}), json!(null)]),
+        ("rank_pattern", vec![json!({}), json!(null)]),
+        ("modules_to_save", vec![json!([]), json!(null)]),
+        ("bias", vec![json!(null), json!("none")]),
+        ("use_rslora", vec![json!(null), json!(false)]),
+        ("eva_config", vec![json!({"rho": 2.0}), json!(null)]),
+        ("peft_version", vec![json!("0.21.2")]),
+        ("lora_dropout", vec![json!(null), json!(0.1)]),
+    ] {
+        for value in values {
+            peft.set(key, value.clone());
+            let mut found = peft.load().expect(key);
+            found.config.dropout = expected.config.dropout;
+            assert_eq!(found, expected, "{key} {value}");
+        }
+    }
+    for (key, value) in [
+        ("rank_pattern", json!({"q_proj": 4})),
+        ("alpha_pattern", json!({"q_proj": 4})),
+        ("use_rslora", json!(true)),
+        ("fan_in_fan_out", json!(true)),
+        ("lora_bias", json!(true)),
+        ("layers_to_transform", json!(0)),
+        ("monteclora_config", json!({"num_samples": 8})),
+    ] {
+        let peft = Peft::new();
+        peft.set(key, value.clone());
+        assert!(peft.refused().contains(&format!("{key}: {value} is not supported")), "{key}");
+    }
+    peft.set("new_thing", json!(3));
+    peft.set("newer_thing", json!(false));
+    let found = peft.load().expect("reads");
+    assert_eq!(found.notes, ["new_thing 3 is not known and not used"]);
+}
+
+#[test]
+fn files_with_more_than_adapters_or_with_nothing() {
+    let expected = Peft::new().load().expect("reads");
+    let mut named = Peft::new();
+    for (name, _, _) in &mut named.tensors {
+        *name = name.replace(".weight", ".default.weight");
+    }
+    assert_eq!(named.load().expect("reads"), expected);
+    // A shape or a value that is wrong is told by the file's own name.
+    named.tensors[0].2[5] = f32::NAN;
+    let message = named.refused();
+    assert!(message.contains(".default.weight: value 5 is NaN"), "{message}");
+
+    let mut twice = Peft::new();
+    let (name, shape, values) = twice.tensors[0].clone();
+    twice.tensors.push((name.replace(".weight", ".other.weight"), shape, values));
+    assert!(twice.refused().contains("is there twice, for two adapters"));
+
+    let mut more = Peft::new();
+    more.tensors.push(("base_model.model.model.embed_tokens.weight".into(), vec![1], vec![1.0]));
+    assert!(more.refused().contains("embed_tokens.weight: belongs to none of the adapters"));
+
+    let mut empty = Peft::new();
+    for (_, shape, values) in &mut empty.tensors {
+        (*shape, *values) = (vec![0], Vec::new());
+    }
+    assert!(
+        empty.refused().contains("holds no tensors, or empty ones: was it saved under DeepSpeed")
+    );
+    empty.tensors.clear();
+    assert!(empty.refused().contains("DeepSpeed ZeRO-3"));
+    let mut some = Peft::new();
+    (some.tensors[0].1, some.tensors[0].2) = (vec![0], Vec::new());
+    assert!(
+        some.refused().contains("has shape [0], expected [8, 12]: was it saved under DeepSpeed")
+    );
+
+    let pickle = Peft::new();
+    let file = pickle.dir.path().join(ADAPTER_FILE);
+    std::fs::rename(&file, pickle.dir.path().join("adapter_model.bin")).expect("renamed");
+    let error = Lora::load(pickle.dir.path(), &model().0).expect_err("refused").to_string();
+    assert!(error.contains("adapter_model.safetensors: file: is missing, and adapter_model.bin"));
 }

@@ -26,9 +26,9 @@ impl Dense {
 
     /// `[rows, outputs]` for `x` `[rows, inputs]`; a row's result does not depend on the others.
     pub fn apply(&self, x: &[f32]) -> Vec<f32> {
-        let mut out = vec![0.0; x.len() / self.weight.inputs * self.weight.outputs];
+        let mut out = vec![0.0; x.len() / self.weight.inputs() * self.weight.outputs()];
         self.weight.multiply(x, &mut out, true);
-        for row in out.chunks_exact_mut(self.weight.outputs) {
+        for row in out.chunks_exact_mut(self.weight.outputs()) {
             row.iter_mut().zip(&self.bias).for_each(|(value, bias)| *value += bias);
         }
         out

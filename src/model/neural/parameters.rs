@@ -3,8 +3,9 @@ use std::path::Path;
 use anyhow::Result;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+use crate::durable;
 use crate::error::UserError;
-use crate::model::{Parameter, write_atomically};
+use crate::model::Parameter;
 use crate::random;
 
 /// How the values of a tensor begin.
@@ -102,7 +103,7 @@ impl Parameters {
         self.0.iter().find(|parameter| parameter.name == name).expect("a tensor of the layout")
     }
 
-    /// Writes all tensors to a safetensors file, atomically.
+    /// Writes all tensors to a safetensors file, whole or not at all.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -121,7 +122,7 @@ impl Parameters {
                 Ok((parameter.name.as_str(), view))
             })
             .collect::<Result<Vec<_>>>()?;
-        write_atomically(path, &safetensors::serialize(views, None)?)
+        Ok(durable::write(path, &safetensors::serialize(views, None)?)?)
     }
 
     /// Reads the tensors of `layout` back.

@@ -129,7 +129,13 @@ impl<R: BufRead + Seek> Gguf<R> {
         }
         let version = header.u32("version")?;
         if !(2..=3).contains(&version) {
-            let message = format!("GGUF version {version} is not supported: 2 and 3 are");
+            let message = match version.swap_bytes() {
+                1..=3 => format!(
+                    "version {version}: this file is big-endian, which is not supported: convert \
+                     the model for little-endian machines"
+                ),
+                _ => format!("GGUF version {version} is not supported: 2 and 3 are"),
+            };
             return Err(header.wrong("header", message).into());
         }
         let (tensor_count, entries) = (header.u64("tensor count")?, header.u64("entry count")?);
@@ -154,8 +160,22 @@ impl<R: BufRead + Seek> Gguf<R> {
         }
         let (at, source) = (header.at, header.source);
         let mut file = Self { path: path.to_owned(), source, version, metadata, tensors };
+        file.check_whole()?;
         file.place_tensors(at, size)?;
         Ok(file)
+    }
+
+    /// Refuses one of the parts that a large model is split into.
+    fn check_whole(&self) -> Result<()> {
+        let Some(count) = self.number("split.count")?.filter(|count| *count > 1) else {
+            return Ok(());
+        };
+        let number = self.number("split.no")?.unwrap_or(0).saturating_add(1);
+        let message = format!(
+            "is {count}: this is part {number} of {count}: merge the parts into one file first \
+             (llama.cpp's `llama-gguf-split --merge`)"
+        );
+        Err(self.wrong("metadata split.count", message).into())
     }
 
     /// Makes offsets count from the start of the file, and checks that tensors lie inside it and
@@ -174,6 +194,13 @@ impl<R: BufRead + Seek> Gguf<R> {
                 let message = format!("ends beyond the file's {size} bytes: it is incomplete");
                 UserError::input(path, format!("tensor {name}"), message)
             };
+            if !tensor.offset.is_multiple_of(alignment) {
+                let offset = tensor.offset;
+                let message = format!(
+                    "begins at {offset}, which is no multiple of the alignment {alignment}"
+                );
+                return Err(UserError::input(path, format!("tensor {name}"), message).into());
+            }
             tensor.offset = start.checked_add(tensor.offset).ok_or_else(outside)?;
             let end = tensor.offset.checked_add(tensor.bytes as u64).ok_or_else(outside)?;
             if end > size {
@@ -187,6 +214,16 @@ impl<R: BufRead + Seek> Gguf<R> {
                 let message = format!("overlaps tensor {}", pair[0].2);
                 return Err(UserError::input(path, format!("tensor {}", pair[1].2), message).into());
             }
+        }
+        // Parts that were joined with `cat` would lose all but the first.
+        if let Some((_, end, name)) = places.last()
+            && size > end.next_multiple_of(alignment)
+        {
+            let message = format!(
+                "{} bytes follow behind the last tensor, {name}: are these several files in one?",
+                size - end
+            );
+            return Err(UserError::input(path, format!("byte {end}"), message).into());
         }
         Ok(())
     }
@@ -218,6 +255,12 @@ impl<R> Gguf<R> {
 
     fn mistyped(&self, key: &str, expected: &str) -> UserError {
         self.wrong(format!("metadata {key}"), format!("is not {expected}"))
+    }
+
+    /// Whether a value is −1, as a signed number or in the bits of an unsigned one.
+    pub fn minus_one(&self, key: &str) -> bool {
+        let bits = [-1, u32::MAX.into(), u64::MAX.into()];
+        matches!(self.metadata.get(key), Some(Value::Whole(value)) if bits.contains(value))
     }
 
     /// A whole number that is not negative.

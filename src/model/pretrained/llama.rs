@@ -104,6 +104,28 @@ fn scaling<R: BufRead + Seek>(file: &mut Gguf<R>, head_dim: usize) -> Result<Rop
     Ok(RopeScaling::Divisors { divisors })
 }
 
+/// The id of a special token ("bos", "eos"). −1, of any width, stands for none.
+fn special<R>(file: &Gguf<R>, name: &str) -> Result<Option<u32>> {
+    let key = format!("tokenizer.ggml.{name}_token_id");
+    if file.minus_one(&key) {
+        return Ok(None);
+    }
+    let Some(id) = file.number(&key)? else { return Ok(None) };
+    let too_large = || file.wrong(format!("metadata {key}"), format!("{id} is no token's id"));
+    Ok(Some(u32::try_from(id).map_err(|_| too_large())?))
+}
+
+/// The tokens that end an answer.
+///
+/// # Errors
+/// An id that is no whole number.
+pub fn ends<R>(file: &Gguf<R>) -> Result<Vec<u32>> {
+    let ids = [special(file, "eos")?, special(file, "eot")?];
+    let mut ends: Vec<u32> = ids.into_iter().flatten().collect();
+    ends.dedup();
+    Ok(ends)
+}
+
 /// The vocabulary in the metadata; nothing if there is none.
 ///
 /// # Errors
@@ -123,11 +145,7 @@ pub fn pieces<R>(file: &Gguf<R>) -> Result<Option<Pieces>> {
     let texts = |key: &str| -> Result<Vec<String>> {
         Ok(file.texts(key)?.map(<[String]>::to_vec).unwrap_or_default())
     };
-    let id = |key: &str| -> Result<Option<u32>> {
-        Ok(file
-            .number(&format!("tokenizer.ggml.{key}_token_id"))?
-            .map(|id| u32::try_from(id).unwrap_or(u32::MAX)))
-    };
+    let id = |key: &str| special(file, key);
     let flag = |key: &str| file.flag(&format!("tokenizer.ggml.{key}"));
     let pieces = Pieces {
         tokens: texts("tokenizer.ggml.tokens")?,
@@ -135,7 +153,7 @@ pub fn pieces<R>(file: &Gguf<R>) -> Result<Option<Pieces>> {
         scores: list("tokenizer.ggml.scores")?,
         types: list("tokenizer.ggml.token_type")?,
         begin: id("bos")?,
-        ends: [id("eos")?, id("eot")?].into_iter().flatten().collect(),
+        ends: ends(file)?,
         unknown: id("unknown")?,
         add_begin: flag("add_bos_token")?.unwrap_or(kind.adds_begin()),
         add_space: flag("add_space_prefix")?.unwrap_or(true),

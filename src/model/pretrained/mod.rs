@@ -21,11 +21,11 @@ use anyhow::Result;
 
 use self::gguf::Gguf;
 pub use self::hugging_face::AdapterTensors;
-use self::hugging_face::Shards;
-use self::layout::Layout;
+use self::hugging_face::{Described, Shards};
 pub use self::layout::hugging_face_module;
+use self::layout::{Layout, Tensors};
 pub use self::vocabulary::Vocabulary;
-use super::config::CONFIG_FILE;
+use super::config::{CONFIG_FILE, UNEMBEDDING};
 use super::{ModelConfig, Weights};
 use crate::error::UserError;
 
@@ -54,6 +54,10 @@ pub struct Card {
     /// Number of tensors in each number format.
     pub formats: BTreeMap<&'static str, usize>,
     pub config: ModelConfig,
+    /// Tokens that end an answer; nothing where the description has no place for them.
+    pub ends: Option<Vec<u32>>,
+    /// What stands in the description and is not used.
+    pub notes: Vec<String>,
 }
 
 /// Weights whose description has been read.
@@ -65,7 +69,7 @@ pub struct Pretrained {
 
 enum Source {
     Gguf(Box<Gguf<BufReader<File>>>),
-    HuggingFace { shards: Shards, begin: Option<u32>, ends: Vec<u32> },
+    HuggingFace(Shards, Box<Described>),
     Own(Shards),
 }
 
@@ -109,16 +113,20 @@ impl Pretrained {
             let message = "neither `model_type` (Hugging Face) nor `d_model` (TraceGym) is there";
             return Err(UserError::input(&path, "model", message).into());
         }
-        let described = hugging_face::describe(&path, &text)?;
+        let mut described = hugging_face::describe(&path, &text)?;
+        let config = described.config.clone();
+        // As transformers generates.
+        let ends = hugging_face::generation_ends(dir, config.vocabulary)?;
+        if !ends.is_empty() {
+            described.ends = ends;
+        }
         let shards = Shards::open(dir)?;
-        let tied = !described.config.untied_head;
+        check_head(&shards, &config)?;
         // Old converters wrote the table of frequencies and a copy of a tied head.
-        let ignored = |name: &str| {
-            name.ends_with("rotary_emb.inv_freq") || (tied && name == "lm_head.weight")
-        };
-        layout::check(&shards, Layout::HuggingFace, &described.config, ignored)?;
-        let hugging_face::Described { config, begin, ends } = described;
-        Ok((config, Source::HuggingFace { shards, begin, ends }))
+        let head = Layout::HuggingFace.name(UNEMBEDDING);
+        let ignored = |name: &str| name.ends_with("rotary_emb.inv_freq") || name == head;
+        layout::check(&shards, Layout::HuggingFace, &config, ignored)?;
+        Ok((config, Source::HuggingFace(shards, Box::new(described))))
     }
 
     /// The model's shape. Its context may be shortened before a model is built.
@@ -133,7 +141,7 @@ impl Pretrained {
     pub fn weights(&mut self) -> Result<Weights> {
         match &mut self.source {
             Source::Gguf(file) => layout::weights(&mut **file, Layout::Gguf, &self.config),
-            Source::HuggingFace { shards, .. } => {
+            Source::HuggingFace(shards, _) => {
                 layout::weights(shards, Layout::HuggingFace, &self.config)
             }
             Source::Own(shards) => layout::weights(shards, Layout::Own, &self.config),
@@ -143,7 +151,7 @@ impl Pretrained {
     /// The tokenizer: that of a GGUF file's metadata, or `tokenizer.json` in the folder.
     ///
     /// # Errors
-    /// None, a damaged one, or one with more tokens than the model.
+    /// None, a damaged one, or one with a token that the model does not have.
     pub fn vocabulary(&self) -> Result<Vocabulary> {
         let beside = self.path.join(TOKENIZER_FILE);
         let (place, vocabulary) = match &self.source {
@@ -154,36 +162,65 @@ impl Pretrained {
                 };
                 (&self.path, Vocabulary::of_pieces(&self.path, &pieces)?)
             }
-            Source::HuggingFace { begin, ends, .. } => {
-                (&beside, Vocabulary::load(&beside, *begin, ends.clone())?)
+            Source::HuggingFace(_, described) => {
+                let ends = described.ends.clone();
+                (&beside, Vocabulary::load(&beside, described.begin, ends)?)
             }
             Source::Own(_) => (&beside, Vocabulary::load(&beside, None, Vec::new())?),
         };
-        let (tokens, rows) = (vocabulary.len(), self.config.vocabulary);
-        if tokens > rows {
-            let message = format!("{tokens} tokens, but the model has {rows}");
-            return Err(UserError::input(place, "vocabulary", message).into());
+        let rows = self.config.vocabulary;
+        match vocabulary.highest().filter(|(_, id)| *id as usize >= rows) {
+            Some((token, id)) => {
+                let message = format!("token {token:?} has id {id}, but the model has {rows}");
+                Err(UserError::input(place, "vocabulary", message).into())
+            }
+            None => Ok(vocabulary),
         }
-        Ok(vocabulary)
     }
 
     /// What there is to know without reading the weights.
     pub fn card(&self) -> Result<Card> {
+        let (mut ends, mut notes) = (None, Vec::new());
         let (format, bytes, formats) = match &self.source {
             Source::Gguf(file) => {
                 let mut counts = BTreeMap::new();
                 for tensor in file.tensors.values() {
                     *counts.entry(tensor.format.name()).or_insert(0usize) += 1;
                 }
+                ends = Some(llama::ends(file)?);
                 (format!("GGUF version {}", file.version), size(&self.path)?, counts)
             }
-            Source::HuggingFace { shards, .. } => {
+            Source::HuggingFace(shards, described) => {
+                ends = Some(described.ends.clone());
+                notes.clone_from(&described.notes);
                 ("Hugging Face safetensors".to_owned(), shards.bytes(), shards.formats())
             }
             Source::Own(shards) => ("TraceGym".to_owned(), shards.bytes(), shards.formats()),
         };
-        Ok(Card { path: self.path.clone(), format, bytes, formats, config: self.config.clone() })
+        let (path, config) = (self.path.clone(), self.config.clone());
+        Ok(Card { path, format, bytes, formats, config, ends, notes })
     }
+}
+
+/// Checks that the file has a matrix of its own for the logits where `config.json` says so. Where it
+/// says that they use the embedding, some files have a copy of it; one with other values is refused:
+/// versions of transformers differ in which of the two they take.
+fn check_head(shards: &Shards, config: &ModelConfig) -> Result<()> {
+    let [head, embedding] =
+        [UNEMBEDDING, "token_embedding"].map(|ours| Layout::HuggingFace.name(ours));
+    let there = shards.contains(&head);
+    let message = match config.untied_head {
+        true if !there => {
+            "is missing, though config.json does not say `tie_word_embeddings`: true: if the logits \
+             use the embedding, set it"
+        }
+        false if there && shards.contains(&embedding) && !shards.equal(&head, &embedding)? => {
+            "differs from the embedding, though config.json says `tie_word_embeddings`: true: set it \
+             to false to use this tensor, or remove the tensor"
+        }
+        _ => return Ok(()),
+    };
+    Err(UserError::input(shards.path(&head), format!("tensor {head}"), message).into())
 }
 
 fn size(path: &Path) -> Result<u64> {

@@ -22,8 +22,8 @@ pub enum Format {
     Q4_1,
 }
 
-/// Codes of ggml's other formats, for messages.
-const UNSUPPORTED: [(u32, &str); 14] = [
+/// ggml's other formats, for messages. Numbers that are not in use any more have no name.
+const UNSUPPORTED: [(u32, &str); 26] = [
     (6, "Q5_0"),
     (7, "Q5_1"),
     (9, "Q8_1"),
@@ -34,10 +34,22 @@ const UNSUPPORTED: [(u32, &str); 14] = [
     (14, "Q6_K"),
     (15, "Q8_K"),
     (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
     (20, "IQ4_NL"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
     (23, "IQ4_XS"),
     (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
     (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (39, "MXFP4"),
 ];
 
 impl Format {
@@ -55,10 +67,10 @@ impl Format {
             30 => Self::Bf16,
             _ => {
                 let known = UNSUPPORTED.iter().find(|(known, _)| *known == code);
-                let name = known.map_or_else(|| format!("number {code}"), |(_, n)| (*n).to_owned());
+                let name = known.map_or_else(String::new, |(_, name)| format!("{name}, "));
                 return Err(format!(
-                    "has format {name}, which is not supported: use a file in F32, F16, BF16, \
-                     Q8_0, Q4_0 or Q4_1"
+                    "has format {name}number {code} of ggml, which is not supported: use a file in \
+                     Q8_0, Q4_0, Q4_1, F32, F16 or BF16"
                 ));
             }
         })
@@ -171,7 +183,12 @@ mod tests {
         assert_eq!(Format::Q4_0.bytes(64), Some(36));
         assert_eq!(Format::Q8_0.bytes(33), None);
         assert_eq!(Format::F32.bytes(usize::MAX), None);
-        assert!(Format::of_ggml(12).expect_err("K blocks").contains("Q4_K"));
-        assert!(Format::of_ggml(99).expect_err("unknown").contains("99"));
+        for (code, told) in
+            [(12, "Q4_K, number 12 "), (39, "MXFP4, number 39 "), (4, "format number 4 ")]
+        {
+            let message = Format::of_ggml(code).expect_err("not supported");
+            assert!(message.contains(told) && message.contains("use a file in Q8_0"), "{message}");
+        }
+        assert!(Format::of_ggml(u32::MAX).is_err());
     }
 }

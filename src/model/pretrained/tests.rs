@@ -416,17 +416,78 @@ fn hugging_face_scalings() {
     both["type"] = json!("llama3");
     let config = described(json!({"rope_scaling": both})).expect("reads");
     assert_eq!(config.rope_scaling.clone(), expected);
-    let linear = json!({"rope_scaling": {"type": "linear", "factor": 2.0}});
-    let config = described(linear).expect("reads");
-    assert_eq!(config.rope_scaling, RopeScaling::Linear { factor: 2.0 });
+    for linear in [
+        json!({"type": "linear", "factor": 2.0}),
+        json!({"rope_type": "linear", "factor": 2.0}),
+        json!({"type": "linear", "rope_type": "linear", "factor": 2.0}),
+        json!({"type": "linear", "factor": 2, "rope_theta": 50_000, "low_freq_factor": null}),
+    ] {
+        for change in [
+            json!({"rope_scaling": linear}),
+            json!({"rope_parameters": linear, "rope_theta": null}),
+            json!({"rope_parameters": linear, "rope_scaling": linear}),
+        ] {
+            let config = described(change).expect("reads");
+            assert_eq!(config.rope_scaling, RopeScaling::Linear { factor: 2.0 });
+        }
+    }
+    for none in [json!({"rope_scaling": null}), json!({"rope_scaling": {}, "rope_theta": 500_000})]
+    {
+        let config = described(none.clone()).expect("reads");
+        assert!(config.rope_scaling.is_none());
+        let base = none["rope_theta"].as_f64().unwrap_or(50_000.0);
+        assert_eq!(f64::from(config.rope_base), base);
+    }
     let refused = [
-        (json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}), "rope_type `yarn`"),
-        (json!({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}), "`low_freq_factor`"),
+        (json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}), "rope_type: `yarn`"),
+        (json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}}), "rope_type: `dynamic`"),
+        (json!({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}), "low_freq_factor: is"),
+        (
+            json!({"rope_scaling": {
+                "rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4,
+            }}),
+            "rope_scaling.original_max_position_embeddings: is missing",
+        ),
+        (json!({"rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 4.0}}), "`yarn`"),
+        (json!({"rope_scaling": {"factor": 4.0}}), "rope_scaling.rope_type: is missing"),
+        (json!({"rope_parameters": {"factor": 4.0, "rope_theta": 5e4}}), "rope_type: is missing"),
+        (json!({"rope_scaling": {"type": "linear", "factor": 0}}), "factor 0 is not"),
+        (json!({"rope_scaling": {"type": "linear", "factor": -2.0}}), "factor -2 is not"),
+        (json!({"rope_scaling": {"type": "linear", "factor": "2"}}), "rope_scaling.factor: "),
+        (json!({"rope_scaling": [2.0]}), "rope_scaling: is not an object"),
+        (
+            json!({
+                "rope_scaling": {"type": "linear", "factor": 2},
+                "rope_parameters": {"rope_type": "default"},
+            }),
+            "rope_scaling: is not what rope_parameters tells",
+        ),
+        (
+            json!({"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}),
+            "rope_theta: 50000 here, but 7",
+        ),
+        (
+            json!({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}),
+            "rope_parameters.partial_rotary_factor: 0.5",
+        ),
         (json!({"model_type": "mistral"}), "model_type: `mistral`"),
         (json!({"attention_bias": true}), "attention_bias: true"),
         (json!({"mlp_bias": true}), "mlp_bias: true"),
         (json!({"hidden_act": "gelu"}), "hidden_act: `gelu`"),
-        (json!({"num_attention_heads": 0}), "heads is 0"),
+        (json!({"bias": true}), "bias: true"),
+        (json!({"num_attention_heads": 0}), "num_attention_heads: is 0"),
+        (json!({"num_key_value_heads": 3}), "num_key_value_heads: 3 does not divide"),
+        (
+            json!({"head_dim": null, "hidden_size": 30}),
+            "head_dim: is missing, and hidden_size (30)",
+        ),
+        (json!({"head_dim": null, "num_attention_heads": 32}), "head_dim: 1 is odd"),
+        (json!({"head_dim": 3}), "head_dim: 3 is odd"),
+        (json!({"max_position_embeddings": null}), "max_position_embeddings: is missing"),
+        (json!({"eos_token_id": 4_294_967_295u32}), "eos_token_id: 4294967295 is no token"),
+        (json!({"eos_token_id": [2, -2]}), "eos_token_id: -2 is no token of a vocabulary of 40"),
+        (json!({"bos_token_id": "1"}), "bos_token_id: \"1\" is no token"),
+        (json!({"attention_bias": 1}), "attention_bias: invalid type"),
         (json!({"head_dim": 1u64 << 40}), "head_dim 1099511627776"),
         (json!({"vocab_size": -1}), "invalid value"),
     ];
@@ -594,4 +655,365 @@ fn sentence_piece_is_that_of_its_library() {
         assert_eq!(tokenizer.encode(&text, false).expect("text"), ids, "{text:?}");
         assert_eq!(tokenizer.decode(&ids).expect("text"), text);
     }
+}
+
+/// A described folder with other keys.
+fn described(changes: &Value) -> Result<hugging_face::Described> {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let mut text = hugging_face(dir.path(), &config(), Dtype::F16, 1);
+    text.as_object_mut().expect("object").extend(changes.as_object().expect("object").clone());
+    hugging_face::describe(Path::new("config.json"), &text.to_string())
+}
+
+#[test]
+fn numbers_of_a_scaling_that_are_not_used_are_told() {
+    let notes = |rope: Value| described(&json!({"rope_scaling": rope})).expect("reads").notes;
+    assert_eq!(
+        notes(json!({"rope_type": "default", "factor": 4.0})),
+        ["rope_scaling.factor is not used: the kind is `default`"]
+    );
+    let linear = json!({"type": "linear", "factor": 4.0, "original_max_position_embeddings": 9});
+    assert!(notes(linear)[0].contains("original_max_position_embeddings is not used"));
+    assert!(notes(json!({"type": "linear", "factor": 4.0, "rope_theta": 5e4})).is_empty());
+}
+
+/// Keys that are null, that came later, and that had other names in the first files.
+#[test]
+fn old_and_new_configurations_are_the_same_model() {
+    let nulls = [
+        "num_key_value_heads",
+        "rope_scaling",
+        "rope_parameters",
+        "head_dim",
+        "attention_bias",
+        "mlp_bias",
+        "tie_word_embeddings",
+        "partial_rotary_factor",
+        "rms_norm_eps",
+        "rope_theta",
+        "hidden_act",
+        "bos_token_id",
+        "eos_token_id",
+    ];
+    let null: Value = nulls.iter().map(|key| ((*key).to_owned(), Value::Null)).collect();
+    let found = described(&null).expect("reads");
+    let expected = ModelConfig {
+        kv_heads: 4,
+        head_dim: None,
+        rope_base: 10_000.0,
+        norm_eps: 1e-6,
+        ..config()
+    };
+    assert_eq!(found.config, expected);
+    assert!(found.begin.is_none() && found.ends.is_empty() && found.notes.is_empty());
+
+    let first = json!({"max_position_embeddings": null, "max_sequence_length": 99});
+    assert_eq!(described(&first).expect("reads").config.context, 99);
+    for (ids, expected) in [
+        (json!(2), vec![2]),
+        (json!([2, 3]), vec![2, 3]),
+        (json!(-1), vec![]),
+        (json!([-1, 3]), vec![3]),
+        (json!([]), vec![]),
+    ] {
+        assert_eq!(described(&json!({"eos_token_id": ids})).expect("reads").ends, expected);
+    }
+}
+
+/// What generates an answer's end: `generation_config.json` where it names tokens, else `config.json`.
+#[test]
+fn end_tokens_of_a_folder() {
+    for (generation, expected) in [
+        (None, Ok(vec![2, 3])),
+        (Some(json!({"eos_token_id": [3, 5]})), Ok(vec![3, 5])),
+        (Some(json!({"eos_token_id": 7})), Ok(vec![7])),
+        (Some(json!({"temperature": 0.6})), Ok(vec![2, 3])),
+        (Some(json!({"eos_token_id": null})), Ok(vec![2, 3])),
+        (Some(json!({"eos_token_id": 40})), Err("eos_token_id: 40 is no token")),
+        (Some(json!([])), Err("generation_config.json: json: ")),
+    ] {
+        let dir = tempfile::tempdir().expect("temp dir");
+        hugging_face(dir.path(), &config(), Dtype::F16, 1);
+        if let Some(generation) = &generation {
+            let path = dir.path().join("generation_config.json");
+            std::fs::write(path, generation.to_string()).expect("written");
+        }
+        let found = Pretrained::open(dir.path()).and_then(|opened| opened.card());
+        match expected {
+            Ok(ends) => assert_eq!(found.expect("opens").ends, Some(ends), "{generation:?}"),
+            Err(told) => {
+                let error = found.expect_err("refused").to_string();
+                assert!(error.contains(told), "{error}");
+            }
+        }
+    }
+}
+
+/// `tie_word_embeddings` and the matrix of the logits, which may disagree.
+#[test]
+fn heads_that_are_tied_or_not() {
+    let name = Layout::HuggingFace.name("unembedding");
+    let embedding = Layout::HuggingFace.name("token_embedding");
+    // Which values the file's head has, if it has one.
+    let opened = |tied: Value, head: Option<&dyn Fn(Vec<f32>) -> Vec<f32>>, dtype: Dtype| {
+        let tied_config = ModelConfig { untied_head: false, ..config() };
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut text = hugging_face(dir.path(), &tied_config, Dtype::F16, 1);
+        text["tie_word_embeddings"] = tied;
+        std::fs::write(dir.path().join("config.json"), text.to_string()).expect("written");
+        if let Some(head) = head {
+            let path = dir.path().join("model.safetensors");
+            let bytes = std::fs::read(&path).expect("there");
+            let file = safetensors::SafeTensors::deserialize(&bytes).expect("ours");
+            let values = weights(&tied_config).get("token_embedding").expect("known").to_vec();
+            let code = if dtype == Dtype::F16 { 1 } else { 0 };
+            let buffer = encode(code, &head(values));
+            let shape = file.tensor(&embedding).expect("there").shape().to_vec();
+            let added = (name.clone(), TensorView::new(dtype, shape, &buffer).expect("fits"));
+            let all: Vec<_> = file.tensors().into_iter().chain([added]).collect();
+            std::fs::write(path, safetensors::serialize(all, None).expect("ok")).expect("written");
+        }
+        let mut opened = Pretrained::open(dir.path())?;
+        let weights = opened.weights()?;
+        anyhow::Ok((opened.config().parameters(), weights))
+    };
+    let same = |values: Vec<f32>| values;
+    let other = |mut values: Vec<f32>| {
+        let last = values.len() - 1;
+        values[last] += 0.5;
+        values
+    };
+    let tied = opened(json!(true), None, Dtype::F16).expect("tied");
+    for dtype in [Dtype::F16, Dtype::F32] {
+        assert!(opened(json!(true), Some(&same), dtype).expect("tied, with a copy") == tied);
+        let error = opened(json!(true), Some(&other), dtype).err().expect("refused").to_string();
+        assert!(error.contains("lm_head.weight: differs from the embedding"), "{error}");
+        assert!(error.contains("tie_word_embeddings"), "{error}");
+    }
+    for absent in [json!(false), json!(null)] {
+        let error = opened(absent.clone(), None, Dtype::F16).err().expect("refused").to_string();
+        assert!(error.contains("tensor lm_head.weight: is missing"), "{error}");
+        assert!(error.contains("tie_word_embeddings"), "{error}");
+        let (parameters, _) = opened(absent, Some(&other), Dtype::F16).expect("untied");
+        assert_eq!(parameters, config().parameters());
+    }
+}
+
+#[test]
+fn weights_for_pytorch_alone_are_told_from_none() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    hugging_face(dir.path(), &config(), Dtype::F16, 1);
+    std::fs::rename(dir.path().join("model.safetensors"), dir.path().join("pytorch_model.bin"))
+        .expect("renamed");
+    let error = Pretrained::open(dir.path()).err().expect("refused").to_string();
+    assert!(
+        error.contains("model.safetensors: file: is missing, and pytorch_model.bin"),
+        "{error}"
+    );
+
+    let dir = tempfile::tempdir().expect("temp dir");
+    hugging_face(dir.path(), &config(), Dtype::F16, 2);
+    std::fs::remove_file(dir.path().join("model.safetensors.index.json")).expect("removed");
+    let error = Pretrained::open(dir.path()).err().expect("refused").to_string();
+    assert!(error.contains("model-00000-of-00002.safetensors is a shard without"), "{error}");
+}
+
+/// Headers of safetensors as several writers make them.
+#[test]
+fn headers_with_and_without_metadata() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    hugging_face(dir.path(), &config(), Dtype::F16, 1);
+    let path = dir.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).expect("there");
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight")) as usize;
+    let (header, data) = bytes[8..].split_at(length);
+    let header: Value = serde_json::from_slice(header).expect("json");
+    for (metadata, padding) in
+        [(None, ""), (Some(json!({})), ""), (Some(json!(null)), "  "), (None, "         ")]
+    {
+        let mut header = header.clone();
+        if let Some(metadata) = metadata {
+            header["__metadata__"] = metadata;
+        }
+        let header = header.to_string() + padding;
+        let length = (header.len() as u64).to_le_bytes();
+        std::fs::write(&path, [&length, header.as_bytes(), data].concat()).expect("written");
+        let mut opened = Pretrained::open(dir.path()).expect("opens");
+        assert!(opened.weights().expect("reads") == weights(&config()));
+    }
+}
+
+#[test]
+fn biases_in_the_file_are_never_left_out() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    hugging_face(dir.path(), &config(), Dtype::F16, 1);
+    let path = dir.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).expect("there");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("ours");
+    let bias = encode(1, &[0.5; 64]);
+    let bias = TensorView::new(Dtype::F16, vec![64], &bias).expect("fits");
+    let added = ("model.layers.0.self_attn.q_proj.bias".to_owned(), bias);
+    let all: Vec<_> = file.tensors().into_iter().chain([added]).collect();
+    std::fs::write(&path, safetensors::serialize(all, None).expect("ok")).expect("written");
+    let error = Pretrained::open(dir.path()).err().expect("refused").to_string();
+    assert!(error.contains("q_proj.bias: belongs to no part"), "{error}");
+}
+
+#[test]
+fn gguf_files_for_other_machines_and_parts_of_a_file_are_refused() {
+    let good = gguf(&config(), 0);
+    let refused = |bytes: &[u8]| format!("{:#}", read(bytes).expect_err("refused"));
+    let mut bytes = good.bytes();
+    for (version, told) in [
+        (3u32.swap_bytes(), "version 50331648: this file is big-endian"),
+        (2u32.swap_bytes(), "big-endian"),
+        (1, "GGUF version 1 is not supported"),
+        (4, "GGUF version 4 is not supported"),
+    ] {
+        bytes[4..8].copy_from_slice(&version.to_le_bytes());
+        let message = refused(&bytes);
+        assert!(message.contains(told), "{message}");
+    }
+    let mut part = good.clone();
+    part.tensors.truncate(3);
+    part.set("split.count", 2, &2u16.to_le_bytes());
+    part.set("split.no", 2, &0u16.to_le_bytes());
+    let first = part.bytes();
+    assert!(refused(&first).contains("split.count: is 2: this is part 1 of 2: merge"));
+    part.metadata.retain(|(key, _)| key == "split.count");
+    part.set("split.no", 2, &1u16.to_le_bytes());
+    assert!(refused(&part.bytes()).contains("this is part 2 of 2"));
+    // A file of one part, and files that were joined without a word of parts.
+    let mut whole = good.clone();
+    whole.set("split.count", 2, &1u16.to_le_bytes());
+    read(&whole.bytes()).expect("one part");
+    let joined = refused(&[good.bytes(), good.bytes()].concat());
+    assert!(joined.contains("bytes follow behind the last tensor"), "{joined}");
+    let mut padded = good.bytes();
+    padded.resize(padded.len().next_multiple_of(32), 0);
+    read(&padded).expect("padding is no other file");
+}
+
+#[test]
+fn gguf_formats_and_places_that_are_not_supported_are_refused_by_tensor() {
+    let with = |change: &dyn Fn(&mut File)| {
+        let mut file = gguf(&config(), 0);
+        change(&mut file);
+        refused(&file)
+    };
+    for (code, told) in
+        [(12, "Q4_K, number 12"), (39, "MXFP4, number 39"), (4, "format number 4"), (250, "250")]
+    {
+        let message = with(&|file| file.tensors[3].2 = code);
+        let name = &gguf(&config(), 0).tensors[3].0;
+        assert!(message.contains(told) && message.contains(name), "{message}");
+        assert!(message.contains("Q8_0"), "{message}");
+    }
+    let message = with(&|file| file.number("general.alignment", 1 << 12));
+    assert!(message.contains("no multiple of the alignment 4096"), "{message}");
+}
+
+#[test]
+fn gguf_end_tokens() {
+    let mut file = gguf(&config(), 0);
+    let ends = |file: &File| {
+        let bytes = file.bytes();
+        let length = bytes.len() as u64;
+        let read = Gguf::read(Path::new("model.gguf"), Cursor::new(bytes), length).expect("reads");
+        llama::ends(&read).map_err(|error| error.to_string())
+    };
+    assert_eq!(ends(&file), Ok(vec![]));
+    file.number("tokenizer.ggml.eos_token_id", 2);
+    assert_eq!(ends(&file), Ok(vec![2]));
+    file.number("tokenizer.ggml.eot_token_id", 5);
+    assert_eq!(ends(&file), Ok(vec![2, 5]));
+    file.number("tokenizer.ggml.eot_token_id", u32::MAX);
+    file.set("tokenizer.ggml.eos_token_id", 5, &(-1i32).to_le_bytes());
+    assert_eq!(ends(&file), Ok(vec![]));
+    file.set("tokenizer.ggml.eos_token_id", 8, &text("two"));
+    assert!(ends(&file).is_err_and(|error| error.contains("eos_token_id: is not a whole number")));
+}
+
+/// A `tokenizer.json` of words, with these added tokens and this post-processor.
+fn words(added: &[(&str, u64)], post_processor: &Value) -> Result<Vocabulary> {
+    let added: Vec<Value> = added
+        .iter()
+        .map(|(content, id)| {
+            json!({
+                "id": id, "content": content, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true,
+            })
+        })
+        .collect();
+    let text = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+        "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "decoder": null,
+        "post_processor": post_processor,
+        "model": {
+            "type": "WordLevel", "vocab": {"<unk>": 0, "<s>": 1, "a": 2, "b": 3},
+            "unk_token": "<unk>",
+        },
+    });
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = dir.path().join("tokenizer.json");
+    std::fs::write(&path, text.to_string()).expect("written");
+    Vocabulary::load(&path, None, Vec::new())
+}
+
+#[test]
+fn added_tokens_have_the_ids_of_the_file_or_are_refused() {
+    let none = Value::Null;
+    let read = words(&[("<s>", 1), ("<x>", 4), ("<y>", 5)], &none).expect("reads");
+    assert_eq!(read.encode("a <y> <s> <x>", false).expect("text"), [2, 5, 1, 4]);
+    assert_eq!(read.highest(), Some(("<y>".to_owned(), 5)));
+    // The order of the list is no order of ids.
+    let read = words(&[("<y>", 5), ("<x>", 4), ("<s>", 1)], &none).expect("reads");
+    assert_eq!(read.encode("a <y> <s> <x>", false).expect("text"), [2, 5, 1, 4]);
+    for (added, told) in [
+        (vec![("<x>", 9)], "added token \"<x>\" has id 9 in the file, but 4 in use"),
+        (vec![("<x>", 4), ("<y>", 6)], "added token \"<y>\" has id 6 in the file, but 5 in use"),
+        (vec![("a", 3)], "added token \"a\" has id 3 in the file, but 2 in use"),
+        (vec![("<x>", 4), ("<x>", 5)], "added token \"<x>\" has id 5 in the file, but 4 in use"),
+        (vec![("<x>", 3)], "added token \"<x>\" has id 3 in the file, but 4 in use"),
+    ] {
+        let error = words(&added, &none).err().expect("refused");
+        assert!(error.is::<UserError>() && error.to_string().contains(told), "{error}");
+    }
+    let begin = |id: u64| {
+        let token = json!({"SpecialToken": {"id": "<s>", "type_id": 0}});
+        let text = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
+        json!({
+            "type": "TemplateProcessing", "single": [token, text("A")],
+            "pair": [token, text("A"), text("B")],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [id], "tokens": ["<s>"]}},
+        })
+    };
+    let read = words(&[("<s>", 1)], &begin(1)).expect("reads");
+    assert_eq!(read.encode("b", true).expect("text"), [1, 3]);
+    let several = json!({"type": "Sequence", "processors": [begin(2)]});
+    for wrong in [begin(2), several] {
+        let error = words(&[("<s>", 1)], &wrong).err().expect("refused").to_string();
+        assert!(error.contains("puts token \"<s>\" as id 2, but it has id 1"), "{error}");
+    }
+}
+
+/// A token beyond the embedding's rows has no embedding, however few tokens there are.
+#[test]
+fn tokens_that_the_model_does_not_have_are_refused() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    hugging_face(dir.path(), &config(), Dtype::F16, 1);
+    let write = |id: u32| {
+        let text = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": null, "pre_tokenizer": null, "decoder": null, "post_processor": null,
+            "model": {"type": "WordLevel", "vocab": {"a": 0, "b": id}, "unk_token": "a"},
+        });
+        std::fs::write(dir.path().join("tokenizer.json"), text.to_string()).expect("written");
+    };
+    let opened = Pretrained::open(dir.path()).expect("opens");
+    write(39);
+    assert_eq!(opened.vocabulary().expect("fits").len(), 2);
+    write(40);
+    let error = opened.vocabulary().err().expect("refused").to_string();
+    assert!(error.contains("token \"b\" has id 40, but the model has 40"), "{error}");
 }

@@ -251,12 +251,21 @@ impl Vocabulary {
     /// Reads `tokenizer.json` at `path`.
     ///
     /// # Errors
-    /// A missing, oversized or damaged file.
+    /// A missing, oversized or damaged file; tokens that would not get the ids that the file tells.
     pub fn load(path: &Path, begin: Option<u32>, ends: Vec<u32>) -> Result<Self> {
-        let text = read_text(path)?;
-        let inner = text
-            .parse::<Tokenizer>()
-            .map_err(|error| UserError::input(path, "tokenizer", error.to_string()))?;
+        let wrong = |message: String| UserError::input(path, "tokenizer", message);
+        let mut text = read_text(path)?;
+        let mut file: Value =
+            serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        // The library numbers added tokens in the order of the list.
+        if let Some(added) = file.get_mut("added_tokens").and_then(Value::as_array_mut)
+            && !added.is_sorted_by_key(id)
+        {
+            added.sort_by_key(id);
+            text = serde_json::to_string(&file)?;
+        }
+        let inner = text.parse::<Tokenizer>().map_err(|error| wrong(error.to_string()))?;
+        check_ids(&inner, &file).map_err(wrong)?;
         Ok(Self { inner, begin, ends })
     }
 
@@ -273,6 +282,12 @@ impl Vocabulary {
     /// Tokens, special ones included.
     pub fn len(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// The token with the highest id.
+    pub fn highest(&self) -> Option<(String, u32)> {
+        let tokens = self.inner.get_vocab(true).into_iter();
+        tokens.max_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -301,5 +316,58 @@ impl Vocabulary {
     pub fn to_file(&self) -> Result<String> {
         let text = self.inner.to_string(true).map_err(|error| anyhow!("tokenizer: {error}"))?;
         Ok(text + "\n")
+    }
+}
+
+/// The id of an added token in the file.
+fn id(token: &Value) -> Option<u64> {
+    token["id"].as_u64()
+}
+
+/// Checks that tokens have the ids that the file tells, which are those of the weights' rows: the
+/// library does not read the ids of added tokens, and takes those of templates as they are.
+fn check_ids(tokenizer: &Tokenizer, file: &Value) -> Result<(), String> {
+    for token in file["added_tokens"].as_array().into_iter().flatten() {
+        let Some((token, id)) = token["content"].as_str().zip(id(token)) else {
+            continue;
+        };
+        let found = tokenizer.token_to_id(token).map(u64::from);
+        let back = u32::try_from(id).ok().and_then(|id| tokenizer.id_to_token(id));
+        if found != Some(id) || back.as_deref() != Some(token) {
+            let found = found.map_or_else(|| "none".to_owned(), |found| found.to_string());
+            return Err(format!(
+                "added token {token:?} has id {id} in the file, but {found} in use: ids of added \
+                 tokens must be those of the vocabulary, or follow it without gaps"
+            ));
+        }
+    }
+    let mut named = Vec::new();
+    template_ids(&file["post_processor"], &mut named);
+    for (token, id) in named {
+        let found = tokenizer.token_to_id(token).map(u64::from);
+        if found != Some(id) {
+            let found = found.map_or_else(|| "no id".to_owned(), |found| format!("id {found}"));
+            return Err(format!(
+                "post_processor puts token {token:?} as id {id}, but it has {found}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Tokens that a post-processor puts around a text, with the ids that it puts.
+fn template_ids<'a>(processor: &'a Value, named: &mut Vec<(&'a str, u64)>) {
+    for part in processor["processors"].as_array().into_iter().flatten() {
+        template_ids(part, named);
+    }
+    for token in processor["special_tokens"].as_object().into_iter().flat_map(|all| all.values()) {
+        let [ids, tokens] = ["ids", "tokens"].map(|key| token[key].as_array());
+        let pairs = tokens.into_iter().flatten().zip(ids.into_iter().flatten());
+        named.extend(pairs.filter_map(|(token, id)| Some((token.as_str()?, id.as_u64()?))));
+    }
+    for pair in ["cls", "sep"].iter().filter_map(|key| processor[key].as_array()) {
+        if let [token, id] = &pair[..] {
+            named.extend(token.as_str().zip(id.as_u64()));
+        }
     }
 }
