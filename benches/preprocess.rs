@@ -8,7 +8,7 @@ use tracegym::data::simulator::{Cloud, RAW_HEADER, RawDefects, RawRows, Simulato
 use tracegym::data::{BuildOptions, DatasetManifest, SourceSpec, build};
 use tracegym::progress::Progress;
 
-/// Blocks of 4096 traces: enough that starting polars does not count.
+/// Blocks of 4096 traces: enough that starting threads does not count.
 const BLOCKS: u64 = 64;
 
 /// Writes simulated raw rows with the table's defects; returns how many.

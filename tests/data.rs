@@ -1,10 +1,17 @@
 //! Datasets, from files to a card. Fixtures are written by the tests; checks against real traces
 //! run where `TRACEGYM_DATA` names a folder that holds them.
 
+#[path = "data/order.rs"]
+mod order;
 #[path = "data/reference.rs"]
 mod reference;
 
+use std::io::Write;
 use std::path::Path;
+use std::process::Command;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use tracegym::data::{BuildOptions, Dataset, DatasetManifest, Side, build, data_root};
 use tracegym::progress::Progress;
@@ -123,4 +130,96 @@ fn drawn_structures_have_the_frequencies_of_the_file_and_say_where_times_come_fr
     assert!(dataset.card.labels[0].contains("not measured"));
     let shallow = dataset.graphs().iter().filter(|graph| graph.num_edges() <= 2).count();
     assert!((2_400..=3_600).contains(&shallow), "the median real structure has 2 calls: {shallow}");
+}
+
+const V2022: &str =
+    "timestamp,traceid,service,rpc_id,rpctype,um,uminstanceid,interface,dm,dminstanceid,rt\n";
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// `tracegym data build` of a folder of raw v2022 tables: its exit code, and what it said, without the
+/// folder's path.
+fn build_folder(files: &[(&str, &[u8])], arguments: &[&str]) -> (Option<i32>, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("tables");
+    std::fs::create_dir(&folder).unwrap();
+    for (name, bytes) in files {
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+    let manifest = "name = \"mine\"\n[source]\nkind = \"alibaba-v2022\"\npath = \"tables\"\n";
+    std::fs::write(dir.path().join("mine.toml"), manifest).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_tracegym"))
+        .current_dir(dir.path())
+        .env_remove("TRACEGYM_DATA")
+        .args(["data", "build", "./mine.toml", "--quiet"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let card = dir.path().join("dataset-mine/card.json");
+    assert_eq!(output.status.success(), card.exists(), "a dataset is written if it is built");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap().replace("./tables", "tables"))
+}
+
+fn rows(count: usize) -> String {
+    let row = |i| format!("{i},T_{i},S_1,0,http,USER,p,i,MS_1,p,{i}.0\n");
+    V2022.to_owned() + &(0..count).map(row).collect::<String>()
+}
+
+#[test]
+fn half_an_archive_is_no_dataset_even_if_bad_rows_are_skipped() {
+    let whole = gzip(rows(2000).as_bytes());
+    let (code, said) = build_folder(&[("a.csv.gz", &whole)], &["--skip-bad-rows"]);
+    assert_eq!(code, Some(0), "{said}");
+    let half = &whole[..whole.len() / 2];
+    let (code, said) = build_folder(&[("a.csv.gz", half)], &["--skip-bad-rows"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.starts_with("error: tables/a.csv.gz: line "), "{said}");
+    assert!(said.ends_with(": the gzip archive is cut off here: fetch the file again\n"), "{said}");
+    // Two archives one after the other are one; anything else behind an archive is not.
+    let twice = [whole.as_slice(), &gzip(rows(1).strip_prefix(V2022).unwrap().as_bytes())].concat();
+    let (code, said) = build_folder(&[("a.csv.gz", &twice)], &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(" 2001 "), "{said}");
+    let (code, said) = build_folder(&[("a.csv.gz", &[&whole, &b"\0\0"[..]].concat())], &[]);
+    assert_eq!(code, Some(2), "{said}");
+}
+
+#[test]
+fn what_is_downloaded_is_unpacked_first_and_read_once() {
+    // A tar archive of one file: its header, its content, and blocks of zeros.
+    let table = rows(3);
+    let mut tar = vec![0; 512];
+    tar[..15].copy_from_slice(b"CallGraph_0.csv");
+    tar[257..262].copy_from_slice(b"ustar");
+    tar.extend_from_slice(table.as_bytes());
+    tar.resize(10_240, 0);
+    let zipped = gzip(&tar);
+    let refused = |files: &[(&str, &[u8])]| {
+        let (code, said) = build_folder(files, &["--skip-bad-rows"]);
+        assert_eq!(code, Some(2), "{said}");
+        said
+    };
+    insta::assert_snapshot!(
+        refused(&[("CallGraph_0.tar.gz", &zipped)]),
+        @"error: tables: folder: holds archives that are not unpacked (CallGraph_0.tar.gz): unpack them first (`tar -xf CallGraph_0.tar.gz`), or move them elsewhere"
+    );
+    insta::assert_snapshot!(
+        refused(&[("CallGraph_0.csv.gz", &zipped)]),
+        @"error: tables/CallGraph_0.csv.gz: content: is a tar archive: unpack it first (`tar -xf CallGraph_0.csv.gz`)"
+    );
+    insta::assert_snapshot!(
+        refused(&[("CallGraph_0.csv", table.as_bytes()), ("CallGraph_0.csv.gz", &gzip(table.as_bytes()))]),
+        @"error: tables: folder: CallGraph_0.csv and CallGraph_0.csv.gz are one table twice: keep one of them"
+    );
+    // An archive beside its table is what unpacking leaves.
+    let beside: [(&str, &[u8]); 2] =
+        [("CallGraph_0.csv", table.as_bytes()), ("CallGraph_0.tar.gz", &zipped)];
+    let (code, said) = build_folder(&beside, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("input CallGraph_0.csv (") && !said.contains("tar.gz"), "{said}");
 }

@@ -47,7 +47,8 @@ struct BuildArgs {
     /// TRACEGYM_DATA does the same.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Count rows that cannot be read in the funnel instead of stopping at the first.
+    /// Leave out rows that cannot be read, with their traces, and count them in the funnel instead of
+    /// stopping at the first.
     #[arg(long)]
     skip_bad_rows: bool,
     /// How many graphs are drawn or simulated; of measured graphs, at most how many are kept.

@@ -17,7 +17,8 @@ use crate::progress::Progress;
 pub struct BuildOptions {
     /// Folder that relative paths of manifests are looked for in (`TRACEGYM_DATA`).
     pub data_root: Option<PathBuf>,
-    /// Count rows that cannot be read in the funnel instead of stopping at the first.
+    /// Leave out rows that cannot be read, with their traces, and count them in the funnel instead of
+    /// stopping at the first.
     pub skip_bad_rows: bool,
     /// How many graphs are drawn or simulated, in place of the manifest's number; for other
     /// sources, at most how many are kept.
@@ -47,7 +48,7 @@ const DEFAULT_DRAWN: u64 = 100_000;
 /// whatever the number of threads.
 ///
 /// # Errors
-/// Inputs that are missing or, without `skip_bad_rows`, not what they claim to be.
+/// Inputs that are missing or damaged, or hold rows that cannot be read, without `skip_bad_rows`.
 pub fn build(manifest: &DatasetManifest, options: &BuildOptions) -> Result<Dataset> {
     let inputs = manifest.inputs(options.data_root.as_deref())?;
     let Harvest { mut graphs, faulty, funnel, labels } = harvest(manifest, options)?;

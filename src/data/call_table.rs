@@ -1,14 +1,15 @@
 //! Source `call-table`: complete graphs, one row per call. Declared attributes (number of edges,
 //! depth, latency) are ignored; the graph itself says what they are.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use indexmap::IndexMap;
 
 use super::Funnel;
-use super::finish::{self, Losses};
-use super::table::{BadValue, Row, Table, milliseconds, shown};
+use super::finish::{self, Losses, Reason};
+use super::table::{BadValue, Row, Table, TableEntry, milliseconds, shown};
 use crate::graph::{CallGraph, CallRow, CallType, EdgeId, Interner, Name};
 use crate::version::Version;
 
@@ -18,14 +19,24 @@ pub const VERSION: Version = Version::new("source/call-table", 1);
 const COLUMNS: [&str; 8] =
     ["graph_index", "service", "edge_id", "type", "source", "destination", "start_ms", "finish_ms"];
 
-/// Reads the graphs of `files`, in the order in which they first occur.
+/// Reads the graphs of `files`, in the order of their indexes: numbers by size, then texts; graphs of
+/// one index, which are of different files, by content. The order of rows and files makes no
+/// difference.
 pub fn read(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<CallGraph>, Funnel)> {
     let mut names = Interner::default();
     let mut groups: IndexMap<(usize, String), (Name, Vec<CallRow>)> = IndexMap::new();
+    let mut incomplete: HashSet<(usize, String)> = HashSet::new();
     let (mut rows, mut bad) = (0, 0);
     for (file, path) in files.iter().enumerate() {
-        let counts = Table::open(path, &COLUMNS)?.for_each(skip_bad_rows, |row| {
-            let (service, call) = call(row, &mut names)?;
+        let counts = Table::open(path, &COLUMNS)?.for_each(skip_bad_rows, 0, |entry| {
+            let row = match entry {
+                TableEntry::Row(row) => row,
+                TableEntry::Incomplete(index) => {
+                    incomplete.insert((file, index.to_owned()));
+                    return Ok(());
+                }
+            };
+            let (service, call) = call(&row, &mut names)?;
             let group = groups.entry((file, row.text(0).to_owned()));
             let (first_service, calls) = group.or_insert_with(|| (service.clone(), Vec::new()));
             if *first_service != service {
@@ -51,12 +62,22 @@ pub fn read(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<CallGraph>, F
     }
     let mut losses = Losses::default();
     let mut graphs = Vec::with_capacity(groups.len());
-    for (service, calls) in groups.into_values() {
+    for (place, (service, calls)) in groups {
+        if incomplete.contains(&place) {
+            losses.add(Reason::BadRow, calls.len() as u64);
+            continue;
+        }
+        let (_, index) = place;
         match finish::judge(service, &calls) {
-            Ok(graph) => graphs.push(graph),
+            Ok(graph) => {
+                let number = index.parse::<u64>().unwrap_or(u64::MAX);
+                graphs.push(((number, index, finish::fingerprint(0, &graph)), graph));
+            }
             Err(reason) => losses.add(reason, calls.len() as u64),
         }
     }
+    graphs.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let graphs = graphs.into_iter().map(|(_, graph)| graph).collect();
     let graphs = finish::distinct(graphs, &mut losses);
     losses.push_to(&mut funnel, rows - bad, traces);
     Ok((graphs, funnel))
@@ -133,7 +154,8 @@ mod tests {
         let cases = [
             ("1,S,,0,http,USER,A,-3,8\n", "line 3, column start_ms: `-3` is negative"),
             ("1,S,,0,http,USER,A,0,x\n", "line 3, column finish_ms: `x` is not a number"),
-            ("1,S,,0,http,USER,A,0\n", "line 3, column finish_ms: has no value"),
+            ("1,S,,0,http,USER,A,0,\n", "line 3, column finish_ms: has no value"),
+            ("1,S,,0,http,USER,A,0\n", "line 3: 8 fields where the header has 9"),
             ("1,S,,0.a,rpc,A,A,0,8\n", "line 3, column edge_id: `0.a` is not a path such as 0.1.2"),
             (
                 "1,S,,0,tcp,USER,A,0,8\n",
@@ -147,11 +169,17 @@ mod tests {
             ),
         ];
         for (row, expected) in cases {
-            let rows = format!("{good}{row}");
+            let rows = format!("{good}{row}2,S,,0,http,USER,B,0,8\n");
             assert_eq!(message(&rows), format!("{expected}: {remedy}"));
+            // The graph that the row belonged to is lost with it.
             let (graphs, funnel) = read_text(&rows, true).unwrap();
             assert_eq!(graphs.len(), 1);
-            assert_eq!((funnel.0[0].rows, funnel.0[1].rows), (2, 1));
+            assert_eq!(graphs[0].calls()[0].destination.as_str(), "B");
+            assert_eq!((funnel.0[0].rows, funnel.0[1].rows), (3, 2));
+            assert_eq!(
+                (funnel.0[2].step.as_str(), funnel.0[2].rows),
+                ("all of its rows can be read", 1)
+            );
         }
     }
 }

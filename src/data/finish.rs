@@ -12,6 +12,8 @@ pub const MAX_DEPTH: u32 = 15;
 /// Why a trace gave no graph, in the order in which the funnel lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
+    /// One of its rows cannot be used and was left out.
+    BadRow,
     /// An rpc id that is not a dot-decimal path.
     UnreadableId,
     /// A time of more than 2^32 ms after the start of the trace.
@@ -29,6 +31,7 @@ impl Reason {
     /// What the step demands of the graphs that are left.
     fn step(self) -> String {
         match self {
+            Self::BadRow => "all of its rows can be read".into(),
             Self::NoService => "has a service".into(),
             Self::UnreadableId => "rpc ids are paths of numbers".into(),
             Self::TimeRange => "times fit into 32 bits".into(),

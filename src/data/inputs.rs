@@ -1,5 +1,7 @@
 //! Files behind a manifest: where they lie, and what they are.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -8,14 +10,15 @@ use anyhow::Result;
 use super::InputFile;
 use crate::error::UserError;
 
-/// The files of `path`: itself, or the `.csv` and `.csv.gz` files of a folder in order of name.
+/// The files of `path`: itself, or a folder's files with `extension` (plain or gzip) in order of name.
 /// A relative path is looked for in `data_root`, then in the manifest's folder.
 ///
 /// # Errors
-/// Nothing there, with how to set the data folder.
+/// Nothing there, with how to set the data folder; a folder in which not every table is there once.
 pub fn files(
     dataset: &str,
     path: &Path,
+    extension: &str,
     data_root: Option<&Path>,
     folder: Option<&Path>,
 ) -> Result<Vec<PathBuf>> {
@@ -31,20 +34,56 @@ pub fn files(
         return Ok(vec![found.clone()]);
     }
     let failed = |error| UserError::io(found, "cannot be listed", error);
-    let mut files = Vec::new();
+    let mut names = Vec::new();
     for entry in std::fs::read_dir(found).map_err(failed)? {
         let file = entry.map_err(failed)?.path();
-        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if file.is_file() && (name.ends_with(".csv") || name.ends_with(".csv.gz")) {
-            files.push(file);
+        if let (true, Some(name)) = (file.is_file(), file.file_name()) {
+            names.push(name.to_owned());
         }
     }
-    if files.is_empty() {
-        let message = "holds no .csv or .csv.gz file";
-        return Err(UserError::input(found, "folder", message).into());
+    names.sort();
+    let tables =
+        tables(&names, extension).map_err(|message| UserError::input(found, "folder", message))?;
+    Ok(tables.into_iter().map(|name| found.join(name)).collect())
+}
+
+/// The tables among the files of a folder, or what is wrong with them: one that is there twice would
+/// be counted twice, one that is still in its archive not at all.
+fn tables<'a>(names: &'a [OsString], extension: &str) -> Result<Vec<&'a OsStr>, String> {
+    let (plain, gzip) = (format!(".{extension}"), format!(".{extension}.gz"));
+    let mut tables = Vec::new();
+    let mut stems: BTreeMap<String, String> = BTreeMap::new();
+    let mut archives: Vec<(String, String)> = Vec::new();
+    for name in names {
+        // A name that is not UTF-8 keeps its ending.
+        let text = name.to_string_lossy();
+        let stem = |endings: &[&str]| {
+            endings.iter().find_map(|ending| text.strip_suffix(ending)).map(str::to_owned)
+        };
+        if let Some(stem) = stem(&[&plain, &gzip]) {
+            if let Some(other) = stems.insert(stem, text.to_string()) {
+                return Err(format!("{other} and {text} are one table twice: keep one of them"));
+            }
+            tables.push(name.as_os_str());
+        } else if let Some(stem) = stem(&[".tar", ".tar.gz", ".tgz"]) {
+            archives.push((stem, text.to_string()));
+        }
     }
-    files.sort();
-    Ok(files)
+    archives.retain(|(stem, _)| !stems.contains_key(stem));
+    let Some((_, archive)) = archives.first() else {
+        return match tables.is_empty() {
+            true => Err(format!("holds no {plain} or {gzip} file")),
+            false => Ok(tables),
+        };
+    };
+    let more = match archives.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Err(format!(
+        "holds archives that are not unpacked ({archive}{more}): unpack them first (`tar -xf \
+         {archive}`), or move them elsewhere"
+    ))
 }
 
 fn missing(
@@ -77,4 +116,35 @@ pub fn hash(path: &Path) -> Result<InputFile> {
     let bytes = std::io::copy(&mut file, &mut hasher).map_err(failed)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(InputFile { name, bytes, hash: hasher.finalize().to_hex().to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(names: &[&str], extension: &str) -> Result<Vec<String>, String> {
+        let names: Vec<OsString> = names.iter().map(OsString::from).collect();
+        let tables = tables(&names, extension)?;
+        Ok(tables.into_iter().map(|name| name.to_string_lossy().into_owned()).collect())
+    }
+
+    #[test]
+    fn every_table_of_a_folder_is_read_once() {
+        let names = ["SOURCE.txt", "a.csv", "a.tar.gz", "b.csv.gz", "c.jsonl"];
+        assert_eq!(found(&names, "csv").unwrap(), ["a.csv", "b.csv.gz"]);
+        assert_eq!(found(&names[4..], "jsonl").unwrap(), ["c.jsonl"]);
+        assert_eq!(found(&names[..1], "csv").unwrap_err(), "holds no .csv or .csv.gz file");
+        assert_eq!(
+            found(&["a.csv", "a.csv.gz", "a.tar.gz"], "csv").unwrap_err(),
+            "a.csv and a.csv.gz are one table twice: keep one of them"
+        );
+        assert_eq!(
+            found(&["a.tar.gz"], "csv").unwrap_err(),
+            "holds archives that are not unpacked (a.tar.gz): unpack them first (`tar -xf \
+             a.tar.gz`), or move them elsewhere"
+        );
+        // One of three is unpacked.
+        let error = found(&["a.csv", "a.tgz", "b.tgz", "c.tar"], "csv").unwrap_err();
+        assert!(error.contains("(b.tgz and 1 more)"), "{error}");
+    }
 }

@@ -23,7 +23,8 @@ pub struct DatasetManifest {
     pub graphs: Option<u64>,
     /// At most this many graphs are kept of a source that has graphs, drawn at random.
     pub max_graphs: Option<u64>,
-    /// Rows that cannot be read are left out and counted in the funnel instead of ending the build.
+    /// Rows that cannot be read are left out with their traces, and counted in the funnel, instead of
+    /// ending the build.
     #[serde(default)]
     pub skip_bad_rows: bool,
     /// Folder of the manifest's file; `None` for a manifest embedded in the binary.
@@ -113,6 +114,14 @@ impl SourceSpec {
             Self::Simulator { .. } => simulator::VERSION,
         };
         vec![VERSION, own]
+    }
+
+    /// How names of its files end before `.gz`, without the dot.
+    fn extension(&self) -> &'static str {
+        match self {
+            Self::WeightedStructures { .. } => "jsonl",
+            _ => "csv",
+        }
     }
 
     /// The file or folder that it reads, as the manifest names it.
@@ -287,9 +296,18 @@ impl DatasetManifest {
     /// Paths of the source's own files.
     pub(super) fn files(&self, data_root: Option<&Path>) -> Result<Vec<PathBuf>> {
         match self.source.path() {
-            Some(path) => inputs::files(&self.name, path, data_root, self.folder.as_deref()),
+            Some(path) => self.find_files(path, self.source.extension(), data_root),
             None => Ok(Vec::new()),
         }
+    }
+
+    fn find_files(
+        &self,
+        path: &Path,
+        extension: &str,
+        data_root: Option<&Path>,
+    ) -> Result<Vec<PathBuf>> {
+        inputs::files(&self.name, path, extension, data_root, self.folder.as_deref())
     }
 
     /// Paths of its lists of injected faults.
@@ -297,7 +315,7 @@ impl DatasetManifest {
         let SourceSpec::Nezha { faults, .. } = &self.source else { return Ok(Vec::new()) };
         let mut files = Vec::new();
         for path in faults {
-            files.extend(inputs::files(&self.name, path, data_root, self.folder.as_deref())?);
+            files.extend(self.find_files(path, "json", data_root)?);
         }
         Ok(files)
     }

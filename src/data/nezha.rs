@@ -7,7 +7,7 @@
 //! Traces that reach a component while a fault is injected into it are kept apart: they are neither
 //! trained on nor tested on, and serve as real anomalies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use super::Funnel;
 use super::build::Harvest;
 use super::finish::{self, Losses, Reason};
-use super::table::{BadValue, Row, Table, shown};
+use super::table::{BadValue, Row, Table, TableEntry, shown};
 use crate::error::UserError;
 use crate::graph::{CallGraph, CallRow, CallType, EdgeId, Interner, Name, USER, ViolationCode};
 use crate::version::Version;
@@ -53,7 +53,15 @@ struct Span {
     finish: i64,
 }
 
-/// Reads the graphs of `files`, in the order in which they first occur.
+impl Span {
+    /// Its place among its siblings; the last three only where clocks are coarse or ids repeat.
+    fn place(&self) -> (i64, i64, &str, &str, &str) {
+        (self.start, self.finish, &self.id, &self.component, &self.operation)
+    }
+}
+
+/// Reads the graphs of `files`, in the order in which their traces first occur: which graphs there are
+/// does not depend on the order of rows and files, but the split, which goes by number, does.
 ///
 /// # Errors
 /// A file that is not a span table, or not a list of faults.
@@ -61,11 +69,19 @@ pub fn read(files: &[PathBuf], faults: &[PathBuf], skip_bad_rows: bool) -> Resul
     let faults = Faults::read(faults)?;
     let mut names = Interner::default();
     let mut traces: IndexMap<String, Vec<Span>> = IndexMap::new();
+    let mut incomplete: HashSet<String> = HashSet::new();
     let (mut rows, mut bad) = (0, 0);
     for path in files {
-        let counts = Table::open(path, &COLUMNS)?.for_each(skip_bad_rows, |row| {
-            let span = span(row, &mut names)?;
-            traces.entry(row.text(0).to_owned()).or_default().push(span);
+        let counts = Table::open(path, &COLUMNS)?.for_each(skip_bad_rows, 0, |entry| {
+            match entry {
+                TableEntry::Row(row) => {
+                    let span = span(&row, &mut names)?;
+                    traces.entry(row.text(0).to_owned()).or_default().push(span);
+                }
+                TableEntry::Incomplete(trace) => {
+                    incomplete.insert(trace.to_owned());
+                }
+            }
             Ok(())
         })?;
         rows += counts.0;
@@ -79,14 +95,18 @@ pub fn read(files: &[PathBuf], faults: &[PathBuf], skip_bad_rows: bool) -> Resul
     }
     let mut losses = Losses::default();
     let mut read = Harvest::default();
-    let (mut cut, mut spans) = (0, 0);
-    for trace in traces.values() {
-        match graph(trace, &mut names, &mut cut) {
+    let (mut mended, mut spans) = (Mended::default(), 0);
+    for (id, trace) in &traces {
+        spans += trace.len();
+        if incomplete.contains(id) {
+            losses.add(Reason::BadRow, trace.len() as u64);
+            continue;
+        }
+        match graph(trace, &mut names, &mut mended) {
             Ok(graph) if faults.touch(trace) => read.faulty.push(graph),
             Ok(graph) => read.graphs.push(graph),
             Err(reason) => losses.add(reason, trace.len() as u64),
         }
-        spans += trace.len();
     }
     read.graphs = finish::distinct(read.graphs, &mut losses);
     read.faulty = finish::distinct(read.faulty, &mut losses);
@@ -95,10 +115,25 @@ pub fn read(files: &[PathBuf], faults: &[PathBuf], skip_bad_rows: bool) -> Resul
     if faults.0.is_empty() {
         read.labels.push("Traces during injected faults are among the others.".to_owned());
     }
+    let Mended { cut, backwards } = mended;
     read.labels.push(format!(
         "Operations stand for microservices; {cut} of {spans} spans lay partly outside their parents and were cut to them."
     ));
+    if backwards > 0 {
+        read.labels.push(format!(
+            "{backwards} of {spans} spans ended before they began, or had no end, and last 0 ms."
+        ));
+    }
     Ok(read)
+}
+
+/// Spans whose times were changed so that they fit into a graph.
+#[derive(Default)]
+struct Mended {
+    /// Began or ended outside their parents.
+    cut: u64,
+    /// Ended before they began: a clock was set back, or the end was never written (0).
+    backwards: u64,
 }
 
 fn span(row: &Row<'_>, names: &mut Interner) -> Result<Span, BadValue> {
@@ -146,12 +181,12 @@ fn kind(operation: &str) -> CallType {
 }
 
 /// The graph of a trace's spans. Spans that begin or end outside their parents, since clocks differ,
-/// are cut to them, and counted.
-fn graph(trace: &[Span], names: &mut Interner, cut: &mut u64) -> Result<CallGraph, Reason> {
+/// are cut to them; those that end before they begin last no time; both are counted.
+fn graph(trace: &[Span], names: &mut Interner, mended: &mut Mended) -> Result<CallGraph, Reason> {
     let mut children: BTreeMap<&str, Vec<&Span>> = BTreeMap::new();
     trace.iter().for_each(|span| children.entry(&span.parent).or_default().push(span));
     for siblings in children.values_mut() {
-        siblings.sort_by(|a, b| (a.start, a.finish, &a.id).cmp(&(b.start, b.finish, &b.id)));
+        siblings.sort_by(|a, b| a.place().cmp(&b.place()));
     }
     let invalid = |code| Err(Reason::Invalid(code));
     let root = match children.get(ROOT).map(Vec::as_slice) {
@@ -161,15 +196,18 @@ fn graph(trace: &[Span], names: &mut Interner, cut: &mut u64) -> Result<CallGrap
     };
     let mut service = None;
     let mut rows: Vec<CallRow> = Vec::with_capacity(trace.len());
-    let mut waiting = vec![(root, EdgeId::root(), names.name(USER), (root.start, root.finish))];
+    let whole = (root.start, root.finish.max(root.start));
+    let mut waiting = vec![(root, EdgeId::root(), names.name(USER), whole)];
     while let Some((span, edge_id, source, (from, to))) = waiting.pop() {
         // Spans of the same id can be each other's children.
         if rows.len() == trace.len() {
             return invalid(ViolationCode::DuplicateEdgeId);
         }
-        let start = span.start.clamp(from, to.max(from));
-        let finish = span.finish.clamp(start, to.max(start));
-        *cut += u64::from((start, finish) != (span.start, span.finish));
+        let ends = span.finish.max(span.start);
+        let start = span.start.clamp(from, to);
+        let finish = ends.clamp(start, to);
+        mended.cut += u64::from((start, finish) != (span.start, ends));
+        mended.backwards += u64::from(ends != span.finish);
         let destination = names.name(&format!("{}/{}", span.component, span.operation));
         if service.is_none() && span.component != root.component {
             service = Some(destination.clone());
@@ -334,6 +372,43 @@ mod tests {
             let lost = read.funnel.0.iter().any(|step| step.step.contains(words));
             assert!(read.graphs.is_empty() && lost, "{words}: {}", read.funnel);
         }
+    }
+
+    #[test]
+    fn a_span_that_ends_before_it_begins_lasts_no_time_and_is_counted() {
+        // The database's span ends 1 ns before it begins, its caller has no end.
+        let good = trace("t", 1);
+        let back = good.replace(",1002100000,1002900000,", ",1002100000,1002099999,");
+        let endless = back.replace(",1011000000,0", ",0,0");
+        assert!(back != good && endless != back);
+        for (text, backwards, expected) in [
+            (back, 1, [(0, 9), (2, 9), (2, 2)]),
+            (endless, 2, [(0, 9), (2, 2), (2, 2)]),
+            // The root has no end: nothing of the trace can last.
+            (good.replace(",1009999000,0", ",0,0"), 1, [(0, 0), (0, 0), (0, 0)]),
+        ] {
+            let read = read_text(&text, "{}").unwrap();
+            let [graph] = read.graphs.as_slice() else { panic!("one graph") };
+            let times: Vec<_> =
+                graph.calls().iter().map(|call| (call.start, call.finish)).collect();
+            assert_eq!(times, expected);
+            assert_eq!(graph.depth(), 3);
+            let label = format!("{backwards} of 3 spans ended before they began, or had no end");
+            assert!(read.labels.iter().any(|text| text.starts_with(&label)), "{:?}", read.labels);
+        }
+        assert_eq!(read_text(&good, "{}").unwrap().labels.len(), 2);
+    }
+
+    #[test]
+    fn a_trace_is_lost_with_a_span_that_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spans.csv");
+        let spoilt = trace("u", 2).replacen("2100000", "21oo", 1);
+        std::fs::write(&path, format!("{HEADER}\n{}{spoilt}", trace("t", 1))).unwrap();
+        let read = read(&[path], &[], true).unwrap();
+        assert_eq!(read.graphs.len(), 1);
+        let steps: Vec<u64> = read.funnel.0.iter().take(3).map(|step| step.rows).collect();
+        assert_eq!(steps, [6, 5, 3], "{}", read.funnel);
     }
 
     #[test]

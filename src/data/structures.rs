@@ -12,11 +12,13 @@
 mod draw;
 mod unroll;
 
+use std::cmp::Reverse;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use rayon::prelude::*;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::Funnel;
 use super::build::{BuildOptions, Harvest};
@@ -42,6 +44,12 @@ pub const MAX_CALLS: u64 = 1000;
 /// One line of the file. Other keys are ignored.
 #[derive(Deserialize)]
 struct Line {
+    /// Group of services, and number of the structure among those of its service: where the
+    /// structure stands, wherever its line does. Both may be missing.
+    #[serde(default, rename = "type")]
+    group: Value,
+    #[serde(default)]
+    graph: Value,
     service: String,
     /// Traces that had this graph.
     num: u64,
@@ -93,7 +101,9 @@ pub fn read(
     Ok(Harvest { graphs, funnel, labels: vec![label], ..Harvest::default() })
 }
 
-/// The structures that can be unrolled. Rows of the funnel are structures, traces are traces.
+/// The structures that can be unrolled, in an order that does not depend on that of lines and files:
+/// by group, service and number, then by traces and tree. Rows of the funnel are structures, traces
+/// are traces.
 fn structures(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<Structure>, Funnel)> {
     let mut names = Interner::default();
     let mut kept = Vec::new();
@@ -102,7 +112,7 @@ fn structures(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<Structure>,
     let mut lost = [(0u64, 0u64); Unusable::ALL.len()];
     for path in files {
         let mut reader = Lines::open(path, MAX_LINE_BYTES)?;
-        while let Some(text) = reader.next() {
+        while let Some(text) = reader.next()? {
             let parsed = match text {
                 Ok("") => continue,
                 Ok(text) => parse(text),
@@ -125,7 +135,8 @@ fn structures(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<Structure>,
             match unroll(&line.edges, &mut names) {
                 Ok(tree) => {
                     let service = names.name(&service_name(&line.service));
-                    kept.push(Structure { service, traces: line.num, tree });
+                    let place = (rank(&line.group), line.service, rank(&line.graph));
+                    kept.push((place, Structure { service, traces: line.num, tree }));
                 }
                 Err(reason) => {
                     let entry = &mut lost[reason as usize];
@@ -140,6 +151,14 @@ fn structures(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<Structure>,
         let message = "is empty: expected one JSON object per line";
         return Err(UserError::input(path, "line 1", message).into());
     }
+    kept.sort_by(|(place, one), (other_place, other)| {
+        (place, Reverse(one.traces), &one.tree).cmp(&(
+            other_place,
+            Reverse(other.traces),
+            &other.tree,
+        ))
+    });
+    let kept = kept.into_iter().map(|(_, structure)| structure).collect();
     let mut funnel = Funnel::default();
     if skip_bad_rows {
         funnel.push("structure (rows) and traces that had it", read.0 + bad, None);
@@ -154,6 +173,11 @@ fn structures(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<Structure>,
         funnel.push(reason.step(), left.0, Some(left.1));
     }
     Ok((kept, funnel))
+}
+
+/// A value to sort by: numbers first, by size.
+fn rank(value: &Value) -> (u64, String) {
+    value.as_u64().map_or_else(|| (u64::MAX, value.to_string()), |number| (number, String::new()))
 }
 
 /// The service as other v2022 data names it: `Top_8_S_51794709` (the file marks its ten most

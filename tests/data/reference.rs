@@ -35,6 +35,8 @@ struct Call {
     um: String,
     dm: String,
     rt: Option<i64>,
+    /// v2021: the called side logged it.
+    by_server: bool,
     service: String,
 }
 
@@ -46,7 +48,7 @@ fn read(path: &Path, columns: &Columns) -> Vec<Call> {
         .map(|record| {
             let record = record.unwrap();
             let rt = record["rt"].parse::<f64>().ok();
-            let root = columns.two_sided && record[columns.id] == "0" && record["um"].is_empty();
+            let root = columns.two_sided && record[columns.id] == "0" && unknown(&record["um"]);
             Call {
                 trace: record[columns.trace].clone(),
                 time: record["timestamp"].parse().unwrap(),
@@ -54,11 +56,16 @@ fn read(path: &Path, columns: &Columns) -> Vec<Call> {
                 kind: record["rpctype"].clone(),
                 um: if root { "USER".into() } else { record["um"].clone() },
                 dm: record["dm"].clone(),
+                by_server: columns.two_sided && rt.is_some_and(|rt| rt < 0.0),
                 rt: rt.map(|rt| (if columns.two_sided { rt.abs() } else { rt }) as i64),
                 service: record[columns.service].clone(),
             }
         })
         .collect()
+}
+
+fn unknown(name: &str) -> bool {
+    ["UNKNOWN", "UNAVAILABLE", "(?)", "", "NAN", "nan"].contains(&name)
 }
 
 fn count(calls: &[Call]) -> (u64, u64) {
@@ -71,14 +78,16 @@ pub fn funnel(path: &Path, columns: &Columns) -> Expected {
     let mut steps = [count(&calls); 5];
     calls.retain(|call| ["mc", "db", "http", "rpc", "mq"].contains(&call.kind.as_str()));
     steps[1] = count(&calls);
-    let unknown = ["UNKNOWN", "UNAVAILABLE", "(?)", ""];
-    calls.retain(|call| {
-        !unknown.contains(&call.um.as_str()) && !unknown.contains(&call.dm.as_str())
-    });
+    calls.retain(|call| !unknown(&call.um) && !unknown(&call.dm));
     steps[2] = count(&calls);
     calls.retain(|call| call.rt.is_some());
     steps[3] = count(&calls);
-    calls.sort_by(|a, b| (&a.trace, a.time, &a.id).cmp(&(&b.trace, b.time, &b.id)));
+    // The caller's row, else the earliest, else the smallest content.
+    calls.sort_by_key(|call| {
+        let Call { trace, id, kind, um, dm, service, .. } = call.clone();
+        let nameless = unknown(&service);
+        (trace, id, call.by_server, call.time, um, dm, kind, (nameless, service), call.rt)
+    });
     let mut traces: BTreeMap<String, Vec<Call>> = BTreeMap::new();
     for call in calls {
         let trace = traces.entry(call.trace.clone()).or_default();
@@ -144,7 +153,10 @@ fn invalid(trace: &[Call]) -> Option<&'static str> {
 fn fields(trace: &[Call], columns: &Columns) -> String {
     let begin = trace.iter().map(|call| call.time).min().unwrap();
     let service = match columns.two_sided {
-        true => trace.iter().find(|call| call.id == "0").map(|call| call.service.clone()),
+        true => trace.iter().find(|call| call.id == "0").map(|call| match unknown(&call.service) {
+            true => call.dm.clone(),
+            false => call.service.clone(),
+        }),
         false => trace.iter().map(|call| call.service.clone()).min(),
     };
     let mut rows: Vec<String> = trace

@@ -1,8 +1,9 @@
+use std::cmp::Ordering;
 use std::path::Path;
 
 use anyhow::Result;
 
-use super::buckets::{Record, RecordCall, hash, records};
+use super::buckets::{INCOMPLETE, Record, RecordCall, hash, records};
 use super::distinct::Partitions;
 use super::row::Flavour;
 use super::scan::Outcome;
@@ -59,7 +60,7 @@ pub fn bucket(
     let content = spill::take(path)?;
     let records = records(&content);
     // By hash alone first: comparing numbers is much cheaper than comparing ids, and nearly every
-    // run of one hash is one trace. The index keeps rows in the order of the file.
+    // run of one hash is one trace.
     let mut order: Vec<(u64, u32)> =
         records.iter().zip(0..).map(|(record, index)| (hash(record.trace), index)).collect();
     order.sort_unstable();
@@ -92,13 +93,20 @@ fn trace(
     if calls.is_empty() {
         return Ok(());
     }
-    // Stable: rows that agree in both stay in the order of the file. The first row of an rpc id by
-    // (timestamp, rpc id) is the first of its run here.
-    calls.sort_by(|a, b| (a.id, a.timestamp).cmp(&(b.id, b.timestamp)));
-    let begin = calls.iter().map(|call| call.timestamp).min().unwrap_or_default();
-    let service = service(&calls, flavour, names);
+    // Before rows are dropped: any of them may name the service.
+    let named = smallest_service(&calls, names);
+    calls.sort_unstable_by(|a, b| a.id.cmp(b.id).then_with(|| preference(a, b, names)));
     calls.dedup_by(|b, a| a.id == b.id);
+    let service = match flavour {
+        Flavour::V2022 => named,
+        Flavour::V2021 => entry_service(&calls),
+    };
+    let begin = calls.iter().map(|call| call.timestamp).min().unwrap_or_default();
     tally.first_rows += calls.len() as u64;
+    if rows.iter().any(|record| record.passed == INCOMPLETE) {
+        tally.losses.add(Reason::BadRow, calls.len() as u64);
+        return Ok(());
+    }
     match graph(&calls, begin, service, names) {
         Ok((graph, destinations)) => {
             let fingerprint = finish::fingerprint(seed, &graph);
@@ -111,27 +119,39 @@ fn trace(
 
 fn count(trace: &[Record<'_>], tally: &mut Tally) {
     for (step, entry) in tally.passed.iter_mut().enumerate() {
-        let rows = trace.iter().filter(|record| usize::from(record.passed) >= step).count();
+        let passed = step..usize::from(INCOMPLETE);
+        let rows = trace.iter().filter(|record| passed.contains(&record.passed.into())).count();
         entry.0 += rows as u64;
         entry.1 += u64::from(rows > 0);
     }
 }
 
-/// Number of the trace's service: the smallest name among its rows; for v2021, which has none, the
-/// interface of the root call, or else the microservice that it reaches. 0 if there is none.
-fn service(calls: &[RecordCall<'_>], flavour: Flavour, names: &[(Name, Box<str>)]) -> u32 {
-    match flavour {
-        Flavour::V2022 => calls
-            .iter()
-            .map(|call| call.service)
-            .filter(|service| *service != 0)
-            .min_by_key(|service| &names[*service as usize].1)
-            .unwrap_or(0),
-        Flavour::V2021 => calls
-            .iter()
-            .find(|call| call.id == b"0")
-            .map_or(0, |root| if root.service != 0 { root.service } else { root.dm }),
-    }
+/// Which of two rows of one rpc id says what the call was; the smaller is kept. The caller's row
+/// before the called side's, whose clock is another; then the earlier; then by content, so that the
+/// order of rows and files makes no difference.
+fn preference(a: &RecordCall<'_>, b: &RecordCall<'_>, names: &[(Name, Box<str>)]) -> Ordering {
+    let text = |number: u32| &names[number as usize].1;
+    (a.by_server, a.timestamp).cmp(&(b.by_server, b.timestamp)).then_with(|| {
+        let content = |call: &RecordCall<'_>| {
+            // A row that names a service before one that does not.
+            let service = (call.service == 0, text(call.service));
+            (text(call.um), text(call.dm), call.kind.as_str(), service, call.rt)
+        };
+        content(a).cmp(&content(b))
+    })
+}
+
+/// Number of the smallest name of a service among the rows; 0 if there is none.
+fn smallest_service(calls: &[RecordCall<'_>], names: &[(Name, Box<str>)]) -> u32 {
+    let services = calls.iter().map(|call| call.service).filter(|service| *service != 0);
+    services.min_by_key(|service| &names[*service as usize].1).unwrap_or(0)
+}
+
+/// The service of a v2021 trace, whose table has no column for it: the interface of the root call, or
+/// else the microservice that it reaches. 0 if there is none.
+fn entry_service(calls: &[RecordCall<'_>]) -> u32 {
+    let root = calls.iter().find(|call| call.id == b"0");
+    root.map_or(0, |root| if root.service != 0 { root.service } else { root.dm })
 }
 
 /// The trace's graph, and the numbers of its calls' destinations in the graph's order.

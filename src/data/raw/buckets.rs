@@ -7,8 +7,7 @@ use super::row::{Flavour, KeptRow, Passed};
 use super::spill::{self, Cursor, Spill};
 use crate::graph::{CallType, Name};
 
-/// Rows on disk, by hash of their trace id: all rows of a trace are in one bucket, in the order
-/// in which they were read.
+/// Rows on disk, by hash of their trace id: all rows of a trace are in one bucket.
 pub struct Buckets {
     spills: Vec<Spill>,
     /// Distinct names of microservices and services; rows hold their numbers. Number 0 is no
@@ -20,7 +19,7 @@ pub struct Buckets {
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     pub trace: &'a [u8],
-    /// Steps of the funnel that the row passed, 0 to 3; 3 for a row that is kept.
+    /// Steps of the funnel that the row passed, 0 to 3; 3 for a row that is kept; or [`INCOMPLETE`].
     pub passed: u8,
     /// Of a kept row; zeros otherwise.
     pub call: RecordCall<'a>,
@@ -31,6 +30,7 @@ pub struct Record<'a> {
 pub struct RecordCall<'a> {
     pub timestamp: i64,
     pub rt: u32,
+    pub by_server: bool,
     pub kind: CallType,
     pub service: u32,
     pub um: u32,
@@ -38,21 +38,28 @@ pub struct RecordCall<'a> {
     pub id: &'a [u8],
 }
 
-const NO_CALL: RecordCall<'static> =
-    RecordCall { timestamp: 0, rt: 0, kind: CallType::Http, service: 0, um: 0, dm: 0, id: &[] };
+/// In place of the steps passed: stands for a row that was left out.
+pub const INCOMPLETE: u8 = 4;
+
+const NO_CALL: RecordCall<'static> = RecordCall {
+    timestamp: 0,
+    rt: 0,
+    by_server: false,
+    kind: CallType::Http,
+    service: 0,
+    um: 0,
+    dm: 0,
+    id: &[],
+};
 
 impl Buckets {
-    pub fn new(scratch: &Path, prefix: &str, count: u64) -> Result<Self> {
-        let spills =
-            (0..count).map(|bucket| Spill::new(scratch.join(format!("{prefix}-{bucket}"))));
-        let names = IndexSet::from_iter([Box::from("")]);
-        Ok(Self { spills: spills.collect(), names })
+    pub fn new(scratch: &Path, count: u64) -> Self {
+        let spills = (0..count).map(|bucket| Spill::new(scratch.join(format!("rows-{bucket}"))));
+        Self { spills: spills.collect(), names: IndexSet::from_iter([Box::from("")]) }
     }
 
     /// Adds a row of `trace`.
     pub fn push(&mut self, trace: &str, passed: &Passed<'_>) -> Result<()> {
-        let hash = hash(trace.as_bytes());
-        let bucket = (hash % self.spills.len() as u64) as usize;
         let (step, call) = match passed {
             Passed::Read => (0, None),
             Passed::Type => (1, None),
@@ -60,13 +67,25 @@ impl Buckets {
             Passed::All(call) => (3, Some(call)),
         };
         let numbers = call.map(|call| [call.service, call.um, call.dm].map(|n| self.number(n)));
-        let buffer = self.spills[bucket].buffer();
-        buffer.push(step);
-        spill::put_text(buffer, trace);
+        let spill = self.put(step, trace);
         if let (Some(call), Some(numbers)) = (call, numbers) {
-            put_call(buffer, call, numbers);
+            put_call(spill.buffer(), call, numbers);
         }
-        self.spills[bucket].settle()
+        spill.settle()
+    }
+
+    /// Notes that a row of `trace` was left out.
+    pub fn incomplete(&mut self, trace: &str) -> Result<()> {
+        self.put(INCOMPLETE, trace).settle()
+    }
+
+    /// Begins a record in the bucket of `trace`.
+    fn put(&mut self, step: u8, trace: &str) -> &mut Spill {
+        let bucket = (hash(trace.as_bytes()) % self.spills.len() as u64) as usize;
+        let spill = &mut self.spills[bucket];
+        spill.buffer().push(step);
+        spill::put_text(spill.buffer(), trace);
+        spill
     }
 
     fn number(&mut self, name: &str) -> u32 {
@@ -92,6 +111,7 @@ impl Buckets {
 fn put_call(buffer: &mut Vec<u8>, call: &KeptRow<'_>, [service, um, dm]: [u32; 3]) {
     buffer.extend_from_slice(&call.timestamp.to_le_bytes());
     buffer.extend_from_slice(&call.rt.to_le_bytes());
+    buffer.push(u8::from(call.by_server));
     buffer.push(call.kind as u8);
     for number in [service, um, dm] {
         buffer.extend_from_slice(&number.to_le_bytes());
@@ -116,6 +136,7 @@ fn call<'a>(cursor: &mut Cursor<'a>) -> RecordCall<'a> {
     RecordCall {
         timestamp: cursor.i64(),
         rt: cursor.u32(),
+        by_server: cursor.u8() != 0,
         kind: CallType::ALL[usize::from(cursor.u8())],
         service: cursor.u32(),
         um: cursor.u32(),

@@ -1,10 +1,10 @@
 //! Raw Alibaba traces, as published: one row per call, calls of all traces mixed (paper,
 //! section 2).
 //!
-//! Polars' streaming engine reads the tables; rows go to buckets on disk by hash of their trace
+//! Tables are read line by line ([`scan`]); rows go to buckets on disk by hash of their trace
 //! id ([`buckets`]); each bucket is sorted, grouped and judged by itself ([`assemble`]); valid
 //! graphs go to partitions by fingerprint, where duplicates meet ([`distinct`]). Memory holds a
-//! batch, the distinct names, one bucket per thread, and the graphs that are kept; it does not
+//! line, the distinct names, one bucket per thread, and the graphs that are kept; it does not
 //! grow with the tables.
 
 mod assemble;
@@ -16,7 +16,7 @@ mod spill;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -24,13 +24,11 @@ use rayon::prelude::*;
 use super::Funnel;
 use super::build::{BuildOptions, Harvest, sampled};
 use crate::error::UserError;
-use crate::progress::Progress;
 use crate::version::Version;
 use assemble::Tally;
 use buckets::Buckets;
 use distinct::Partitions;
 pub use row::Flavour;
-use scan::Outcome;
 
 /// Version of this source: what raw rows become.
 pub const VERSION: Version = Version::new("source/alibaba", 1);
@@ -40,6 +38,9 @@ pub const VERSION: Version = Version::new("source/alibaba", 1);
 const BYTES_PER_BUCKET: u64 = 32 << 20;
 /// Above this many buckets (64 GB of tables) buckets grow instead.
 const MAX_BUCKETS: u64 = 2048;
+/// What a part of a table cannot show. Nothing in a file says whether its traces go on elsewhere.
+const UNREAD: &str =
+    "Calls of a trace in files of the table that were not read are missing from its graph.";
 /// How much larger than a gzip file its content is taken to be.
 const GZIP_RATIO: u64 = 8;
 
@@ -58,7 +59,9 @@ pub fn read(
     std::fs::create_dir_all(&options.scratch).map_err(failed)?;
     let scratch = tempfile::tempdir_in(&options.scratch).map_err(failed)?;
     let count = bucket_count(files)?;
-    let (buckets, outcome) = fill(files, flavour, options, scratch.path(), count)?;
+    let mut buckets = Buckets::new(scratch.path(), count);
+    let skip = options.skip_bad_rows;
+    let outcome = scan::read(files, flavour, &mut buckets, skip, options.progress)?;
     let partitions = Partitions::new(scratch.path(), count)?;
     let names = buckets.names(flavour);
     let step = options.progress.step("grouping traces", "buckets", count);
@@ -78,37 +81,14 @@ pub fn read(
     total.losses.merge(&duplicates);
 
     let mut funnel = Funnel::default();
-    total.push_to(&mut funnel, outcome, options.skip_bad_rows);
+    total.push_to(&mut funnel, outcome, skip);
     if let Some(limit) = limit
         && funnel.0.last().is_some_and(|last| last.traces > Some(limit))
     {
         funnel.push(sampled(limit), super::build::calls(&graphs), Some(limit));
     }
-    Ok(Harvest { graphs, funnel, ..Harvest::default() })
-}
-
-/// Sends the rows of all files to buckets: fast by polars; if that stops anywhere, line by line,
-/// which finds the bad row or leaves bad rows out.
-fn fill(
-    files: &[PathBuf],
-    flavour: Flavour,
-    options: &BuildOptions,
-    scratch: &Path,
-    count: u64,
-) -> Result<(Buckets, Outcome)> {
-    scan::check_headers(files, flavour)?;
-    let buckets = Buckets::new(scratch, "fast", count)?;
-    if let Some((buckets, rows)) = scan::fast(files, flavour, buckets, options.progress)? {
-        return Ok((buckets, Outcome { rows, bad: 0 }));
-    }
-    if !options.skip_bad_rows {
-        // Without a target: the first bad row ends this pass.
-        scan::careful(files, flavour, None, false, Progress::Quiet)?;
-    }
-    let mut buckets = Buckets::new(scratch, "careful", count)?;
-    let skip = options.skip_bad_rows;
-    let outcome = scan::careful(files, flavour, Some(&mut buckets), skip, options.progress)?;
-    Ok((buckets, outcome))
+    let labels = vec![UNREAD.to_owned()];
+    Ok(Harvest { graphs, funnel, labels, ..Harvest::default() })
 }
 
 fn bucket_count(files: &[PathBuf]) -> Result<u64> {

@@ -81,6 +81,8 @@ pub enum Passed<'a> {
 pub struct KeptRow<'a> {
     pub timestamp: i64,
     pub rt: u32,
+    /// The called side logged it, not the caller (v2021: `rt` is negative).
+    pub by_server: bool,
     pub kind: CallType,
     pub id: &'a str,
     pub um: &'a str,
@@ -127,23 +129,23 @@ impl<'a> RawRow<'a> {
         }
         let rt = self.response_time(flavour)?;
         let Ok(kind) = self.kind.parse() else { return Ok(Passed::Read) };
-        let um = match self.um {
-            // The entry call of a v2021 trace has no upstream microservice.
-            "" if flavour == Flavour::V2021 && self.id == "0" => USER,
-            um => um,
-        };
+        // The entry call of a v2021 trace has no upstream microservice.
+        let entry = flavour == Flavour::V2021 && self.id == "0";
+        let um = if entry && !known(self.um) { USER } else { self.um };
         if !known(um) || !known(self.dm) {
             return Ok(Passed::Type);
         }
-        let Some(rt) = rt else { return Ok(Passed::Microservices) };
-        let (id, dm, service) = (self.id, self.dm, self.service);
-        Ok(Passed::All(KeptRow { timestamp, rt, kind, id, um, dm, service }))
+        let Some((rt, by_server)) = rt else { return Ok(Passed::Microservices) };
+        let (id, dm) = (self.id, self.dm);
+        let service = if known(self.service) { self.service } else { "" };
+        Ok(Passed::All(KeptRow { timestamp, rt, by_server, kind, id, um, dm, service }))
     }
 
-    /// The response time, cut to whole milliseconds.
-    fn response_time(&self, flavour: Flavour) -> Result<Option<u32>, BadValue> {
+    /// The response time, cut to whole milliseconds, and whether the called side measured it.
+    fn response_time(&self, flavour: Flavour) -> Result<Option<(u32, bool)>, BadValue> {
         let Some(rt) = self.rt.filter(|rt| !rt.is_nan()) else { return Ok(None) };
         let column = flavour.columns()[RT];
+        let by_server = flavour == Flavour::V2021 && rt.is_sign_negative();
         let rt = match flavour {
             Flavour::V2022 if rt < 0.0 => {
                 return Err(BadValue::new(column, format!("`{rt}` is negative")));
@@ -154,11 +156,61 @@ impl<'a> RawRow<'a> {
             let message = format!("`{rt}` is not below 2^32 milliseconds");
             return Err(BadValue::new(column, message));
         }
-        Ok(Some(rt as u32))
+        Ok(Some((rt as u32, by_server)))
     }
 }
 
-/// Whether a microservice has a name.
+/// Whether a text names a microservice or service, and is not one of the tables' words for none.
 fn known(name: &str) -> bool {
-    !matches!(name, "" | "UNKNOWN" | "UNAVAILABLE" | "(?)")
+    !matches!(name, "" | "UNKNOWN" | "UNAVAILABLE" | "(?)") && !name.eq_ignore_ascii_case("nan")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROW: RawRow<'static> = RawRow {
+        timestamp: Some(1),
+        trace: "t",
+        id: "0.1",
+        kind: "rpc",
+        um: "a",
+        dm: "b",
+        rt: Some(2.0),
+        service: "s",
+    };
+
+    #[test]
+    fn every_spelling_of_an_unknown_microservice_is_unknown() {
+        for unknown in ["", "UNKNOWN", "UNAVAILABLE", "(?)", "NAN", "nan", "NaN"] {
+            for flavour in [Flavour::V2021, Flavour::V2022] {
+                for row in [RawRow { um: unknown, ..ROW }, RawRow { dm: unknown, ..ROW }] {
+                    assert_eq!(row.classify(flavour), Ok(Passed::Type), "{unknown}");
+                }
+            }
+            // The entry call of v2021 comes from outside, however its source is written.
+            let entry = RawRow { id: "0", um: unknown, service: unknown, ..ROW };
+            let Ok(Passed::All(kept)) = entry.classify(Flavour::V2021) else { panic!("{unknown}") };
+            assert_eq!((kept.um, kept.service), (USER, ""));
+            assert_eq!(entry.classify(Flavour::V2022), Ok(Passed::Type));
+        }
+        let nancy = RawRow { dm: "nancy", ..ROW };
+        assert!(matches!(nancy.classify(Flavour::V2021), Ok(Passed::All(_))));
+    }
+
+    #[test]
+    fn the_sign_says_who_measured_a_response_time_of_v2021() {
+        for (rt, expected) in [
+            (9.5, Some((9, false))),
+            (-9.5, Some((9, true))),
+            (0.0, Some((0, false))),
+            (-0.0, Some((0, true))),
+            (f64::NAN, None),
+        ] {
+            let row = RawRow { rt: Some(rt), ..ROW };
+            assert_eq!(row.response_time(Flavour::V2021), Ok(expected));
+        }
+        let row = RawRow { rt: Some(-1.0), ..ROW };
+        assert_eq!(row.response_time(Flavour::V2022).unwrap_err().message, "`-1` is negative");
+    }
 }

@@ -1,7 +1,9 @@
 use std::io::Write;
+use std::path::Path;
 
 use super::*;
 use crate::graph::CallGraph;
+use crate::progress::Progress;
 
 const V2022: &str =
     "timestamp,traceid,service,rpc_id,rpctype,um,uminstanceid,interface,dm,dminstanceid,rt\n";
@@ -82,27 +84,62 @@ fn the_paper_steps_are_taken_in_order_and_counted() {
 }
 
 #[test]
-fn of_one_rpc_id_the_earliest_row_counts_and_then_the_first() {
-    let graphs = read_rows(&[
+fn of_one_rpc_id_the_earliest_row_counts_and_then_content() {
+    let mut rows = [
         line("10", "T", "0", "http", "USER", "MS_1", "9.0"),
         line("12", "T", "0.1", "mc", "MS_1", "MS_2", "1.0"),
-        line("11", "T", "0.1", "mc", "MS_1", "MS_3", "1.0"),
         line("11", "T", "0.1", "mc", "MS_1", "MS_4", "1.0"),
-    ])
-    .graphs;
-    assert_eq!(graphs[0].calls()[1].destination.as_str(), "MS_00003");
+        line("11", "T", "0.1", "rpc", "MS_1", "MS_3", "1.0"),
+        line("11", "T", "0.1", "mc", "MS_1", "MS_3", "3.0"),
+        line("11", "T", "0.1", "mc", "MS_1", "MS_3", "2.0"),
+    ];
+    for _ in 0..rows.len() {
+        rows.rotate_left(1);
+        let graphs = read_rows(&rows).graphs;
+        let call = &graphs[0].calls()[1];
+        assert_eq!((call.destination.as_str(), call.kind.as_str()), ("MS_00003", "mc"));
+        assert_eq!((call.start, call.response_time()), (1, 2));
+    }
+}
+
+/// Rows with one field too many or too few, of which the others can be read as if nothing were
+/// wrong: a second rpc id, a comma at the end, an end that is cut off, a field that is left out.
+fn shifted_rows() -> [String; 4] {
+    let leaf =
+        |id: &str, pod: &str, rt: &str| format!("5002,T_3,S_30,{id},mc,MS_11,i,x,MS_12{pod}{rt}\n");
+    [
+        leaf("0.1.1,0.1.1", ",", ",1.0"),
+        leaf("0.1.1", ",i", ",1.0,"),
+        leaf("0.1.1", ",i", ""),
+        leaf("0.1.1", "", ",1.0"),
+    ]
 }
 
 #[test]
-fn careful_and_fast_reading_agree() {
-    let text = format!("{V2022}{}", example().concat());
-    let fast = read_bytes(text.as_bytes(), true, None).unwrap();
-    // One bad row sends the same table through the careful reader.
-    let spoilt = format!("{text}{}", line("x", "T_9", "0", "http", "USER", "MS_1", "1.0"));
-    let careful = read_bytes(spoilt.as_bytes(), true, None).unwrap();
-    assert_eq!(fast.graphs, careful.graphs);
-    assert_eq!(steps(&fast.funnel)[1..], steps(&careful.funnel)[1..]);
-    assert_eq!((fast.funnel.0[0].rows, careful.funnel.0[0].rows), (11, 12));
+fn a_row_that_is_shifted_is_bad_whatever_the_other_rows_are() {
+    let table = |row: &str| {
+        let whole = [
+            line("1000", "T_1", "0", "http", "USER", "MS_10", "9.0"),
+            line("5000", "T_3", "0", "http", "USER", "MS_10", "8.0"),
+        ];
+        format!("{V2022}{}{row}{}", whole[0], whole[1])
+    };
+    let other = line("9100", "T_4", "0", "http", "USER", "MS_10", "oops");
+    for row in shifted_rows() {
+        let fields = row.split(',').count();
+        let error = read_bytes(table(&row).as_bytes(), false, None).err().unwrap().to_string();
+        let expected = format!("line 3: {fields} fields where the header has 11");
+        assert!(error.contains(&expected), "{error}");
+        let kept = read_bytes(table(&row).as_bytes(), true, None).unwrap();
+        assert_eq!((kept.funnel.0[0].rows, kept.funnel.0[1].rows), (3, 2));
+        // Its trace lacks a call, and is not taken for one that never made it.
+        let lost = kept.funnel.0.iter().find(|step| step.step == "all of its rows can be read");
+        assert_eq!(lost.map(|step| step.rows), Some(1));
+        assert_eq!((kept.graphs.len(), kept.graphs[0].latency()), (1, 9));
+        let both = read_bytes((table(&row) + &other).as_bytes(), true, None).unwrap();
+        assert_eq!((both.funnel.0[0].rows, both.funnel.0[1].rows), (4, 2));
+        assert_eq!(kept.graphs, both.graphs);
+    }
 }
 
 #[test]
@@ -139,10 +176,9 @@ fn graphs_do_not_depend_on_the_number_of_buckets() {
     let graphs: Vec<Vec<CallGraph>> = [1, 3, 64]
         .map(|count| {
             let scratch = tempfile::tempdir().unwrap();
+            let mut buckets = Buckets::new(scratch.path(), count);
             let files = [path.clone()];
-            let options = options(false, scratch.path());
-            let (buckets, _) =
-                fill(&files, Flavour::V2022, &options, scratch.path(), count).unwrap();
+            scan::read(&files, Flavour::V2022, &mut buckets, false, Progress::Quiet).unwrap();
             let names = buckets.names(Flavour::V2022);
             let partitions = Partitions::new(scratch.path(), count).unwrap();
             for path in buckets.finish().unwrap() {
@@ -216,27 +252,117 @@ fn empty_files_missing_columns_and_cut_archives_are_told() {
         .collect();
     gzip.write_all(format!("{V2022}{}", rows.concat()).as_bytes()).unwrap();
     let whole = gzip.finish().unwrap();
-    let message = error(&whole[..whole.len() / 2]);
-    assert!(message.contains("the gzip archive is cut off here"), "{message}");
-    let kept = read_bytes(&whole[..whole.len() / 2], true, None).unwrap();
-    assert!(kept.funnel.0[0].rows > 500, "the rows before the damage are kept");
-    assert_eq!(kept.funnel.0[0].rows, kept.funnel.0[1].rows + 1);
+    let half = &whole[..whole.len() / 2];
+    assert!(error(half).contains("the gzip archive is cut off here"), "{}", error(half));
+    // What is lost is not a row: no option leaves it out.
+    let skipping = read_bytes(half, true, None).err().unwrap().to_string();
+    assert!(skipping.contains("the gzip archive is cut off here"), "{skipping}");
+}
+
+/// The graphs of v2021 rows, in any order: fields from `traceid` on, without the index.
+fn read_v2021(rows: &[&str]) -> Harvest {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rows.csv");
+    let read_in_order = |rows: &[&str]| {
+        let rows = rows.join("\n");
+        let text = format!("traceid,timestamp,rpcid,um,rpctype,dm,interface,rt\n{rows}\n");
+        std::fs::write(&path, text).unwrap();
+        let files = [path.clone()];
+        read(&files, Flavour::V2021, &options(false, dir.path()), None, 0).unwrap()
+    };
+    let found = read_in_order(rows);
+    let mut rows = rows.to_vec();
+    for _ in 1..rows.len() {
+        rows.rotate_left(1);
+        let again = read_in_order(&rows);
+        assert_eq!((&again.graphs, &again.funnel), (&found.graphs, &found.funnel));
+    }
+    found
 }
 
 #[test]
 fn of_v2021_both_sides_of_a_call_become_one() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("rows.csv");
-    let text = "traceid,timestamp,rpcid,um,rpctype,dm,interface,rt\n\
-                t,100,0,,http,aa,entry,-74\n\
-                t,101,0.1,aa,rpc,bb,y,9\n\
-                t,102,0.1,(?),rpc,bb,y,-7\n\
-                t,103,0.1.1,bb,userDefined,cc,,1\n\
-                t,103,0.1.2,bb,mc,dd,,-1\n";
-    std::fs::write(&path, text).unwrap();
-    let found = read(&[path], Flavour::V2021, &options(false, dir.path()), None, 0).unwrap();
+    let found = read_v2021(&[
+        "t,100,0,,http,aa,entry,-74",
+        "t,101,0.1,aa,rpc,bb,y,9",
+        "t,102,0.1,(?),rpc,bb,y,-7",
+        "t,103,0.1.1,bb,userDefined,cc,,1",
+        "t,103,0.1.2,bb,mc,dd,,-1",
+    ]);
     let graph = &found.graphs[0];
     assert_eq!(graph.service().as_str(), "entry");
     assert_eq!((graph.num_edges(), graph.latency(), graph.source(0)), (3, 74, "USER"));
     assert_eq!(graph.calls()[1].response_time(), 9);
+}
+
+#[test]
+fn of_v2021_the_callers_row_counts_even_if_the_servers_clock_is_earlier() {
+    // The called side's clock is behind by so much that the call would begin before the trace.
+    let found = read_v2021(&[
+        "t,1000,0,,http,aa,entry,-40",
+        "t,995,0.1,aa,rpc,bb,y,-15",
+        "t,1010,0.1,aa,rpc,bb,y,20",
+    ]);
+    let calls = found.graphs[0].calls();
+    assert_eq!((calls[0].start, calls[1].start, calls[1].finish), (0, 10, 30));
+    // Without the caller's row nothing can be said against that clock.
+    let alone = read_v2021(&["t,1000,0,,http,aa,entry,-40", "t,995,0.1,aa,rpc,bb,y,-15"]);
+    assert!(alone.graphs.is_empty());
+    assert!(alone.funnel.to_string().contains("valid: not start-before-parent"));
+}
+
+#[test]
+fn of_v2021_one_rpc_id_of_several_calls_is_one_of_them_and_whole() {
+    // Three calls and a called side under one id, all at one time.
+    let rows = [
+        "t,1000,0,,http,aa,entry,-40",
+        "t,1002,0.1,aa,mc,cc,,1",
+        "t,1002,0.1,aa,mc,dd,,2",
+        "t,1002,0.1,aa,rpc,bb,y,13",
+        "t,1002,0.1,aa,rpc,bb,y,-11",
+    ];
+    let found = read_v2021(&rows);
+    let call = &found.graphs[0].calls()[1];
+    assert_eq!(
+        (call.destination.as_str(), call.kind.as_str(), call.response_time()),
+        ("bb", "rpc", 13)
+    );
+    let kept = found.funnel.0.iter().find(|step| step.step.starts_with("first of its rpc id"));
+    assert_eq!(kept.map(|step| step.rows), Some(2));
+    // A caller that is not what the call above reached is a reason of its own.
+    let other = read_v2021(&["t,1000,0,,http,aa,entry,-40", "t,1002,0.1,ee,mc,cc,,1"]);
+    assert!(other.graphs.is_empty());
+    assert!(other.funnel.to_string().contains("valid: not source-mismatch"), "{}", other.funnel);
+}
+
+#[test]
+fn of_v2021_a_microservice_without_a_name_is_never_in_a_graph() {
+    for unknown in ["", "(?)", "NAN", "nan"] {
+        // The entry call's source, the caller's view of a call, the interface of the entry.
+        let found = read_v2021(&[
+            &format!("t,1000,0,{unknown},http,aa,{unknown},-41"),
+            &format!("t,1001,0.1,aa,rpc,{unknown},y,15"),
+            "t,1002,0.1,aa,rpc,bb,y,-13",
+            // The entry call reaches nobody.
+            &format!("u,1000,0,,http,{unknown},entry,-43"),
+            "u,1001,0.1,aa,rpc,bb,y,15",
+            // A second proxy, whose own call is not in the table.
+            "v,1000,0,,http,aa,entry,-159",
+            &format!("v,1001,0.1.1,{unknown},http,cc,y,-121"),
+            "v,1002,0.1.1.1,cc,mc,bb,,0",
+        ]);
+        let [graph] = found.graphs.as_slice() else { panic!("{unknown}: {}", found.funnel) };
+        assert_eq!((graph.service().as_str(), graph.num_edges()), ("aa", 2));
+        assert_eq!(graph.calls()[1].destination.as_str(), "bb");
+        let funnel = found.funnel.to_string();
+        assert!(
+            funnel.contains("not no-root") && funnel.contains("not missing-parent"),
+            "{funnel}"
+        );
+    }
+}
+
+#[test]
+fn datasets_say_that_files_may_be_missing() {
+    assert_eq!(read_rows(&example()).labels, [UNREAD]);
 }

@@ -8,10 +8,10 @@ use crate::graph::{CallType, Interner, Name, USER};
 
 /// A structure unrolled into a tree, without times. Parents stand before their children; siblings
 /// are in the order of destination and type, repeated calls next to each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tree(pub Vec<TreeCall>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TreeCall {
     /// Index of the parent; `None` for the root.
     pub parent: Option<usize>,
