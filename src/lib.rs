@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod durable;
 pub mod error;
 pub mod evaluate;
 pub mod generators;
