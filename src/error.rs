@@ -31,6 +31,11 @@ impl UserError {
     }
 }
 
+/// Whether an error is a mistake of the user.
+pub fn is_by_user(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<UserError>())
+}
+
 /// " — did you mean `x`?" for the known word nearest to `given`, or nothing when none is near.
 pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     known

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::error::UserError;
+use crate::error::is_by_user;
 use crate::run::{Line, run_spec};
 
 /// Benchmark harness for generators of microservice call graphs.
@@ -84,18 +84,14 @@ pub fn main() -> ExitCode {
 }
 
 fn code(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(if by_user(error) { 2 } else { 1 })
-}
-
-fn by_user(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<UserError>())
+    ExitCode::from(if is_by_user(error) { 2 } else { 1 })
 }
 
 /// Runs one stage and tells the parent process on standard output why it failed.
 fn stage(spec: &std::path::Path) -> ExitCode {
     let result: Result<()> = run_spec(spec);
     let Err(error) = result else { return ExitCode::SUCCESS };
-    let line = Line::Failure { error: format!("{error:#}"), by_user: by_user(&error) };
+    let line = Line::Failure { error: format!("{error:#}"), by_user: is_by_user(&error) };
     match serde_json::to_string(&line) {
         Ok(line) => println!("{line}"),
         Err(_) => eprintln!("{error:#}"),

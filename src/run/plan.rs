@@ -418,6 +418,7 @@ impl ExperimentPlan {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cache::KINDS;
     use super::super::manifest::Profile;
     use super::*;
 
@@ -506,6 +507,15 @@ mod tests {
         let evaluations: Vec<bool> = evaluations.collect();
         assert!(evaluations.contains(&true) && evaluations.contains(&false));
         assert_eq!(count(&plan(&["fig4-fidelity"], &options())), 0);
+    }
+
+    /// A cache knows its own folders by these names.
+    #[test]
+    fn stages_are_kept_in_folders_of_known_names() {
+        let plan = plan(&["fig4-fidelity", "fig7-later", "privacy", "learning-curve"], &options());
+        for stage in plan.stages.values() {
+            assert!(KINDS.contains(&stage.work.kind()), "{}", stage.work.kind());
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::generators::{Condition, Effort, Generated};
 use crate::graph::Violation;
 
 const CONDITIONS: &str = "conditions.jsonl";
-const FAILURES: &str = "failures.jsonl";
+pub(super) const FAILURES: &str = "failures.jsonl";
 const EFFORT: &str = "effort.jsonl";
 const CALLS: &str = "calls.parquet";
 
