@@ -1,5 +1,5 @@
-//! Facts of the build that the runner needs: which commit it was, the versions of the crates that compute,
-//! and the manifests, so that the binary works outside the repository.
+//! Facts of the build that the runner needs: which commit it was, the versions of the crates that compute
+//! or draw, and the manifests, so that the binary works outside the repository.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ fn main() {
         println!("cargo::rerun-if-changed={}", file.display());
     }
     let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
-    let _ = writeln!(text, "pub const NUMERIC_CRATES: &str = {:?};", numeric_crates(&lock));
+    crates(&mut text, &lock);
     let _ = writeln!(text, "pub const LOCK_HASH: &str = {:?};", fnv(lock.as_bytes()));
     commit(&mut text, &root);
     std::fs::write(out.join("build_facts.rs"), text).expect("OUT_DIR can be written");
@@ -56,31 +56,60 @@ fn embed(text: &mut String, root: &Path, name: &str, folder: &str) {
 /// The TOML files of a folder, sorted. Folders in it are baselines in other languages, which need
 /// their other files too.
 fn top_level(folder: &Path) -> Vec<PathBuf> {
-    let mut files = files_below(folder, "toml");
+    let is_toml = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
+    let mut files = files_below(folder, is_toml);
     files.retain(|file| file.parent() == Some(folder));
     files.sort();
     files
 }
 
-/// Name and version of the crates that compute numbers or write files that stages read.
-fn numeric_crates(lock: &str) -> String {
-    const PREFIXES: [&str; 7] =
-        ["burn", "polars", "rand", "tokenizers", "safetensors", "cubecl", "gemm"];
+/// Crates whose version can change a result, since they compute, draw, or read and write what stages do;
+/// each with the words that the packages which it does so with begin with. A test in `src/run/facts.rs`
+/// fails for a dependency that is neither here nor among those that cannot.
+const CRATES: [(&str, &[&str]); 14] = [
+    ("burn", &["burn", "cubecl", "gemm", "libm", "macerator", "pulp"]),
+    ("chrono", &["chrono"]),
+    ("csv", &["csv", "itoa", "ryu"]),
+    ("dejavu", &["dejavu"]),
+    ("gemm", &["gemm", "pulp"]),
+    ("half", &["half"]),
+    ("image", &["fdeflate", "flate2", "image", "miniz_oxide", "png"]),
+    ("plotters", &["ab_glyph", "owned_ttf_parser", "plotters", "ttf-parser"]),
+    ("polars", &["polars"]),
+    ("rand", &["chacha20", "rand"]),
+    ("rand_distr", &["libm", "rand"]),
+    ("safetensors", &["safetensors"]),
+    ("statrs", &["libm", "nalgebra", "simba", "statrs"]),
+    ("tokenizers", &["fancy-regex", "tokenizers", "unicode-normalization-alignments"]),
+];
+
+/// `const CRATES: &[(name, versions of the packages that it computes with)]`.
+fn crates(text: &mut String, lock: &str) {
+    let packages = packages(lock);
+    let _ = writeln!(text, "pub const CRATES: &[(&str, &str)] = &[");
+    for (name, words) in CRATES {
+        let belongs = |package: &&String| words.iter().any(|word| package.starts_with(word));
+        let versions: Vec<&str> = packages.iter().filter(belongs).map(String::as_str).collect();
+        let _ = writeln!(text, "    ({name:?}, {:?}),", versions.join(", "));
+    }
+    let _ = writeln!(text, "];");
+}
+
+/// "name version" of every package in the lock file.
+fn packages(lock: &str) -> Vec<String> {
     let value = |line: &str, key: &str| {
         line.strip_prefix(key).map(|rest| rest.trim_matches([' ', '=', '"']).to_owned())
     };
-    let mut crates = Vec::new();
+    let mut packages = Vec::new();
     let mut name = String::new();
     for line in lock.lines() {
         if let Some(found) = value(line, "name") {
             name = found;
-        } else if let Some(version) = value(line, "version")
-            && PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        {
-            crates.push(format!("{name} {version}"));
+        } else if let Some(version) = value(line, "version") {
+            packages.push(format!("{name} {version}"));
         }
     }
-    crates.join(", ")
+    packages
 }
 
 fn commit(text: &mut String, root: &Path) {
@@ -102,14 +131,14 @@ fn commit(text: &mut String, root: &Path) {
     let _ = writeln!(text, "pub const DIRTY: bool = {dirty};");
 }
 
-fn files_below(dir: &Path, extension: &str) -> Vec<PathBuf> {
+fn files_below(dir: &Path, wanted: impl Fn(&Path) -> bool + Copy) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let mut files = Vec::new();
     for entry in entries.flatten() {
         let path = entry.path();
         if path.is_dir() {
-            files.extend(files_below(&path, extension));
-        } else if path.extension().is_some_and(|found| found == extension) {
+            files.extend(files_below(&path, wanted));
+        } else if wanted(&path) {
             files.push(path);
         }
     }

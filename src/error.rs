@@ -31,6 +31,11 @@ impl UserError {
     }
 }
 
+/// Whether an error is a mistake of the user.
+pub fn is_by_user(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<UserError>())
+}
+
 /// The beginning of what somebody else said, for a message: on one line, without control characters,
 /// of `width` characters at most and a mark where it goes on. Whatever it may hold that is secret is
 /// cleared before ([`crate::secret::Redactor`]).

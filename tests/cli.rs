@@ -1,101 +1,13 @@
 //! The runner through the binary: what it prints, its exit codes, and what an interruption leaves.
 
+mod workplace;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
-const EXPERIMENT: &str = r#"
-id = "tiny"
-title = "Tiny"
-paper = "none"
-dataset = "simulator"
-report = "accuracy"
-generators = ["probabilistic", "resample"]
-evaluation = { kind = "accuracy" }
-conditions = { kind = "grid", max_edges = 6, max_depth = 3, samples = 2 }
-sampling = { temperatures = [0.0] }
-
-[profiles.smoke]
-seeds = [0, 1]
-graphs = 300
-"#;
-
-/// A working directory with one small experiment.
-struct Workplace {
-    dir: TempDir,
-}
-
-impl Workplace {
-    fn new() -> Self {
-        let workplace = Self { dir: TempDir::new().unwrap() };
-        workplace.write("tiny.toml", EXPERIMENT);
-        workplace
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let path = self.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tracegym"));
-        command
-            .current_dir(self.path())
-            .args(arguments)
-            .env_remove("TRACEGYM_DATA")
-            .env_remove("TRACEGYM_CACHE");
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// Exit code and what was said of `arguments`.
-    fn said(&self, arguments: &[&str]) -> (i32, String) {
-        let output = self.run(arguments);
-        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
-    }
-
-    /// The one message of a run that must be refused as the user's mistake.
-    fn refused(&self, arguments: &[&str]) -> String {
-        let (code, said) = self.said(arguments);
-        assert_eq!(code, 2, "{said}");
-        let message = said.lines().last().unwrap().to_owned();
-        assert!(message.starts_with("error: "), "{said}");
-        message
-    }
-
-    /// Content of every file below `dir`, wall times left out.
-    fn files(&self, dir: &str) -> BTreeMap<PathBuf, Vec<u8>> {
-        let mut files = BTreeMap::new();
-        collect(&self.path().join(dir), &self.path().join(dir), &mut files);
-        files
-    }
-}
-
-fn collect(root: &Path, dir: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() {
-            collect(root, &path, files);
-        } else if !name.starts_with("cost.") && name != "timing.json" && name != "run.json" {
-            files
-                .insert(path.strip_prefix(root).unwrap().to_owned(), std::fs::read(&path).unwrap());
-        }
-    }
-}
-
-const TINY: [&str; 4] = ["run", "tiny.toml", "--profile", "smoke"];
+use workplace::{EXPERIMENT, TINY, Workplace};
 
 #[test]
 fn a_second_run_does_nothing_and_another_cache_gives_the_same_bytes() {
@@ -148,7 +60,7 @@ fn a_killed_run_goes_on_to_the_same_results() {
         let dir = workplace.path().join(".tracegym").join(kind);
         std::fs::read_dir(dir).map_or(0, Iterator::count)
     };
-    for kind in ["tmp", "dataset", "train", "evaluate"] {
+    for kind in ["specs", "dataset", "train", "evaluate"] {
         let mut child = workplace.command(&TINY).stderr(Stdio::null()).spawn().unwrap();
         let patience = Instant::now();
         while stages(kind) == 0 && child.try_wait().unwrap().is_none() {
@@ -169,8 +81,8 @@ fn an_interrupted_run_says_how_to_go_on() {
     let workplace = Workplace::new();
     let mut child =
         workplace.command(&TINY).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let tmp = workplace.path().join(".tracegym/tmp");
-    while std::fs::read_dir(&tmp).map_or(0, Iterator::count) == 0 {
+    let specs = workplace.path().join(".tracegym/specs");
+    while std::fs::read_dir(&specs).map_or(0, Iterator::count) == 0 {
         std::thread::sleep(Duration::from_millis(2));
     }
     // SAFETY: signals a process that this test started and has not waited for.

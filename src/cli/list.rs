@@ -11,7 +11,7 @@ use crate::display;
 use crate::generators::REGISTRY;
 use crate::run::baseline::Baseline;
 use crate::run::manifest::{Experiment, Profile};
-use crate::run::{Cache, Device, Plan, PlanOptions};
+use crate::run::{Cache, Device, KINDS, Plan, PlanOptions};
 
 /// Arguments of `tracegym list`.
 #[derive(Args, Debug)]
@@ -58,7 +58,7 @@ pub fn list(arguments: &ListArgs) -> Result<Ending> {
             }
         }
     }
-    for kind in ["dataset", "train", "generate", "evaluate", "floor", "probe", "report"] {
+    for kind in KINDS {
         let (stages, bytes) = cache.usage(kind);
         println!("  {kind:24} {stages:>4} stages {:>10.1} MB", bytes as f64 / 1e6);
     }

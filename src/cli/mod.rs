@@ -15,10 +15,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use crate::display;
-use crate::error::UserError;
-use crate::process;
+use crate::error::is_by_user;
 use crate::run::{Line, run_spec};
+use crate::{display, process};
 
 /// Benchmark harness for generators of microservice call graphs.
 #[derive(Parser)]
@@ -90,11 +89,7 @@ pub fn main() -> ExitCode {
 }
 
 fn code(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(if by_user(error) { 2 } else { 1 })
-}
-
-fn by_user(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<UserError>())
+    ExitCode::from(if is_by_user(error) { 2 } else { 1 })
 }
 
 /// Runs one stage and tells the parent process on standard output why it failed.
@@ -106,7 +101,7 @@ fn stage(spec: &std::path::Path) -> ExitCode {
         .and_then(|()| run_spec(spec));
     process::end();
     let Err(error) = result else { return ExitCode::SUCCESS };
-    let line = Line::Failure { error: format!("{error:#}"), by_user: by_user(&error) };
+    let line = Line::Failure { error: format!("{error:#}"), by_user: is_by_user(&error) };
     match serde_json::to_string(&line) {
         Ok(line) => println!("{line}"),
         Err(_) => eprintln!("{error:#}"),

@@ -6,9 +6,9 @@ use anyhow::Result;
 use clap::Args;
 
 use super::Ending;
+use crate::durable;
 use crate::error::UserError;
 use crate::report::splice;
-use crate::run::write_atomically;
 
 /// Arguments of `tracegym report`.
 #[derive(Args, Debug)]
@@ -38,7 +38,7 @@ pub fn run(arguments: &ReportArgs) -> Result<Ending> {
             differs = true;
             println!("{}: differs from the results that it names", path.display());
         } else {
-            write_atomically(Path::new(path), after.as_bytes())?;
+            durable::write(Path::new(path), after.as_bytes())?;
             println!("{}: tables generated anew", path.display());
         }
     }

@@ -7,15 +7,13 @@ use anyhow::Result;
 use clap::Args;
 
 use super::Ending;
-use crate::check;
 use crate::device::DeviceChoice;
-use crate::display;
-use crate::error::{UserError, did_you_mean};
+use crate::error::{UserError, did_you_mean, is_by_user};
 use crate::model::{self, Chosen};
 use crate::progress::Progress;
-use crate::report;
 use crate::run::manifest::{Experiment, Measure, Profile};
-use crate::run::{self, Cache, Plan, PlanOptions, RunOptions};
+use crate::run::{self, Cache, Plan, PlanOptions, Published, Publisher, RunOptions};
+use crate::{check, display, report};
 
 /// Flags of the verbs that run experiments.
 #[derive(Args, Debug)]
@@ -97,6 +95,9 @@ fn seed(text: &str) -> Result<u64, String> {
 }
 
 fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
+    // Before any work: stages are told these paths in JSON, which has no other text.
+    is_text("--cache", &flags.cache)?;
+    flags.data.as_deref().map_or(Ok(()), |data| is_text("--data", data))?;
     let progress = Progress::detect(flags.quiet);
     let say = |line: &str| {
         if progress != Progress::Quiet {
@@ -132,28 +133,28 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
         },
     )?;
     run::check_clashes(&plan, &flags.out)?;
-    check_writable(&flags.out)?;
+    let publisher = Publisher::new(&flags.out, &plan)?;
     let cache = Cache::new(&flags.cache);
     let _lock = cache.lock()?;
     let started = Instant::now();
     let threads = flags.threads.map_or_else(run::threads, usize::from);
     let jobs = flags.jobs.map_or_else(run::threads, usize::from);
     let mut published = 0;
-    let outcome = run::run(
+    let mut outcome = run::run(
         &plan,
         &cache,
         RunOptions { jobs, threads, progress, train_only: flags.train_only },
         &mut |experiment, report| {
-            let folder = run::publish(&plan, experiment, report, &cache, &flags.out)?;
-            published += usize::from(folder.is_some());
-            Ok(folder.map(|folder| {
-                let folder = folder.strip_prefix(".").unwrap_or(&folder);
-                format!("{}: {}", experiment.experiment.id, folder.display())
-            }))
+            let new = publisher.publish(&plan, experiment, report, &cache)?;
+            published += usize::from(new.is_some());
+            Ok(new.map(|new| told(&experiment.experiment.id, &new)))
         },
     )?;
     // What is published is there, however the others ended.
-    run::write_index(&flags.out)?;
+    if let Err(error) = run::write_index(&flags.out) {
+        outcome.by_user &= is_by_user(&error);
+        outcome.failures.push(("the index of all results".to_owned(), format!("{error:#}")));
+    }
     if let Some(left) = outcome.interrupted {
         eprintln!(
             "interrupted: {} stages were finished and are kept in {}, {left} or more are left; \
@@ -168,7 +169,7 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
             eprintln!("failed: {}: {}", display::line(label), display::message(reason));
         }
         eprintln!(
-            "{} stages failed and {} could not run without them; {} ran. The same command tries \
+            "{} failed and {} stages could not run without them; {} ran. The same command tries \
              them again",
             outcome.failures.len(),
             outcome.blocked,
@@ -236,13 +237,25 @@ fn leave_out(name: &str, experiments: &mut [Experiment]) -> Result<(), UserError
     Ok(())
 }
 
-/// Finds out now, not after hours of work, whether results can be written.
-fn check_writable(out: &Path) -> Result<(), UserError> {
-    for folder in ["results", "paper-figures"] {
-        let folder = out.join(folder);
-        let failed = |error| UserError::io(&folder, "cannot be written (--out)", error);
-        std::fs::create_dir_all(&folder).map_err(failed)?;
-        tempfile::tempfile_in(&folder).map_err(failed)?;
+/// Where the results of an experiment are.
+fn told(id: &str, new: &Published) -> String {
+    let shown = |folder: &Path| folder.strip_prefix(".").unwrap_or(folder).display().to_string();
+    let folder = shown(&new.folder);
+    match &new.kept {
+        None => format!("{id}: {folder}"),
+        Some(kept) => format!(
+            "{id}: not all arms are there: this run is in {folder}, and {} keeps the last complete one",
+            shown(kept)
+        ),
     }
-    Ok(())
+}
+
+/// Whether a path that a flag gave is UTF-8.
+fn is_text(flag: &str, path: &Path) -> Result<(), UserError> {
+    if path.to_str().is_some() {
+        return Ok(());
+    }
+    let message =
+        format!("{flag} {path:?}: the path is not UTF-8: rename the folder, or use another");
+    Err(UserError::setting(message))
 }

@@ -43,6 +43,11 @@ use crate::version::Version;
 /// Version of tables and figures. Their snapshots are those of the tests of this module.
 pub const VERSION: Version = Version::new("report", 1);
 
+/// Hash of what reports are made of besides code: the published claims.
+pub fn compiled_in() -> String {
+    blake3::hash(published::CLAIMS.as_bytes()).to_hex().to_string()
+}
+
 /// Results of one generator, seed, temperature and snapshot.
 #[derive(Clone, Debug)]
 pub struct RunRecords {

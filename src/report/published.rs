@@ -34,6 +34,9 @@ struct Claim {
     experiment: Option<String>,
 }
 
+/// What the paper published.
+pub const CLAIMS: &str = include_str!("published.toml");
+
 /// What came of a comparison, and why.
 struct Verdict {
     word: &'static str,
@@ -104,8 +107,7 @@ fn compare_claims(input: &ReportInput, arms: &[Arm], belongs: impl Fn(&Claim) ->
 
 fn claims() -> Vec<Claim> {
     // Embedded and covered by a test: it cannot fail at run time.
-    toml::from_str::<Published>(include_str!("published.toml"))
-        .map_or_else(|_| Vec::new(), |p| p.claim)
+    toml::from_str::<Published>(CLAIMS).map_or_else(|_| Vec::new(), |p| p.claim)
 }
 
 impl Claim {
@@ -217,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_table_parses_and_every_claim_has_one_number() {
-        let claims: Published = toml::from_str(include_str!("published.toml")).expect("valid TOML");
+        let claims: Published = toml::from_str(CLAIMS).expect("valid TOML");
         for claim in &claims.claim {
             let numbers = [claim.value, claim.at_least, claim.at_most].iter().flatten().count();
             assert_eq!(numbers + usize::from(claim.above.is_some()), 1, "{claim:?}");

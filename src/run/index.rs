@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Deserialize;
 
-use super::cache::write_atomically;
 use super::manifest::Profile;
 use super::provenance::RunRecord;
+use super::publish::{INCOMPLETE, RESULTS, lock};
 use super::work;
+use crate::durable;
 use crate::error::UserError;
 use crate::report::table::{code, escape_markdown, link};
 
-const RESULTS: &str = "results";
+/// How long another run may take to write the index.
+const PATIENCE: Duration = Duration::from_secs(10);
 const HEAD: &str = "# Results
 
 Written by TraceGym after each run. A row is one run of an experiment: the dataset and profile, how many
@@ -61,10 +64,13 @@ struct Claims {
 /// # Errors
 /// A folder that cannot be read or written.
 pub fn write_index(out: &Path) -> Result<()> {
-    let path = out.join(RESULTS).join("README.md");
+    let folder = out.join(RESULTS);
+    let path = folder.join("README.md");
+    // Two runs that end at once would each write an index without the other's results.
+    let _lock = lock(&folder, PATIENCE)?;
     match index(out)? {
         Some(text) if fs::read_to_string(&path).ok().as_ref() != Some(&text) => {
-            Ok(write_atomically(&path, text.as_bytes())?)
+            Ok(durable::write(&path, text.as_bytes())?)
         }
         _ => Ok(()),
     }
@@ -86,6 +92,8 @@ fn runs(out: &Path) -> Result<Vec<Run>> {
         for profile in folders(&experiment)? {
             for folder in std::iter::once(profile.clone()).chain(folders(&profile)?) {
                 runs.extend(read(out, &folder));
+                // That of a dataset's folder; the profile's own is among its folders.
+                runs.extend(read(out, &folder.join(INCOMPLETE)).filter(|_| folder != profile));
             }
         }
     }
@@ -186,8 +194,10 @@ impl Run {
             || "–".to_owned(),
             |Claims { agree, differ, others }| format!("{agree} / {differ} / {others}"),
         );
+        let incomplete = if self.folder.ends_with(INCOMPLETE) { ", incomplete" } else { "" };
         format!(
-            "| {} | `{}` | {}{more} | {claims} | {} | {} | {} |\n",
+            "| {}{incomplete} | `{}` | {}{more} | {claims} | {} | {} | {} |
+",
             code(&self.dataset),
             profile.as_str(),
             seeds.len(),
@@ -265,6 +275,9 @@ mod tests {
         publish(out.path(), "fig4-x/standard", &record("fig4-x", "standard", "simulator", &all));
         publish(out.path(), "fig4-x/quick", &record("fig4-x", "quick", "simulator", &[]));
         publish(out.path(), "fig4-x/standard/b", &record("fig4-x", "standard", "b", &files[1..]));
+        for folder in ["fig4-x/quick/INCOMPLETE", "fig4-x/standard/b/INCOMPLETE"] {
+            publish(out.path(), folder, &record("fig4-x", "quick", "b", &[]));
+        }
         for id in ["constrained", "fig12-y", "table2-z"] {
             publish(out.path(), &format!("{id}/quick"), &record(id, "quick", "simulator", &[]));
         }

@@ -4,6 +4,7 @@
 pub mod baseline;
 mod cache;
 mod clash;
+mod contents;
 mod facts;
 mod index;
 pub mod manifest;
@@ -16,12 +17,12 @@ mod show;
 mod work;
 
 pub use baseline::Baseline;
-pub use cache::{Cache, write_atomically};
+pub use cache::{Cache, KINDS};
 pub use clash::check as check_clashes;
 pub use index::{index, write_index};
 pub use manifest::Profile;
 pub use plan::{Device, ExperimentPlan, Plan, PlanOptions, Stage};
-pub use publish::publish;
+pub use publish::{Published, Publisher};
 pub use schedule::{Line, Outcome, RunOptions, run};
 pub use show::duration;
 pub use work::run_spec;

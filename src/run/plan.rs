@@ -452,12 +452,11 @@ fn check_labels(baselines: &[Baseline]) -> Result<(), UserError> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use clap::ValueEnum;
-
+    use super::super::cache::KINDS;
     use super::super::manifest::Profile;
     use super::*;
+    use clap::ValueEnum;
+    use std::path::Path;
 
     fn options() -> PlanOptions {
         PlanOptions {
@@ -544,6 +543,15 @@ mod tests {
         let evaluations: Vec<bool> = evaluations.collect();
         assert!(evaluations.contains(&true) && evaluations.contains(&false));
         assert_eq!(count(&plan(&["fig4-fidelity"], &options())), 0);
+    }
+
+    /// A cache knows its own folders by these names.
+    #[test]
+    fn stages_are_kept_in_folders_of_known_names() {
+        let plan = plan(&["fig4-fidelity", "fig7-later", "privacy", "learning-curve"], &options());
+        for stage in plan.stages.values() {
+            assert!(KINDS.contains(&stage.work.kind()), "{}", stage.work.kind());
+        }
     }
 
     #[test]

@@ -27,12 +27,23 @@ pub struct RunRecord {
     /// The dataset's card: source, input hashes, counts, split.
     pub dataset: Value,
     pub machine: Machine,
+    /// Arms that failed, with the reason: their cells are empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
     /// Every stage behind the numbers, with its key and wall time.
     pub stages: Vec<StageRecord>,
     /// Key of the report.
     pub report: Key,
     /// BLAKE3 of every published file.
     pub files: BTreeMap<String, String>,
+}
+
+impl RunRecord {
+    /// Whether no arm failed.
+    pub fn is_complete(&self) -> bool {
+        // Records of versions that did not list failures lack the timing of stages that failed.
+        self.failed.is_empty() && self.stages.iter().all(|stage| stage.timing.is_some())
+    }
 }
 
 /// What the stages ran on.
@@ -56,6 +67,14 @@ pub struct StageRecord {
     pub timing: Option<work::Timing>,
 }
 
+/// The arms that failed behind a report, with the reason.
+pub fn failed(report: &Stage) -> Vec<String> {
+    match &report.work {
+        Work::Report(work) => work.failed(),
+        _ => Vec::new(),
+    }
+}
+
 /// The provenance of `experiment` as published now.
 pub fn record(
     plan: &Plan,
@@ -75,6 +94,7 @@ pub fn record(
         baselines: serde_json::to_value(&experiment.baselines)?,
         dataset: work::read_json(&card).unwrap_or_else(|_| json!(experiment.dataset)),
         machine: machine(plan),
+        failed: failed(report),
         stages: stages
             .map(|stage| StageRecord {
                 kind: stage.work.kind().to_owned(),

@@ -1,7 +1,7 @@
 //! Runs the stages of a plan as child processes: several at once, each with its share of threads,
 //! and none of them outliving this process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,12 +14,14 @@ use anyhow::{Context, Result};
 use indexmap::{IndexMap, IndexSet};
 use serde::{Deserialize, Serialize};
 
-use super::cache::{Cache, Key};
+use super::cache::{Cache, Condition, Key};
+use super::contents::Reading;
 use super::plan::{ExperimentPlan, Plan, Stage};
 use super::show::Board;
-use super::work::{StageSpec, Work, write_json};
-use crate::process;
+use super::work::{StageSpec, Work};
+use crate::error::{UserError, is_by_user};
 use crate::progress::{Progress, Report};
+use crate::{durable, process};
 
 /// How to run a plan.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +40,8 @@ pub struct RunOptions {
 pub struct Outcome {
     /// Stages that ran and succeeded.
     pub ran: usize,
-    /// Label and reason of every stage that failed by itself.
+    /// Label and reason of every stage that failed by itself, and of every experiment that could not
+    /// be published.
     pub failures: Vec<(String, String)>,
     /// Whether all of them are mistakes of the user.
     pub by_user: bool,
@@ -95,8 +98,18 @@ struct Scheduler<'a> {
     settled: HashMap<Key, Option<String>>,
     running: HashMap<usize, Running>,
     started: IndexSet<Key>,
+    /// How many stages were started: the number of the next.
+    starts: usize,
+    /// Stages that nothing needs which were looked at.
+    looked_at: HashSet<Key>,
+    /// Stages whose outputs were read as a whole and are as they were written.
+    sound: HashSet<Key>,
+    /// Stages that ran, or wait to run, in place of damaged outputs.
+    again: HashSet<Key>,
     /// Stages that failed by a mistake of the user.
     by_user: IndexSet<Key>,
+    /// Experiments that could not be published: why, and whether that is the user's to mend.
+    unpublished: Vec<(String, String, bool)>,
     board: Board,
     events: (Sender<Event>, Receiver<Event>),
 }
@@ -104,12 +117,11 @@ struct Scheduler<'a> {
 /// Called with each experiment whose report is there.
 pub type Reported<'a> = dyn FnMut(&ExperimentPlan, &Stage) -> Result<Option<String>> + 'a;
 
-/// Runs every stage of `plan` that `cache` does not have. `reported` publishes an experiment and
+/// Runs every stage of `plan` that `cache` does not have whole. `reported` publishes an experiment and
 /// may return a line to show.
 ///
 /// # Errors
-/// Only what keeps stages from being run at all, and errors of `reported`; a failed stage is in
-/// the [`Outcome`].
+/// Only what keeps stages from being run at all; a failed stage or publication is in the [`Outcome`].
 pub fn run(
     plan: &Plan,
     cache: &Cache,
@@ -131,7 +143,12 @@ pub fn run(
         settled: HashMap::new(),
         running: HashMap::new(),
         started: IndexSet::new(),
+        starts: 0,
+        looked_at: HashSet::new(),
+        sound: HashSet::new(),
+        again: HashSet::new(),
         by_user: IndexSet::new(),
+        unpublished: Vec::new(),
         board: Board::new(options.progress),
         events: channel(),
     };
@@ -164,17 +181,15 @@ impl Scheduler<'_> {
                     && let Some(status) = self.settled.get(key)
                 {
                     published[index] = true;
-                    if status.is_none()
-                        && let Some(line) = reported(experiment, &self.stages[key])?
-                    {
-                        self.board.say(&line);
+                    if status.is_none() {
+                        self.publish(experiment, &self.stages[key].clone(), reported);
                     }
                 }
             }
             if interrupted.load(Ordering::Relaxed) {
                 break;
             }
-            self.start_ready()?;
+            self.start_ready();
             if self.settled_wanted() == self.wanted.len() {
                 break;
             }
@@ -202,13 +217,14 @@ impl Scheduler<'_> {
             failed.partition(|(stage, _)| self.started.contains(&stage.key));
         let succeeded = |key: &&Key| matches!(self.settled.get(*key), Some(None));
         let left = self.wanted.len() - self.settled_wanted();
-        let by_user = failures.iter().all(|(stage, _)| self.by_user.contains(&stage.key));
+        let by_user = failures.iter().all(|(stage, _)| self.by_user.contains(&stage.key))
+            && self.unpublished.iter().all(|(_, _, by_user)| *by_user);
+        let failures = failures.into_iter().map(|(stage, reason)| (stage.label.clone(), reason));
+        let unpublished =
+            self.unpublished.iter().map(|(id, reason, _)| (id.clone(), reason.clone()));
         Outcome {
             ran: self.started.iter().filter(succeeded).count(),
-            failures: failures
-                .into_iter()
-                .map(|(stage, reason)| (stage.label.clone(), reason))
-                .collect(),
+            failures: failures.chain(unpublished).collect(),
             by_user,
             blocked: blocked.len(),
             interrupted: interrupted.then_some(left),
@@ -219,20 +235,118 @@ impl Scheduler<'_> {
         self.wanted.iter().filter(|key| self.settled.contains_key(*key)).count()
     }
 
-    /// Adds a stage to those to run, after its inputs, unless the cache has it.
+    /// Publishes a report. What cannot be published now, such as on a full disk, keeps nothing else from
+    /// being run: it is in the cache.
+    fn publish(&mut self, experiment: &ExperimentPlan, report: &Stage, reported: &mut Reported) {
+        match reported(experiment, report) {
+            Ok(Some(line)) => self.board.say(&line),
+            Ok(None) => {}
+            Err(error) => {
+                let label = format!("results of {}", experiment.experiment.id);
+                let reason = format!("{error:#}");
+                self.board.say(&format!("{label}: failed: {reason}"));
+                self.unpublished.push((label, reason, is_by_user(&error)));
+            }
+        }
+    }
+
+    /// Adds a stage to those to run, after its inputs, unless the cache has it whole.
     fn want(&mut self, key: &Key) {
-        if self.settled.contains_key(key) || self.wanted.contains(key) {
+        self.look(key, true);
+    }
+
+    /// Adds a stage, and those behind it, to those to run: one that is `needed` unless it is whole, and
+    /// another only if it is damaged, but not if it is gone: who needs room may remove it.
+    fn look(&mut self, key: &Key, needed: bool) {
+        let is_known = self.settled.contains_key(key) || self.wanted.contains(key);
+        if is_known || (!needed && !self.looked_at.insert(key.clone())) {
             return;
         }
         let Some(stage) = self.stages.get(key) else { return };
-        if self.cache.is_done(stage.work.kind(), key) {
+        // A report is read as a whole to be published.
+        let read = match stage.work {
+            Work::Report(_) => Reading::Everything,
+            _ => Reading::Nothing,
+        };
+        let condition = self.cache.condition(stage.work.kind(), key, read);
+        let inputs = stage.work.inputs();
+        let runs = match condition {
+            Condition::Whole => false,
+            Condition::Absent => needed,
+            Condition::Damaged(_) => true,
+        };
+        inputs.iter().for_each(|input| self.look(input, runs));
+        if runs {
+            self.wanted.insert(key.clone());
+            self.tell_damage(key, &condition);
+        } else if condition == Condition::Whole {
             self.settled.insert(key.clone(), None);
+        }
+    }
+
+    fn tell_damage(&mut self, key: &Key, condition: &Condition) {
+        let Condition::Damaged(damage) = condition else { return };
+        let stage = &self.stages[key];
+        let place = self.cache.outputs(stage.work.kind(), key);
+        let place = place.display();
+        self.board.warn(&format!(
+            "{}: its outputs in {place} are damaged: {damage}; it runs again",
+            stage.label
+        ));
+        self.again.insert(key.clone());
+    }
+
+    /// Whether the outputs that a stage reads are as they were written. The stages of those that are not
+    /// run again, once.
+    fn inputs_are_sound(&mut self, key: &Key) -> bool {
+        let work = self.stages[key].work.clone();
+        let mut all = true;
+        for input in work.inputs() {
+            let Some(stage) = self.stages.get(&input) else { continue };
+            let kind = stage.work.kind();
+            let read = match work.reads(kind) {
+                Reading::Everything if self.sound.contains(&input) => Reading::Nothing,
+                read => read,
+            };
+            let condition = self.cache.condition(kind, &input, read);
+            match condition {
+                Condition::Whole if matches!(read, Reading::Everything) => {
+                    self.sound.insert(input);
+                }
+                Condition::Whole => {}
+                Condition::Absent | Condition::Damaged(_) => {
+                    all = false;
+                    self.run_again(&input, &condition);
+                }
+            }
+        }
+        all
+    }
+
+    fn run_again(&mut self, key: &Key, condition: &Condition) {
+        self.sound.remove(key);
+        self.settled.remove(key);
+        self.wanted.shift_remove(key);
+        if self.again.contains(key) {
+            let damage = match condition {
+                Condition::Damaged(damage) => damage.to_string(),
+                Condition::Absent | Condition::Whole => "they are gone".to_owned(),
+            };
+            let reason = format!(
+                "its outputs are damaged again after it ran in place of damaged ones ({damage}): check the disk"
+            );
+            self.board.say(&format!("{}: failed: {reason}", self.stages[key].label));
+            self.wanted.insert(key.clone());
+            self.started.insert(key.clone());
+            self.settled.insert(key.clone(), Some(reason));
             return;
         }
-        for input in stage.work.inputs() {
+        self.again.insert(key.clone());
+        for input in self.stages[key].work.inputs() {
             self.want(&input);
         }
         self.wanted.insert(key.clone());
+        self.tell_damage(key, condition);
     }
 
     /// Wants the report of an experiment as soon as nothing that it awaits is open.
@@ -277,7 +391,7 @@ impl Scheduler<'_> {
         let mut ready: Vec<&Stage> = self
             .wanted
             .iter()
-            .filter(|key| !self.settled.contains_key(*key) && !self.started.contains(*key))
+            .filter(|key| !self.settled.contains_key(*key) && !self.is_running(key))
             .map(|key| &self.stages[key])
             .filter(|stage| stage.work.inputs().iter().all(is_there))
             .collect();
@@ -291,7 +405,11 @@ impl Scheduler<'_> {
         ready.into_iter().map(|stage| stage.key.clone()).collect()
     }
 
-    fn start_ready(&mut self) -> Result<()> {
+    fn is_running(&self, key: &Key) -> bool {
+        self.running.values().any(|running| running.key == *key)
+    }
+
+    fn start_ready(&mut self) {
         let ready = self.ready();
         let parallel = |key: &Key| self.stages[key].parallel;
         let running = self.running.values().filter(|running| parallel(&running.key)).count();
@@ -302,12 +420,22 @@ impl Scheduler<'_> {
             if self.running.len() >= self.options.jobs {
                 break;
             }
-            self.start(&key, if self.stages[&key].parallel { threads } else { 1 })?;
+            if !self.inputs_are_sound(&key) {
+                continue;
+            }
+            if let Err(error) =
+                self.start(&key, if self.stages[&key].parallel { threads } else { 1 })
+            {
+                let reason = format!("{error:#}");
+                self.board.say(&format!("{}: failed: {reason}", self.stages[&key].label));
+                self.by_user.extend(is_by_user(&error).then(|| key.clone()));
+                self.settled.insert(key, Some(reason));
+            }
         }
-        Ok(())
     }
 
     fn start(&mut self, key: &Key, threads: usize) -> Result<()> {
+        self.started.insert(key.clone());
         let stage = &self.stages[key];
         let spec = StageSpec {
             key: key.clone(),
@@ -317,10 +445,13 @@ impl Scheduler<'_> {
             means: self.plan.means.clone(),
             threads,
         };
-        let path = self.cache.dir().join("tmp").join(format!("{}.json", key.as_str()));
-        write_json(&path, &spec)?;
+        let path = self.cache.spec(key);
+        durable::create_folder(path.parent().unwrap_or(self.cache.dir()))?;
+        std::fs::write(&path, serde_json::to_string_pretty(&spec)?)
+            .map_err(|error| UserError::io(&path, "cannot be written", error))?;
         let mut child = spawn(&path, threads)?;
-        let index = self.started.insert_full(key.clone()).0;
+        let index = self.starts;
+        self.starts += 1;
         listen(index, &mut child, &self.events.0);
         let reports = self.wanted.iter().filter(|key| !self.plan.stages.contains_key(*key)).count();
         let experiments = if self.options.train_only { 0 } else { self.plan.experiments.len() };
@@ -372,6 +503,8 @@ impl Scheduler<'_> {
         process::end_descendants(&others);
         let stage = &self.stages[&running.key];
         let done = self.cache.is_done(stage.work.kind(), &stage.key);
+        // Hashed when they were written; from now on, only what has changed since is read again.
+        self.sound.extend(done.then(|| stage.key.clone()));
         let failure = match (status, running.failure.take()) {
             (Ok(status), _) if status.success() && done => None,
             (_, Some(failure)) => Some(failure),
@@ -398,8 +531,7 @@ const TUNABLES: &str = "GLIBC_TUNABLES";
 const HUGE_PAGES: &str = "glibc.malloc.hugetlb=1";
 
 fn spawn(spec: &Path, threads: usize) -> Result<Child> {
-    let binary = std::env::current_exe().context("the path of this program")?;
-    let mut command = Command::new(binary);
+    let mut command = this_program()?;
     command
         .args(["stage", "--spec"])
         .arg(spec)
@@ -413,6 +545,31 @@ fn spawn(spec: &Path, threads: usize) -> Result<Child> {
     }
     process::contain(&mut command, process::Orphaned::Asked);
     command.spawn().context("a stage's process cannot be started")
+}
+
+/// This program as it runs, even if its file has been replaced or removed since: a build during a long run
+/// must not end it, nor let some of its stages run other code.
+#[cfg(target_os = "linux")]
+fn this_program() -> Result<Command> {
+    use std::os::unix::process::CommandExt;
+    let running = Path::new("/proc/self/exe");
+    if !running.exists() {
+        return named_program();
+    }
+    let mut command = Command::new(running);
+    // What lists of processes show.
+    command.arg0(std::env::args_os().next().unwrap_or_else(|| "tracegym".into()));
+    Ok(command)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn this_program() -> Result<Command> {
+    named_program()
+}
+
+/// The program by its name, where the system has no other way to start it.
+fn named_program() -> Result<Command> {
+    Ok(Command::new(std::env::current_exe().context("the path of this program")?))
 }
 
 /// Turns what a child writes, and its end, into events.

@@ -99,6 +99,14 @@ impl Board {
         }
     }
 
+    /// A line that is said even to those who want to hear of errors alone.
+    pub fn warn(&self, line: &str) {
+        match self.mode {
+            Progress::Quiet => eprintln!("{line}"),
+            _ => self.say(line),
+        }
+    }
+
     pub fn clear(&mut self) {
         self.running.clear();
         // Nothing can be done about a terminal that is gone.

@@ -14,7 +14,7 @@ use crate::error::UserError;
 use crate::graph::{Condition, Effort, Generated, Violation};
 
 const CONDITIONS: &str = "conditions.jsonl";
-const FAILURES: &str = "failures.jsonl";
+pub(super) const FAILURES: &str = "failures.jsonl";
 const EFFORT: &str = "effort.jsonl";
 const CALLS: &str = "calls.parquet";
 

@@ -30,14 +30,16 @@ pub use select::SelectWork;
 pub use teach::TeachWork;
 pub use train::TrainWork;
 
-use super::cache::{Cache, Key, write_atomically};
-use super::facts;
+use super::cache::{Cache, Key};
+use super::contents::Reading;
+use super::{facts, receipt};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::evaluate::CONDITIONS_VERSION;
+use crate::generators::external;
 use crate::progress::Progress;
 use crate::version::Version;
-use crate::{generators, probes};
+use crate::{durable, generators, probes};
 
 /// One stage's work with everything that its outputs depend on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -141,8 +143,13 @@ impl Work {
             manifest.remove("folder");
         }
         let versions: Vec<String> = self.versions().iter().map(Version::to_string).collect();
-        let crates = facts::NUMERIC_CRATES;
-        Ok(Key::of(&serde_json::json!({ "work": work, "versions": versions, "crates": crates })))
+        let (crates, compiled_in): (Vec<&str>, Option<String>) = match self {
+            Self::Report(_) => (facts::all_crates().collect(), Some(crate::report::compiled_in())),
+            _ => (facts::numeric_crates().collect(), None),
+        };
+        Ok(Key::of(&serde_json::json!({
+            "work": work, "versions": versions, "crates": crates, "compiled_in": compiled_in,
+        })))
     }
 
     /// Versions of the code that this stage runs and its input stages do not: what an input runs is
@@ -207,6 +214,28 @@ impl Work {
         }
     }
 
+    /// What this stage reads of an input of that kind.
+    pub fn reads(&self, kind: &str) -> Reading<'static> {
+        match self {
+            Self::Report(_) => ReportWork::reads(kind),
+            _ => Reading::Everything,
+        }
+    }
+
+    /// Whether the files that it reads, besides the outputs of other stages, are still those that its
+    /// key was made of.
+    ///
+    /// # Errors
+    /// Files that were changed since.
+    fn check_files(&self, means: &Means) -> Result<()> {
+        match self {
+            Self::Dataset(work) => work.check_files(means),
+            Self::Train(work) => check_program(&work.generator, &work.settings),
+            Self::Generate(work) => check_program(&work.generator, &work.settings),
+            _ => Ok(()),
+        }
+    }
+
     fn run(&self, bench: &Bench) -> Result<()> {
         match self {
             Self::Dataset(work) => work.run(bench),
@@ -223,6 +252,24 @@ impl Work {
     }
 }
 
+/// Whether a generator in another language is still the program that was planned with.
+fn check_program(generator: &str, settings: &toml::Table) -> Result<()> {
+    if generator != external::ID {
+        return Ok(());
+    }
+    let text = |key: &str| settings.get(key).and_then(toml::Value::as_str).unwrap_or_default();
+    let folder = text("folder");
+    if receipt::of(Path::new(folder))? == text("receipt") {
+        return Ok(());
+    }
+    Err(UserError::setting(format!(
+        "{folder}: files of this baseline were changed after the run was planned, so that nothing was \
+         kept; the same command plans anew (what the program itself writes there belongs in a hidden \
+         folder)"
+    ))
+    .into())
+}
+
 /// Runs the stage that `spec` (a file) describes and publishes its outputs in the cache.
 ///
 /// # Errors
@@ -234,8 +281,9 @@ pub fn run_spec(spec: &Path) -> Result<()> {
         serde_json::from_str(&text).with_context(|| spec.display().to_string())?;
     let cache = Cache::new(&spec.cache);
     let device = spec.means.device.parse().map_err(UserError::Setting)?;
-    let (out, scratch) = (cache.begin(&spec.key)?, cache.scratch(&spec.key));
-    super::cache::create(&scratch)?;
+    let (out, scratch) = (cache.begin(spec.work.kind(), &spec.key)?, cache.scratch(&spec.key));
+    durable::create_folder(&scratch)?;
+    durable::clear_partial(&scratch);
     let bench = Bench {
         cache: &cache,
         out: &out,
@@ -246,6 +294,8 @@ pub fn run_spec(spec: &Path) -> Result<()> {
     };
     let started = Instant::now();
     spec.work.run(&bench)?;
+    // Outputs of files that changed meanwhile must not be kept under a key that promises others.
+    spec.work.check_files(&spec.means)?;
     let timing = Timing {
         wall_seconds: started.elapsed().as_secs_f64(),
         cpu_seconds: cpu_seconds(),
@@ -298,6 +348,7 @@ fn usage(who: libc::c_int) -> Option<libc::rusage> {
     }
 }
 
+/// The [`Timing`] in the stage's outputs.
 const TIMING: &str = "timing.json";
 
 /// Reads the timing of a finished stage; `None` where it is gone.
@@ -306,7 +357,7 @@ pub fn timing(cache: &Cache, kind: &str, key: &Key) -> Option<Timing> {
 }
 
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    Ok(write_atomically(path, (serde_json::to_string_pretty(value)? + "\n").as_bytes())?)
+    Ok(durable::write(path, (serde_json::to_string_pretty(value)? + "\n").as_bytes())?)
 }
 
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
@@ -355,8 +406,8 @@ mod tests {
     /// Runs the stage in `cache`, holds the files that it writes to `version`, and returns its key.
     fn run(cache: &Cache, version: Version, work: &Work) -> Key {
         let key = work.key().unwrap();
-        let (out, scratch) = (cache.begin(&key).unwrap(), cache.scratch(&key));
-        crate::run::cache::create(&scratch).unwrap();
+        let (out, scratch) = (cache.begin(work.kind(), &key).unwrap(), cache.scratch(&key));
+        durable::create_folder(&scratch).unwrap();
         let means = Means { device: "cpu".into(), batch: 8, data_root: None };
         let (device, progress) = (DeviceChoice::Cpu, Progress::Quiet);
         let bench = Bench { cache, out: &out, scratch: &scratch, device, means: &means, progress };
@@ -461,5 +512,26 @@ mod tests {
         assert_eq!(work(None).key().unwrap(), work(Some("elsewhere")).key().unwrap());
         let versions: Vec<String> = work(None).versions().iter().map(Version::to_string).collect();
         assert_eq!(versions, ["stage/dataset 1", "dataset 1", "source/simulator 1"]);
+    }
+
+    /// What was changed after planning is never kept under the key of what it was.
+    #[test]
+    fn a_program_that_was_changed_since_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("generator.py");
+        std::fs::write(&script, "print(1)").unwrap();
+        let settings = || {
+            let mut settings = toml::Table::new();
+            settings.insert("folder".into(), dir.path().display().to_string().into());
+            settings.insert("receipt".into(), receipt::of(dir.path()).unwrap().into());
+            settings
+        };
+        let planned = settings();
+        check_program(external::ID, &planned).unwrap();
+        std::fs::write(&script, "print(2)").unwrap();
+        let error = check_program(external::ID, &planned).unwrap_err().to_string();
+        assert!(error.contains("changed after the run was planned"), "{error}");
+        check_program(external::ID, &settings()).unwrap();
+        check_program("markov", &planned).unwrap();
     }
 }

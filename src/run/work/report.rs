@@ -4,11 +4,13 @@ use serde::{Deserialize, Serialize};
 use super::generate::tokens_at;
 use super::select::{Candidate, Selected};
 use super::train::{FIT, MODEL};
-use super::{Bench, Timing, read_json, timing};
+use super::{Bench, TIMING, Timing, answers, read_json, timing};
+use crate::durable::create_folder;
 use crate::evaluate::Record;
 use crate::generators::FitReport;
 use crate::report::{self, ReportInput, ReportKind, RunRecords, TrainingLog};
-use crate::run::cache::{Key, create};
+use crate::run::cache::Key;
+use crate::run::contents::Reading;
 use crate::version::Version;
 
 /// Version of this stage: which results a report is drawn from.
@@ -62,6 +64,8 @@ pub struct ProbeArm {
     pub failure: Option<String>,
 }
 
+/// The dataset's card in its outputs.
+const CARD: &str = "card.json";
 /// Folders of the stage's outputs.
 pub const TABLES: &str = "tables";
 pub const FIGURES: &str = "figures";
@@ -79,8 +83,28 @@ impl ReportWork {
         inputs
     }
 
+    /// What is read of an input of this kind: of models and graphs, nothing.
+    pub fn reads(kind: &str) -> Reading<'static> {
+        match kind {
+            "dataset" => Reading::Only(&[CARD]),
+            "train" => Reading::Only(&[FIT, TIMING, "model/log.csv"]),
+            "generate" => Reading::Only(&[answers::FAILURES, TIMING]),
+            _ => Reading::Everything,
+        }
+    }
+
+    /// The arms that failed, with the reason.
+    pub fn failed(&self) -> Vec<String> {
+        let reason = |label: &str, seed: u64, failure: &Option<String>| {
+            failure.as_ref().map(|reason| format!("{label}, seed {seed}: {reason}"))
+        };
+        let arms = self.arms.iter().filter_map(|arm| reason(&arm.label, arm.seed, &arm.failure));
+        let probes = self.probes.iter();
+        arms.chain(probes.filter_map(|arm| reason(&arm.label, arm.seed, &arm.failure))).collect()
+    }
+
     pub fn run(&self, bench: &Bench) -> Result<()> {
-        let card = read_json(&bench.input("dataset", &self.dataset).join("card.json"))?;
+        let card = read_json(&bench.input("dataset", &self.dataset).join(CARD))?;
         let arms = self.arms.iter().map(|arm| arm.records(bench));
         let probes = self.probes.iter().map(|arm| arm.records(bench));
         let runs: Vec<RunRecords> = arms.chain(probes).collect::<Result<_>>()?;
@@ -99,8 +123,8 @@ impl ReportWork {
             },
         );
         let (tables, figures) = (bench.out.join(TABLES), bench.out.join(FIGURES));
-        create(&tables)?;
-        create(&figures)?;
+        create_folder(&tables)?;
+        create_folder(&figures)?;
         report::write(&files, &tables, &figures)?;
         Ok(())
     }
@@ -149,7 +173,7 @@ impl Arm {
             snapshot_tokens,
             graphs: outcome
                 .as_ref()
-                .map_or(0, |_| super::answers::count(&bench.input("generate", &self.generate))),
+                .map_or(0, |_| answers::count(&bench.input("generate", &self.generate))),
             outcome,
             units,
             parameters: fit.as_ref().map(|fit| fit.parameters),

@@ -2,8 +2,9 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::{Bench, write_json};
+use crate::durable::create_folder;
 use crate::generators::{self, FitContext};
-use crate::run::cache::{Key, create};
+use crate::run::cache::Key;
 use crate::version::Version;
 
 /// Version of this stage: the trained model and what training says of itself.
@@ -33,7 +34,7 @@ impl TrainWork {
     pub fn run(&self, bench: &Bench) -> Result<()> {
         let dataset = bench.dataset(&self.dataset)?;
         let out = bench.out.join(MODEL);
-        create(&out)?;
+        create_folder(&out)?;
         let base = self.base.as_ref().map(|key| bench.input("train", key).join(MODEL));
         let report = generators::recipe(&self.generator, &self.settings)?.fit(&FitContext {
             dataset: &dataset,
