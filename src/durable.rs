@@ -4,7 +4,8 @@
 //! may stand before an empty file. So content is flushed first, then the file is renamed, then its
 //! folder is flushed.
 
-use std::fs::{self, File};
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -14,6 +15,8 @@ use crate::error::UserError;
 
 /// What the name of a file ends in until it is whole.
 const PARTIAL: &str = ".partial";
+/// Files that are flushed at the same time.
+const FLUSHED_AT_ONCE: usize = 16;
 
 /// Writes `content` to `path` so that, whatever happens, there is either the old file or the whole new
 /// one. Folders that are missing are made.
@@ -21,7 +24,7 @@ const PARTIAL: &str = ".partial";
 /// # Errors
 /// A place that cannot be written; the old file is then as it was.
 pub fn write(path: &Path, content: &[u8]) -> Result<(), UserError> {
-    write_with(path, |file| file.write_all(content))
+    write_all([(path, content)])
 }
 
 /// The same for content that `fill` writes piece by piece.
@@ -32,14 +35,67 @@ pub fn write_with(
     path: &Path,
     fill: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), UserError> {
+    put_in_place(vec![(begin(path, fill)?, path)])
+}
+
+/// The same for several files at once, which takes little longer than for one. None is replaced before
+/// all are on the disk.
+///
+/// # Errors
+/// A place that cannot be written.
+pub fn write_all<'a>(
+    files: impl IntoIterator<Item = (&'a Path, &'a [u8])>,
+) -> Result<(), UserError> {
+    let begun = files
+        .into_iter()
+        .map(|(path, content)| Ok((begin(path, |file| file.write_all(content))?, path)))
+        .collect::<Result<_, UserError>>()?;
+    put_in_place(begun)
+}
+
+/// Writes what is to be at `path` beside it.
+fn begin(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<NamedTempFile, UserError> {
     let folder = folder_of(path);
     create_folder(folder)?;
     let failed = |error| UserError::io(path, "cannot be written", error);
     let mut file = partial(path, folder).map_err(failed)?;
     fill(file.as_file_mut()).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    sync_folder(folder).map_err(failed)
+    Ok(file)
+}
+
+fn put_in_place(begun: Vec<(NamedTempFile, &Path)>) -> Result<(), UserError> {
+    let failed = |path: &Path, error| UserError::io(path, "cannot be written", error);
+    sync_files(&begun.iter().map(|(file, path)| (file.path(), *path)).collect::<Vec<_>>())?;
+    let mut folders = BTreeSet::new();
+    for (file, path) in begun {
+        file.persist(path).map_err(|error| failed(path, error.error))?;
+        folders.insert(folder_of(path));
+    }
+    folders.into_iter().try_for_each(|folder| sync_folder(folder).map_err(|e| failed(folder, e)))
+}
+
+/// Flushes files to the disk; with each comes the path that errors name.
+fn sync_files(files: &[(&Path, &Path)]) -> Result<(), UserError> {
+    let sync = |(file, path): &(&Path, &Path)| {
+        // Windows flushes only what is open for writing.
+        let file = OpenOptions::new().read(true).write(cfg!(windows)).open(file);
+        file.and_then(|file| file.sync_all())
+            .map_err(|error| UserError::io(path, "cannot be flushed to disk", error))
+    };
+    if let [file] = files {
+        return sync(file);
+    }
+    // Most of the time is spent waiting, and file systems flush in one go what is asked for at once.
+    std::thread::scope(|scope| {
+        let parts = files.chunks(files.len().div_ceil(FLUSHED_AT_ONCE).max(1));
+        let threads: Vec<_> =
+            parts.map(|part| scope.spawn(move || part.iter().try_for_each(sync))).collect();
+        let mut ends = threads.into_iter().map(|thread| thread.join());
+        ends.try_for_each(|end| end.expect("flushing does not panic"))
+    })
 }
 
 /// A file beside `path`, which removes itself unless it is renamed.
@@ -82,19 +138,23 @@ pub fn create_folder(folder: &Path) -> Result<(), UserError> {
 /// # Errors
 /// A file or folder that cannot be read or flushed.
 pub fn sync_tree(folder: &Path) -> Result<(), UserError> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     let failed = |path: &Path, error| UserError::io(path, "cannot be flushed to disk", error);
-    for entry in fs::read_dir(folder).map_err(|error| failed(folder, error))? {
-        let path = entry.map_err(|error| failed(folder, error))?.path();
-        let kind = fs::metadata(&path).map_err(|error| failed(&path, error))?;
-        if kind.is_dir() {
-            sync_tree(&path)?;
-        } else if kind.is_file() {
-            File::open(&path)
-                .and_then(|file| file.sync_all())
-                .map_err(|error| failed(&path, error))?;
+    let mut next = 0;
+    while let Some(folder) = folders.get(next).cloned() {
+        for entry in fs::read_dir(&folder).map_err(|error| failed(&folder, error))? {
+            let path = entry.map_err(|error| failed(&folder, error))?.path();
+            let kind = fs::symlink_metadata(&path).map_err(|error| failed(&path, error))?;
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_file() {
+                files.push(path);
+            }
         }
+        next += 1;
     }
-    sync_folder(folder).map_err(|error| failed(folder, error))
+    sync_files(&files.iter().map(|file| (&**file, &**file)).collect::<Vec<_>>())?;
+    folders.iter().try_for_each(|folder| sync_folder(folder).map_err(|e| failed(folder, e)))
 }
 
 /// Renames a file or folder whose content is on the disk, and makes the new name outlast a crash.
@@ -151,6 +211,25 @@ mod tests {
         assert!(error.contains("file.txt: cannot be written: the disk is full"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn none_of_several_files_is_replaced_unless_all_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths: Vec<_> =
+            (0..40).map(|index| dir.path().join(format!("{}/{index}", index % 3))).collect();
+        let all = |content: &'static [u8]| write_all(paths.iter().map(|path| (&**path, content)));
+        all(b"one").unwrap();
+        all(b"two").unwrap();
+        assert!(paths.iter().all(|path| fs::read(path).unwrap() == b"two"));
+        // A file where a folder would have to be.
+        fs::write(dir.path().join("blocked"), "").unwrap();
+        let blocked = dir.path().join("blocked/file");
+        let files = paths.iter().chain([&blocked]).map(|path| (&**path, &b"three"[..]));
+        let error = write_all(files).unwrap_err().to_string();
+        assert!(error.contains("blocked"), "{error}");
+        assert!(paths.iter().all(|path| fs::read(path).unwrap() == b"two"));
+        assert_eq!(fs::read_dir(dir.path().join("0")).unwrap().count(), 14);
     }
 
     #[cfg(unix)]

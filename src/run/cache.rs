@@ -103,6 +103,9 @@ const FORMER_TMP: &str = "tmp";
 /// What the name of a running stage's folder ends in.
 const PARTIAL: &str = ".partial";
 
+/// Tells names that TraceGym gives from others.
+type IsName = fn(&str) -> bool;
+
 /// Whether a finished stage's outputs can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
@@ -254,7 +257,7 @@ impl Cache {
     /// Something in the folder that TraceGym, of a version without tags included, did not write.
     fn not_ours(&self) -> Result<Option<String>> {
         for name in names(&self.dir)? {
-            let ours_below: fn(&str) -> bool = match name.as_str() {
+            let ours_below: IsName = match name.as_str() {
                 // A file system of its own has the last.
                 LOCK | TAG | "lost+found" => continue,
                 // Another process claims the folder at this moment.
@@ -278,9 +281,9 @@ impl Cache {
 
     /// Removes what interrupted stages left, and nothing that only lies beside it.
     fn clear(&self) -> Result<()> {
-        let left: [(&str, fn(&str) -> bool); 2] = [(SPECS, is_spec), (FORMER_TMP, is_former_tmp)];
-        let partial = KINDS.into_iter().map(|kind| (kind, is_partial as fn(&str) -> bool));
-        for (folder, is_left) in partial.chain(left) {
+        let left = [(SPECS, is_spec as IsName), (FORMER_TMP, is_former_tmp)];
+        let partial = KINDS.map(|kind| (kind, is_partial as IsName));
+        for (folder, is_left) in partial.into_iter().chain(left) {
             let folder = self.dir.join(folder);
             if folder.is_dir() {
                 for name in names(&folder)?.iter().filter(|name| is_left(name)) {

@@ -308,24 +308,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore]
-    fn zz_rate() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x");
-        fs::write(&path, vec![7u8; 1 << 30]).unwrap();
-        for _ in 0..3 {
-            let t = std::time::Instant::now();
-            hash(&path).unwrap();
-            println!("RATE {:.2} GB/s", 1.0737 / t.elapsed().as_secs_f64());
-        }
-        let t = std::time::Instant::now();
-        for i in 0..50 {
-            crate::durable::write(&dir.path().join(format!("f{i}")), b"hello").unwrap();
-        }
-        println!("DURABLE {:.2} ms a file", t.elapsed().as_secs_f64() * 1e3 / 50.0);
-    }
-
-    #[test]
     fn many_faults_are_counted() {
         let dir = stage();
         for name in ["a", "b", "c", "d", "e"] {

@@ -129,15 +129,16 @@ impl<'a> Publisher<'a> {
             .is_some_and(|before| before.report == report.key && before.files == hashes)
             && files.iter().all(is_there);
         if !is_published {
-            for (path, content) in &files {
-                durable::write(&out.join(path), content)?;
-            }
+            let targets: Vec<(PathBuf, &[u8])> =
+                files.iter().map(|(path, content)| (out.join(path), &**content)).collect();
+            durable::write_all(targets.iter().map(|(path, content)| (&**path, *content)))?;
             // Files of an earlier report that this one no longer has would be taken for its own.
             if let Some(before) = before {
                 place.clear(out, &before, &hashes);
             }
             let record = provenance::record(plan, experiment, report, cache, hashes)?;
-            work::write_json(&out.join(&place.results).join(RECORD), &record)?;
+            let record = serde_json::to_string_pretty(&record)? + "\n";
+            durable::write(&out.join(&place.results).join(RECORD), record.as_bytes())?;
             durable::clear_partial(&out.join(&place.results));
             durable::clear_partial(&out.join(&place.figures));
         }

@@ -356,8 +356,10 @@ pub fn timing(cache: &Cache, kind: &str, key: &Key) -> Option<Timing> {
     read_json(&cache.outputs(kind, key).join(TIMING)).ok()
 }
 
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    Ok(durable::write(path, (serde_json::to_string_pretty(value)? + "\n").as_bytes())?)
+/// Writes a file of the stage's outputs, which are flushed to the disk as a whole when it ends.
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    std::fs::write(path, serde_json::to_string_pretty(value)? + "\n")
+        .map_err(|error| UserError::io(path, "cannot be written", error).into())
 }
 
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
