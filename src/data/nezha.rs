@@ -12,7 +12,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use chrono::NaiveDateTime;
-use indexmap::IndexMap;
 use serde::Deserialize;
 
 use super::Funnel;
@@ -60,15 +59,15 @@ impl Span {
     }
 }
 
-/// Reads the graphs of `files`, in the order in which their traces first occur: which graphs there are
-/// does not depend on the order of rows and files, but the split, which goes by number, does.
+/// Reads the graphs of `files`, in the order of their traces' ids: neither they nor the split, which goes by
+/// number, depend on the order of rows and files.
 ///
 /// # Errors
 /// A file that is not a span table, or not a list of faults.
 pub fn read(files: &[PathBuf], faults: &[PathBuf], skip_bad_rows: bool) -> Result<Harvest> {
     let faults = Faults::read(faults)?;
     let mut names = Interner::default();
-    let mut traces: IndexMap<String, Vec<Span>> = IndexMap::new();
+    let mut traces: BTreeMap<String, Vec<Span>> = BTreeMap::new();
     let mut incomplete: HashSet<String> = HashSet::new();
     let (mut rows, mut bad) = (0, 0);
     for path in files {

@@ -258,19 +258,9 @@ proptest! {
         }))?;
     }
 
-    /// Of spans the graphs, the losses and the counts; graphs stand in the order of their traces.
     #[test]
     fn of_spans(rows in shuffled(spans())) {
         let source = |path| SourceSpec::Nezha { path, faults: Vec::new() };
-        let [one, several] = both("csv", SPANS, &rows, any_file, source);
-        let graphs = |dataset: &Dataset| {
-            let graphs = dataset.graphs().iter();
-            let mut graphs: Vec<String> = graphs.map(|graph| format!("{graph:?}")).collect();
-            graphs.sort();
-            graphs
-        };
-        prop_assert_eq!(graphs(&one), graphs(&several));
-        prop_assert_eq!(&one.card.funnel, &several.card.funnel);
-        prop_assert_eq!(&one.card.labels, &several.card.labels);
+        same(&both("csv", SPANS, &rows, any_file, source))?;
     }
 }
