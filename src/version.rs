@@ -44,6 +44,11 @@ pub mod golden {
     const ABOUT: &str = "≈ ";
     const TOLERANCE: f64 = 2e-3;
 
+    /// Whether this run writes golden files.
+    pub fn renews() -> bool {
+        std::env::var_os(RENEW).is_some()
+    }
+
     pub fn path(version: Version) -> PathBuf {
         let name = format!("{}.txt", version.name.replace('/', "-"));
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -53,7 +58,6 @@ pub mod golden {
     /// last.
     pub fn assert(version: Version, values: &str) {
         let path = path(version);
-        let renew = std::env::var_os(RENEW).is_some();
         let head = format!("version {}\n", version.number);
         let known = std::fs::read_to_string(&path).unwrap_or_default();
         if let Some(known) = known.strip_prefix(&head) {
@@ -64,7 +68,7 @@ pub mod golden {
                     version.name, version.number
                 );
             }
-        } else if renew {
+        } else if renews() {
             std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
             std::fs::write(&path, head + values).expect("writes");
         } else {

@@ -122,6 +122,10 @@ fn generators_that_count() {
 /// What a version stands for has a golden file, but for what is not of this crate's making.
 #[test]
 fn every_version_has_its_golden_file() {
+    // Where golden files are being written, the other tests may not have written theirs yet.
+    if golden::renews() {
+        return;
+    }
     for entry in REGISTRY {
         let own = !["in-context", external::ID].contains(&entry.id);
         for version in [entry.training, entry.answers] {
