@@ -419,3 +419,32 @@ fn control_characters_do_not_reach_the_terminal() {
     let index = std::fs::read_to_string(workplace.path().join("results/README.md")).unwrap();
     assert!(index.contains("\\]( \\<b\\> \\\\u{1b}\\[31m \\\\u{202e} (none)."), "{index}");
 }
+
+#[test]
+fn latex_and_bitmaps_are_written_only_where_they_are_asked_for() {
+    let workplace = Workplace::new();
+    let endings = || {
+        let all = [workplace.files("results"), workplace.files("paper-figures")];
+        let paths = all.iter().flat_map(|files| files.keys());
+        let endings = paths.filter_map(|path| path.extension()?.to_str().map(str::to_owned));
+        endings.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(workplace.said(&TINY).0, 0);
+    assert_eq!(endings(), "csv md svg");
+    let before = workplace.files("results");
+    let (code, said) = workplace.said(&[&TINY[..], &["--formats", "png,tex"]].concat());
+    assert_eq!(code, 0, "{said}");
+    // Only the report was drawn again.
+    assert!(said.contains("1 experiments, 1 stages run"), "{said}");
+    assert_eq!(endings(), "csv md png svg tex");
+    let same = |path: &PathBuf| workplace.files("results").get(path) == before.get(path);
+    assert!(before.keys().all(same));
+    let (_, said) =
+        workplace.said(&[&TINY[..], &["--formats", "tex", "--formats", "png"]].concat());
+    assert_eq!(said.lines().last(), Some("everything is up to date"));
+    // What is not asked for again goes, as all that a report no longer has.
+    assert_eq!(workplace.said(&TINY).0, 0);
+    assert_eq!(endings(), "csv md svg");
+    let refused = workplace.said(&[&TINY[..], &["--formats", "pdf"]].concat());
+    assert!(refused.0 == 2 && refused.1.contains("tex, png"), "{refused:?}");
+}

@@ -1,5 +1,6 @@
 //! `tracegym list`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -80,6 +81,7 @@ fn progress_of(cache: &Cache, id: &str, profile: Profile) -> Result<(usize, usiz
             data_root: data_root(),
             device: Device { name: "cpu".into(), reason: String::new() },
             batch: 1,
+            formats: BTreeSet::new(),
         },
     )?;
     let stages = plan.stages.values();

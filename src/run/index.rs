@@ -202,7 +202,7 @@ impl Run {
             profile.as_str(),
             seeds.len(),
             self.links(".md", ""),
-            self.links(".png", "../"),
+            self.links(".svg", "../"),
             link(&self.commit, &format!("{}/run.json", self.folder.display())),
         )
     }

@@ -2,6 +2,7 @@
 
 mod probe;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -19,7 +20,7 @@ use crate::error::UserError;
 use crate::evaluate::Evaluation;
 use crate::generators;
 use crate::model::Sampling;
-use crate::report::ReportKind;
+use crate::report::{Format, ReportKind};
 
 /// The device that networks run on.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct PlanOptions {
     pub data_root: Option<PathBuf>,
     pub device: Device,
     pub batch: usize,
+    /// Formats of tables and figures besides those that are always written.
+    pub formats: BTreeSet<Format>,
 }
 
 /// A stage of the plan.
@@ -67,6 +70,7 @@ pub struct ExperimentPlan {
     pub floor: Option<Key>,
     /// Arms of a probe without knowledge of failures.
     pub probes: Vec<ProbeArm>,
+    pub formats: BTreeSet<Format>,
 }
 
 /// Stages of the datasets planned so far, by name and number of graphs.
@@ -170,6 +174,7 @@ impl Plan {
             arms,
             floor,
             probes,
+            formats: options.formats.clone(),
         });
         Ok(())
     }
@@ -416,6 +421,7 @@ impl ExperimentPlan {
             drawn: self.experiment.drawn.clone(),
             floor: self.floor.clone().filter(|key| failure(key).is_none()),
             probes,
+            formats: self.formats.clone(),
         });
         let label = format!("report {}", self.experiment.id);
         Ok(Stage { key: work.key()?, label, work, parallel: false })
@@ -465,6 +471,7 @@ mod tests {
             data_root: None,
             device: Device { name: "cpu".into(), reason: String::new() },
             batch: 64,
+            formats: BTreeSet::new(),
         }
     }
 
