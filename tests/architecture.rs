@@ -9,11 +9,8 @@ use std::path::Path;
 
 /// Modules of `src` from the bottom to the top: each may import those on lines before its own.
 const ORDER: &[&[&str]] = &[
-    &[
-        "check", "display", "durable", "error", "random", "secret", "process", "device", "number",
-        "version",
-    ],
-    &["toml_file", "progress"],
+    &["check", "display", "error", "random", "secret", "process", "device", "number", "version"],
+    &["durable", "manifests", "progress", "toml_file"],
     &["graph"],
     &["data", "text"],
     &["model"],

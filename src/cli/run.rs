@@ -12,7 +12,7 @@ use crate::error::{UserError, did_you_mean, is_by_user};
 use crate::model::{self, Chosen};
 use crate::progress::Progress;
 use crate::report::Format;
-use crate::run::manifest::{Experiment, Measure, Profile};
+use crate::run::manifest::{EXPERIMENTS, Experiment, Measure, Profile};
 use crate::run::{self, Cache, Plan, PlanOptions, Published, Publisher, RunOptions};
 use crate::{check, display, report};
 
@@ -81,7 +81,7 @@ pub struct RunArgs {
 
 /// Runs every experiment.
 pub fn all(flags: &RunFlags) -> Result<Ending> {
-    execute(&Experiment::ids(), flags)
+    execute(&EXPERIMENTS.names(), flags)
 }
 
 /// Runs the named experiments.

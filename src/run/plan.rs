@@ -10,15 +10,16 @@ use indexmap::IndexMap;
 
 use super::baseline::{Baseline, Lesson};
 use super::cache::Key;
-use super::manifest::{Answers, Experiment, Measure, as_named};
+use super::manifest::{Answers, Experiment, Measure};
 use super::work::{
     Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, LikelihoodWork, Means, ProbeArm,
     ReportWork, SelectWork, TeachWork, TrainWork, Work,
 };
-use crate::data::DatasetManifest;
+use crate::data::{DATASETS, DatasetManifest};
 use crate::error::UserError;
 use crate::evaluate::Evaluation;
 use crate::generators;
+use crate::manifests::as_named;
 use crate::model::Sampling;
 use crate::report::{Format, ReportKind};
 
@@ -164,7 +165,7 @@ impl Plan {
             Work::Dataset(work) => work.manifest.name.clone(),
             _ => dataset.clone(),
         };
-        experiment.dataset_manifest = Some(as_named(&DatasetManifest::file(&dataset)));
+        experiment.dataset_manifest = Some(as_named(&DATASETS.find(&dataset)?.path));
         self.experiments.push(ExperimentPlan {
             experiment,
             baselines,
@@ -459,7 +460,7 @@ fn check_labels(baselines: &[Baseline]) -> Result<(), UserError> {
 #[cfg(test)]
 mod tests {
     use super::super::cache::KINDS;
-    use super::super::manifest::Profile;
+    use super::super::manifest::{EXPERIMENTS, Profile};
     use super::*;
     use clap::ValueEnum;
     use std::path::Path;
@@ -593,7 +594,7 @@ mod tests {
         twice.generators = vec!["resample".into(), "markov".into(), "resample".into()];
         let error = Plan::new(vec![twice], &options()).unwrap_err().to_string();
         assert!(error.starts_with("baselines `resample` and `resample` have the same label"));
-        for id in Experiment::ids() {
+        for id in EXPERIMENTS.names() {
             for profile in Profile::value_variants() {
                 let experiment = Experiment::find(&id, *profile).unwrap();
                 let find = |name: &String| Baseline::find(name, *profile).unwrap();
