@@ -28,8 +28,7 @@ fn main() {
         }
     }
     let mut text = String::new();
-    embed(&mut text, &root, "EXPERIMENTS", "experiments");
-    embed(&mut text, &root, "BASELINES", "baselines");
+    std::fs::write(out.join("manifests.rs"), manifests(&root)).expect("OUT_DIR can be written");
     // Not the whole folder: what baselines in other languages install there is no part of the binary.
     // A new file is used from the working directory until the next build.
     for file in top_level(&root.join("baselines")) {
@@ -42,23 +41,29 @@ fn main() {
     std::fs::write(out.join("build_facts.rs"), text).expect("OUT_DIR can be written");
 }
 
-/// `const NAME: &[(stem, content)]` of the TOML files of a folder.
-fn embed(text: &mut String, root: &Path, name: &str, folder: &str) {
-    let files = top_level(&root.join(folder));
-    let _ = writeln!(text, "pub const {name}: &[(&str, &str)] = &[");
-    for file in files {
-        let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let _ = writeln!(text, "    ({stem:?}, include_str!({:?})),", file.display().to_string());
+/// Folders of manifests.
+const MANIFESTS: [&str; 5] =
+    ["experiments", "experiments/paper", "experiments/extensions", "baselines", "data"];
+
+/// `const EMBEDDED: &[(path, content)]` of all manifests.
+fn manifests(root: &Path) -> String {
+    let mut text = "const EMBEDDED: &[(&str, &str)] = &[\n".to_owned();
+    for folder in MANIFESTS {
+        for file in top_level(&root.join(folder)) {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let (path, file) = (format!("{folder}/{name}"), file.display().to_string());
+            let _ = writeln!(text, "    ({path:?}, include_str!({file:?})),");
+        }
     }
-    let _ = writeln!(text, "];");
+    text + "];\n"
 }
 
 /// The TOML files of a folder, sorted. Folders in it are baselines in other languages, which need
 /// their other files too.
 fn top_level(folder: &Path) -> Vec<PathBuf> {
-    let is_toml = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
-    let mut files = files_below(folder, is_toml);
-    files.retain(|file| file.parent() == Some(folder));
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     files
 }
@@ -129,20 +134,6 @@ fn commit(text: &mut String, root: &Path) {
     let dirty = git(&arguments).is_none_or(|status| !status.is_empty());
     let _ = writeln!(text, "pub const COMMIT: &str = {commit:?};");
     let _ = writeln!(text, "pub const DIRTY: bool = {dirty};");
-}
-
-fn files_below(dir: &Path, wanted: impl Fn(&Path) -> bool + Copy) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-    let mut files = Vec::new();
-    for entry in entries.flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            files.extend(files_below(&path, wanted));
-        } else if wanted(&path) {
-            files.push(path);
-        }
-    }
-    files
 }
 
 /// 128-bit FNV-1a: enough to tell versions of a file apart, and needs no crate to build.

@@ -16,6 +16,7 @@ pub mod error;
 pub mod evaluate;
 pub mod generators;
 pub mod graph;
+pub mod manifests;
 pub mod model;
 pub mod number;
 pub mod probes;

@@ -10,7 +10,7 @@ use std::path::Path;
 /// Modules of `src` from the bottom to the top: each may import those on lines before its own.
 const ORDER: &[&[&str]] = &[
     &["check", "display", "error", "random", "secret", "process", "device", "number", "version"],
-    &["durable", "toml_file", "progress"],
+    &["durable", "manifests", "progress", "toml_file"],
     &["graph"],
     &["data", "text"],
     &["model"],

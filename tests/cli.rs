@@ -166,11 +166,11 @@ fn mistakes_are_told_in_one_message() {
     );
     insta::assert_snapshot!(
         workplace.refused(&[&TINY[..], &["--dataset", "trainticket"]].concat()),
-        @"error: there is no dataset `trainticket` — did you mean `nezha-trainticket` or `nezha-trainticket-faults`?"
+        @"error: dataset `trainticket` does not exist — did you mean `nezha-trainticket` or `nezha-trainticket-faults`?"
     );
     insta::assert_snapshot!(
         workplace.refused(&["run", "tiny.toml", "--profile", "smoke", "--dataset", "simulater"]),
-        @"error: there is no dataset `simulater` — did you mean `simulator`?"
+        @"error: dataset `simulater` does not exist — did you mean `simulator`?"
     );
     workplace.write("other.toml", &EXPERIMENT.replace("\"resample\"", "\"resampel\""));
     insta::assert_snapshot!(
@@ -418,4 +418,55 @@ fn control_characters_do_not_reach_the_terminal() {
     assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
     let index = std::fs::read_to_string(workplace.path().join("results/README.md")).unwrap();
     assert!(index.contains("\\]( \\<b\\> \\\\u{1b}\\[31m \\\\u{202e} (none)."), "{index}");
+}
+
+#[test]
+fn latex_and_bitmaps_are_written_only_where_they_are_asked_for() {
+    let workplace = Workplace::new();
+    let endings = || {
+        let all = [workplace.files("results"), workplace.files("paper-figures")];
+        let paths = all.iter().flat_map(|files| files.keys());
+        let endings = paths.filter_map(|path| path.extension()?.to_str().map(str::to_owned));
+        endings.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(workplace.said(&TINY).0, 0);
+    assert_eq!(endings(), "csv md svg");
+    let before = workplace.files("results");
+    let (code, said) = workplace.said(&[&TINY[..], &["--formats", "png,tex"]].concat());
+    assert_eq!(code, 0, "{said}");
+    // Only the report was drawn again.
+    assert!(said.contains("1 experiments, 1 stages run"), "{said}");
+    assert_eq!(endings(), "csv md png svg tex");
+    let same = |path: &PathBuf| workplace.files("results").get(path) == before.get(path);
+    assert!(before.keys().all(same));
+    let (_, said) =
+        workplace.said(&[&TINY[..], &["--formats", "tex", "--formats", "png"]].concat());
+    assert_eq!(said.lines().last(), Some("everything is up to date"));
+    // What is not asked for again goes, as all that a report no longer has.
+    assert_eq!(workplace.said(&TINY).0, 0);
+    assert_eq!(endings(), "csv md svg");
+    let refused = workplace.said(&[&TINY[..], &["--formats", "pdf"]].concat());
+    assert!(refused.0 == 2 && refused.1.contains("tex, png"), "{refused:?}");
+}
+
+#[test]
+fn experiments_go_by_id_and_by_path_and_an_old_path_tells_the_new_one() {
+    let workplace = Workplace::new();
+    let listed = String::from_utf8(workplace.run(&["list"]).stdout).unwrap();
+    let (paper, extensions) = listed.split_once("(experiments/extensions/)").unwrap();
+    assert!(paper.contains(" fig3-accuracy ") && !paper.contains(" truth "), "{listed}");
+    assert!(extensions.contains(" truth ") && !extensions.contains(" fig3-accuracy "), "{listed}");
+    let refused = |id: &str| workplace.refused(&["run", id, "--without", "nobody"]);
+    for found in ["fig3-accuracy", "experiments/paper/fig3-accuracy.toml"] {
+        assert!(refused(found).contains("--without nobody"), "{found}");
+    }
+    insta::assert_snapshot!(
+        refused("experiments/fig3-accuracy.toml"),
+        @"error: experiment experiments/fig3-accuracy.toml does not exist: `fig3-accuracy` is experiments/paper/fig3-accuracy.toml"
+    );
+    // One's own goes before the copy in the binary, and two of one name are a mistake.
+    workplace.write("experiments/extensions/fig3-accuracy.toml", "id = 1");
+    assert!(refused("fig3-accuracy").contains("experiments/extensions/fig3-accuracy.toml: line 1"));
+    workplace.write("experiments/paper/fig3-accuracy.toml", "id = 1");
+    assert!(refused("fig3-accuracy").contains("is there twice"));
 }

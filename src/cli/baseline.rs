@@ -9,6 +9,7 @@ use super::Ending;
 use crate::error::UserError;
 use crate::generators::external;
 use crate::process;
+use crate::run::baseline::BASELINES;
 use crate::run::{Baseline, Profile};
 use crate::{check, display};
 
@@ -77,7 +78,7 @@ fn scaffold(name: &str, lang: Language) -> Result<()> {
         return Err(UserError::setting(message).into());
     }
     check::name(name).map_err(UserError::setting)?;
-    if Baseline::names().iter().any(|known| known == name) {
+    if BASELINES.names().iter().any(|known| known == name) {
         let message = format!("baseline `{name}` exists already: choose another name");
         return Err(UserError::setting(message).into());
     }

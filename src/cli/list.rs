@@ -1,16 +1,17 @@
 //! `tracegym list`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::Ending;
-use crate::data::{DatasetManifest, data_root};
+use crate::data::{DATASETS, data_root};
 use crate::display;
 use crate::generators::REGISTRY;
-use crate::run::baseline::Baseline;
-use crate::run::manifest::{Experiment, Profile};
+use crate::run::baseline::{BASELINES, Baseline};
+use crate::run::manifest::{EXPERIMENTS, Experiment, GROUPS, Profile};
 use crate::run::{Cache, Device, KINDS, Plan, PlanOptions};
 
 /// Arguments of `tracegym list`.
@@ -24,16 +25,19 @@ pub struct ListArgs {
 /// Prints experiments, generators, datasets and what is cached.
 pub fn list(arguments: &ListArgs) -> Result<Ending> {
     println!("experiments (tracegym run ID --profile smoke|quick|standard|full)");
-    for id in Experiment::ids() {
-        match Experiment::find(&id, Profile::Quick) {
-            Ok(Experiment { title, paper, dataset, .. }) => {
-                say(&format!("  {id:24} {title} ({paper}; {dataset})"));
+    for (folder, about) in GROUPS {
+        println!("  {about} ({folder}/)");
+        for id in EXPERIMENTS.names_in(folder) {
+            match Experiment::find(&id, Profile::Quick) {
+                Ok(Experiment { title, paper, dataset, .. }) => {
+                    say(&format!("    {id:24} {title} ({paper}; {dataset})"));
+                }
+                Err(error) => say(&format!("    {id:24} {error:#}")),
             }
-            Err(error) => say(&format!("  {id:24} {error:#}")),
         }
     }
     println!("baselines");
-    for name in Baseline::names() {
+    for name in BASELINES.names() {
         match Baseline::find(&name, Profile::Quick) {
             Ok(found) => say(&format!("  {name:24} {} ({})", found.label, found.source)),
             Err(error) => say(&format!("  {name:24} {error:#}")),
@@ -44,12 +48,12 @@ pub fn list(arguments: &ListArgs) -> Result<Ending> {
         println!("  {:24} {}", entry.id, entry.about);
     }
     println!("datasets (--dataset NAME)");
-    for name in DatasetManifest::names() {
+    for name in DATASETS.names() {
         say(&format!("  {name}"));
     }
     let cache = Cache::new(&arguments.cache);
     println!("cached in {}", arguments.cache.display());
-    for id in Experiment::ids() {
+    for id in EXPERIMENTS.names() {
         for profile in Profile::value_variants() {
             if let Ok((done, of)) = progress_of(&cache, &id, *profile)
                 && done > 0
@@ -80,6 +84,7 @@ fn progress_of(cache: &Cache, id: &str, profile: Profile) -> Result<(usize, usiz
             data_root: data_root(),
             device: Device { name: "cpu".into(), reason: String::new() },
             batch: 1,
+            formats: BTreeSet::new(),
         },
     )?;
     let stages = plan.stages.values();

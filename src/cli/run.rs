@@ -11,7 +11,8 @@ use crate::device::DeviceChoice;
 use crate::error::{UserError, did_you_mean, is_by_user};
 use crate::model::{self, Chosen};
 use crate::progress::Progress;
-use crate::run::manifest::{Experiment, Measure, Profile};
+use crate::report::Format;
+use crate::run::manifest::{EXPERIMENTS, Experiment, Measure, Profile};
 use crate::run::{self, Cache, Plan, PlanOptions, Published, Publisher, RunOptions};
 use crate::{check, display, report};
 
@@ -60,6 +61,9 @@ pub struct RunFlags {
     /// Folder below which results/ and paper-figures/ are written.
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
+    /// Formats to write besides CSV, Markdown and SVG: LaTeX tables, figures as bitmaps.
+    #[arg(long, value_name = "FORMAT,…", value_enum, value_delimiter = ',')]
+    formats: Vec<Format>,
     /// Says nothing but errors.
     #[arg(long, short)]
     quiet: bool,
@@ -77,7 +81,7 @@ pub struct RunArgs {
 
 /// Runs every experiment.
 pub fn all(flags: &RunFlags) -> Result<Ending> {
-    execute(&Experiment::ids(), flags)
+    execute(&EXPERIMENTS.names(), flags)
 }
 
 /// Runs the named experiments.
@@ -130,6 +134,7 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
             data_root: flags.data.clone(),
             device,
             batch: usize::from(flags.batch),
+            formats: flags.formats.iter().copied().collect(),
         },
     )?;
     run::check_clashes(&plan, &flags.out)?;

@@ -1,15 +1,14 @@
 //! Dataset manifests: which source, which files, how it is split.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::embedded::EMBEDDED;
 use super::simulator::SimulatorConfig;
 use super::{InputFile, VERSION, call_table, inputs, nezha, raw, simulator, structures};
-use crate::error::{UserError, did_you_mean};
+use crate::error::UserError;
+use crate::manifests::{Kind, Manifest};
 use crate::version::Version;
 use crate::{check, toml_file};
 
@@ -27,7 +26,7 @@ pub struct DatasetManifest {
     /// ending the build.
     #[serde(default)]
     pub skip_bad_rows: bool,
-    /// Folder of the manifest's file; `None` for a manifest embedded in the binary.
+    /// Folder of the manifest's file; `None` for the copy of one in the binary.
     pub folder: Option<PathBuf>,
 }
 
@@ -171,76 +170,19 @@ impl Default for SplitSpec {
     }
 }
 
-/// Manifests are a few lines long; anything larger is another file given by mistake.
-const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+/// Manifests of datasets.
+pub const DATASETS: Kind = Kind { what: "dataset", folders: &["data"], inside: None };
 
 impl DatasetManifest {
-    /// Names that [`DatasetManifest::find`] knows: those in `data/` of the current folder, and
-    /// the embedded ones.
-    pub fn names() -> Vec<String> {
-        let mut names: Vec<String> = EMBEDDED.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let found = std::fs::read_dir("data").into_iter().flatten().flatten();
-        for path in found.map(|entry| entry.path()) {
-            let stem = path.file_stem().and_then(|stem| stem.to_str());
-            if let (Some(stem), Some("toml")) = (stem, path.extension().and_then(|e| e.to_str())) {
-                names.push(stem.to_owned());
-            }
-        }
-        names.sort();
-        names.dedup();
-        names
-    }
-
-    /// The file of a manifest: `data/NAME.toml` for a name, whether it is there or embedded, and a path
-    /// as it is. A path has several parts, or ends with `.toml`.
-    pub fn file(name_or_path: &str) -> PathBuf {
-        let given = Path::new(name_or_path);
-        match name_or_path.ends_with(".toml") || given.components().count() > 1 {
-            true => given.to_owned(),
-            false => Path::new("data").join(format!("{name_or_path}.toml")),
-        }
-    }
-
-    /// Whether `file` is that of a manifest in the binary.
-    pub fn is_embedded(file: &Path) -> bool {
-        EMBEDDED.iter().any(|(name, _)| file == Self::file(name))
-    }
-
-    /// The manifest of a name (`data/NAME.toml` in the current folder, else the embedded one) or
+    /// The manifest of a name (`data/NAME.toml` below the working directory, else the copy in the binary) or
     /// of a file.
     ///
     /// # Errors
     /// An unknown name (with the known ones that it may stand for) or a manifest that is wrong.
     pub fn find(name_or_path: &str) -> Result<Self> {
-        let file = Self::file(name_or_path);
-        if file == Path::new(name_or_path) {
-            return Self::read(&file);
-        }
-        check::name(name_or_path)
-            .map_err(|message| UserError::setting(format!("dataset {message}")))?;
-        if file.is_file() {
-            return Self::read(&file);
-        }
-        if let Some((_, text)) = EMBEDDED.iter().find(|(name, _)| *name == name_or_path) {
-            return Self::parse(&file, text, None);
-        }
-        let names = Self::names();
-        let mut message = format!("there is no dataset `{name_or_path}`");
-        match did_you_mean(name_or_path, names.iter().map(String::as_str)) {
-            hint if hint.is_empty() => write!(message, "; known: {}", names.join(", "))?,
-            hint => message.push_str(&hint),
-        }
-        Err(UserError::setting(message).into())
-    }
-
-    fn read(path: &Path) -> Result<Self> {
-        let failed = |error| UserError::io(path, "cannot be read", error);
-        if std::fs::metadata(path).map_err(failed)?.len() > MAX_MANIFEST_BYTES {
-            let message = "is too large for a dataset manifest";
-            return Err(UserError::input(path, "content", message).into());
-        }
-        let text = std::fs::read_to_string(path).map_err(failed)?;
-        Self::parse(path, &text, path.parent().map(Path::to_owned))
+        let Manifest { path, text, is_embedded } = DATASETS.find(name_or_path)?;
+        let folder = path.parent().filter(|_| !is_embedded).map(Path::to_owned);
+        Self::parse(&path, &text, folder)
     }
 
     pub(super) fn parse(path: &Path, text: &str, folder: Option<PathBuf>) -> Result<Self> {
@@ -344,10 +286,10 @@ mod tests {
     }
 
     #[test]
-    fn embedded_manifests_are_found_by_their_own_name() {
-        for (name, text) in EMBEDDED {
-            let manifest = DatasetManifest::parse(Path::new(name), text, None).unwrap();
-            assert_eq!(manifest.name, *name);
+    fn shipped_manifests_are_found_by_their_own_name() {
+        for name in DATASETS.names() {
+            let manifest = DatasetManifest::find(&name).unwrap();
+            assert_eq!(manifest.name, name);
             let json = serde_json::to_string(&manifest).unwrap();
             assert_eq!(serde_json::from_str::<DatasetManifest>(&json).unwrap(), manifest);
         }
@@ -419,9 +361,9 @@ mod tests {
         let error = DatasetManifest::find("trainticket").unwrap_err().to_string();
         assert_eq!(
             error,
-            "there is no dataset `trainticket` — did you mean `nezha-trainticket` or `nezha-trainticket-faults`?"
+            "dataset `trainticket` does not exist — did you mean `nezha-trainticket` or `nezha-trainticket-faults`?"
         );
         let error = DatasetManifest::find("simulater").unwrap_err().to_string();
-        assert_eq!(error, "there is no dataset `simulater` — did you mean `simulator`?");
+        assert_eq!(error, "dataset `simulater` does not exist — did you mean `simulator`?");
     }
 }

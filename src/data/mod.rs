@@ -4,7 +4,6 @@ mod build;
 mod call_table;
 pub mod calls;
 mod dataset;
-mod embedded;
 mod finish;
 mod funnel;
 #[cfg(test)]
@@ -23,7 +22,7 @@ mod table;
 pub use build::{BuildOptions, build, data_root};
 pub use dataset::{Dataset, DatasetCard, InputFile, Side, SplitCard};
 pub use funnel::{Funnel, FunnelStep};
-pub use manifest::{DatasetManifest, SourceSpec, SplitKind, SplitSpec};
+pub use manifest::{DATASETS, DatasetManifest, SourceSpec, SplitKind, SplitSpec};
 pub use services::{Service, ServiceStatistics};
 
 use crate::version::Version;

@@ -25,10 +25,12 @@ pub mod table;
 mod training_log;
 mod truth;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use arms::COST;
@@ -163,24 +165,44 @@ pub fn report(kind: ReportKind, input: &ReportInput) -> ReportFiles {
     }
 }
 
-/// Writes tables as `.csv`, `.md` and `.tex`, figures as `.svg` and `.png`, and returns the paths
-/// in order. Each file appears whole or not at all. Folders are made.
+/// A format of tables or figures that is written only where it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Tables in LaTeX.
+    Tex,
+    /// Figures as bitmaps.
+    Png,
+}
+
+/// Writes tables as `.csv` and `.md` and figures as `.svg`, all of them in the other `formats` too, and
+/// returns the paths in order. Each file appears whole or not at all. Folders are made.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
-pub fn write(files: &ReportFiles, tables_dir: &Path, figures_dir: &Path) -> Result<Vec<PathBuf>> {
+pub fn write(
+    files: &ReportFiles,
+    formats: &BTreeSet<Format>,
+    tables_dir: &Path,
+    figures_dir: &Path,
+) -> Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     for (name, table) in &files.tables {
-        let formats =
-            [("csv", table.to_csv()), ("md", table.to_markdown()), ("tex", table.to_latex())];
-        for (extension, text) in formats {
+        let mut write = |extension, text: String| {
             written.push(write_file(tables_dir, name, extension, text.as_bytes())?);
+            anyhow::Ok(())
+        };
+        write("csv", table.to_csv())?;
+        write("md", table.to_markdown())?;
+        if formats.contains(&Format::Tex) {
+            write("tex", table.to_latex())?;
         }
     }
     for (name, figure) in &files.figures {
-        let svg = figure.to_svg()?;
-        written.push(write_file(figures_dir, name, "svg", svg.as_bytes())?);
-        written.push(write_file(figures_dir, name, "png", &figure.to_png()?)?);
+        written.push(write_file(figures_dir, name, "svg", figure.to_svg()?.as_bytes())?);
+        if formats.contains(&Format::Png) {
+            written.push(write_file(figures_dir, name, "png", &figure.to_png()?)?);
+        }
     }
     Ok(written)
 }

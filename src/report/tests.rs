@@ -246,7 +246,11 @@ fn check_files(files: &ReportFiles, figures: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let kept = std::env::var_os("TRACEGYM_FIGURES").map(PathBuf::from);
     let figures_dir = kept.unwrap_or_else(|| dir.path().join("figures"));
-    let written = write(files, &dir.path().join("a/tables"), &figures_dir).unwrap();
+    let tables_dir = dir.path().join("a/tables");
+    let written = write(files, &BTreeSet::new(), &tables_dir, &figures_dir).unwrap();
+    assert_eq!(written.len(), files.tables.len() * 2 + figures.len());
+    let all = [Format::Tex, Format::Png].into();
+    let written = write(files, &all, &tables_dir, &figures_dir).unwrap();
     assert_eq!(written.len(), files.tables.len() * 3 + figures.len() * 2);
     for path in &written {
         let content = std::fs::read(path).unwrap();
@@ -266,10 +270,7 @@ fn check_files(files: &ReportFiles, figures: &[&str]) {
     assert_eq!(names, figures);
     hold_to_version(files);
     // Only what is written remains: no temporary files.
-    assert_eq!(
-        std::fs::read_dir(dir.path().join("a/tables")).unwrap().count(),
-        files.tables.len() * 3
-    );
+    assert_eq!(std::fs::read_dir(tables_dir).unwrap().count(), files.tables.len() * 3);
 }
 
 /// Every table and figure is what it was when the version of reports was raised last.
@@ -608,6 +609,6 @@ fn an_unwritable_folder_is_a_user_error() {
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
     let files = draw(ReportKind::Learning, &[], &[]);
-    let error = write(&files, &file, dir.path()).unwrap_err();
+    let error = write(&files, &BTreeSet::new(), &file, dir.path()).unwrap_err();
     assert!(error.downcast_ref::<UserError>().is_some(), "{error}");
 }

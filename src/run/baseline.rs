@@ -7,14 +7,20 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::facts;
-use super::manifest::{FOLDER_MANIFEST, Profile, find, merged, names};
+use super::manifest::{Profile, merged};
 use super::receipt;
 use crate::check;
 use crate::error::{UserError, did_you_mean};
 use crate::generators::external::{self, Limits, Program};
 use crate::generators::{self, Decoding};
+use crate::manifests::Kind;
 use crate::toml_file;
+
+/// Manifests of baselines.
+pub const BASELINES: Kind =
+    Kind { what: "baseline", folders: &["baselines"], inside: Some(FOLDER_MANIFEST) };
+/// Manifest of a baseline that is a folder.
+const FOLDER_MANIFEST: &str = "baseline.toml";
 
 /// A baseline as its file says it.
 #[derive(Clone, Debug, Deserialize)]
@@ -158,7 +164,7 @@ impl Baseline {
     }
 
     fn read(name: &str, profile: Profile, later: &mut Vec<Link>) -> Result<Self> {
-        let source = find("baseline", "baselines", facts::BASELINES, name)?;
+        let source = BASELINES.find(name)?;
         let link = Link::new(name, &source.path);
         link.check(later)?;
         if source.path.ends_with(FOLDER_MANIFEST) {
@@ -331,11 +337,6 @@ impl Baseline {
         self.starts_from = Some(Box::new(Start { baseline, dataset: None, lesson: Some(LESSON) }));
         self.label = format!("{}, taught", self.label);
         Ok(())
-    }
-
-    /// Names of all baselines, sorted.
-    pub fn names() -> Vec<String> {
-        names("baselines", facts::BASELINES)
     }
 }
 
@@ -516,7 +517,7 @@ mod tests {
     /// What is a number, in any baseline that there is, is refused or read; nothing panics.
     #[test]
     fn numbers_of_any_size_are_read_or_refused() {
-        for name in Baseline::names() {
+        for name in BASELINES.names() {
             let Ok(baseline) = find(&name) else { continue };
             let numbers = baseline.settings.iter().filter(|(_, value)| {
                 matches!(value, toml::Value::Integer(_) | toml::Value::Float(_))

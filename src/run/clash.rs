@@ -6,11 +6,10 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Deserialize;
 
-use super::manifest::is_embedded_experiment;
 use super::plan::{ExperimentPlan, Plan};
 use super::work;
-use crate::data::DatasetManifest;
 use crate::error::UserError;
+use crate::manifests;
 
 /// The part of `run.json` that says which manifests its results come from.
 #[derive(Deserialize)]
@@ -67,19 +66,14 @@ fn not_of_others(plan: &ExperimentPlan, out: &Path) -> Result<(), UserError> {
     // Another dataset in the experiment's own file is a change of that file.
     let dataset = before.dataset_manifest.filter(|_| !plan.is_on_own_dataset());
     let pairs = [
-        (
-            before.manifest,
-            Some(&now.manifest),
-            "an `id`",
-            is_embedded_experiment as fn(&Path) -> bool,
-        ),
-        (dataset, now.dataset_manifest.as_ref(), "a `name`", DatasetManifest::is_embedded),
+        (before.manifest, Some(&now.manifest), "an `id`"),
+        (dataset, now.dataset_manifest.as_ref(), "a `name`"),
     ];
-    for (before, now, key, is_embedded) in pairs {
+    for (before, now, key) in pairs {
         let (Some(before), Some(now)) = (before, now) else { continue };
         let before = Path::new(&before);
         // A file that is gone was moved or renamed.
-        let is_there = before.exists() || is_embedded(before);
+        let is_there = before.exists() || manifests::is_embedded(before);
         if is_there && !is_same(before, now) {
             return Err(UserError::setting(format!(
                 "{} holds results of {}, which those of {} would replace: give it {key} of its own, or write elsewhere with --out",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Deserialize;
 
-use super::manifest::Profile;
+use super::manifest::{EXPERIMENTS, GROUPS, Profile};
 use super::provenance::RunRecord;
 use super::publish::{INCOMPLETE, RESULTS, lock};
 use super::work;
@@ -29,6 +29,8 @@ names every setting, input and stage.
 
 /// What the index says about a run.
 struct Run {
+    /// Index into [`GROUPS`].
+    group: usize,
     /// Folder of its tables, below `results`.
     folder: PathBuf,
     asked: Asked,
@@ -97,9 +99,13 @@ fn runs(out: &Path) -> Result<Vec<Run>> {
             }
         }
     }
+    let paper = EXPERIMENTS.names_in(GROUPS[0].0);
+    for run in &mut runs {
+        run.group = usize::from(!paper.contains(&run.asked.id));
+    }
     runs.sort_by_cached_key(|run| {
         let Asked { id, profile, .. } = &run.asked;
-        (place(id), std::cmp::Reverse(*profile), run.folder.clone())
+        (run.group, place(id), std::cmp::Reverse(*profile), run.folder.clone())
     });
     Ok(runs)
 }
@@ -118,6 +124,7 @@ fn read(out: &Path, folder: &Path) -> Option<Run> {
     let changed = if record.dirty { ", changed" } else { "" };
     let files: Vec<String> = record.files.into_keys().collect();
     Some(Run {
+        group: 0,
         folder: folder.strip_prefix(out.join(RESULTS)).ok()?.to_owned(),
         dataset: record.dataset.get("name")?.as_str()?.to_owned(),
         commit: format!("{}{changed}", record.commit.get(..7).unwrap_or(&record.commit)),
@@ -166,12 +173,16 @@ fn written(runs: &[Run]) -> String {
         }
     }
     let mut text = HEAD.to_owned();
+    let mut group = None;
     for (id, section) in sections {
+        if group.replace(section[0].group) != Some(section[0].group) {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\n## {}\n", GROUPS[section[0].group].1);
+        }
         let Asked { title, paper, .. } = &section[0].asked;
-        // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "\n## {}\n\n{} ({}).\n\n\
+            "\n### {}\n\n{} ({}).\n\n\
              | dataset | profile | seeds | claims: agree / differ / neither | tables | figures | commit |\n\
              |---|---|---|---|---|---|---|\n",
             escape_markdown(id),
@@ -202,7 +213,7 @@ impl Run {
             profile.as_str(),
             seeds.len(),
             self.links(".md", ""),
-            self.links(".png", "../"),
+            self.links(".svg", "../"),
             link(&self.commit, &format!("{}/run.json", self.folder.display())),
         )
     }
@@ -268,17 +279,34 @@ mod tests {
     #[test]
     fn all_runs_in_order() {
         let out = tempfile::tempdir().unwrap();
-        let files = ["results/fig4-x/standard/published.csv", "results/fig4-x/standard/one.md"];
-        let images =
-            ["paper-figures/fig4-x/standard/one.png", "paper-figures/fig4-x/standard/one.svg"];
+        let files = [
+            "results/fig4-fidelity/standard/published.csv",
+            "results/fig4-fidelity/standard/one.md",
+        ];
+        let images = [
+            "paper-figures/fig4-fidelity/standard/one.png",
+            "paper-figures/fig4-fidelity/standard/one.svg",
+        ];
         let all = [files, images].concat();
-        publish(out.path(), "fig4-x/standard", &record("fig4-x", "standard", "simulator", &all));
-        publish(out.path(), "fig4-x/quick", &record("fig4-x", "quick", "simulator", &[]));
-        publish(out.path(), "fig4-x/standard/b", &record("fig4-x", "standard", "b", &files[1..]));
-        for folder in ["fig4-x/quick/INCOMPLETE", "fig4-x/standard/b/INCOMPLETE"] {
-            publish(out.path(), folder, &record("fig4-x", "quick", "b", &[]));
+        publish(
+            out.path(),
+            "fig4-fidelity/standard",
+            &record("fig4-fidelity", "standard", "simulator", &all),
+        );
+        publish(
+            out.path(),
+            "fig4-fidelity/quick",
+            &record("fig4-fidelity", "quick", "simulator", &[]),
+        );
+        publish(
+            out.path(),
+            "fig4-fidelity/standard/b",
+            &record("fig4-fidelity", "standard", "b", &files[1..]),
+        );
+        for folder in ["fig4-fidelity/quick/INCOMPLETE", "fig4-fidelity/standard/b/INCOMPLETE"] {
+            publish(out.path(), folder, &record("fig4-fidelity", "quick", "b", &[]));
         }
-        for id in ["constrained", "fig12-y", "table2-z"] {
+        for id in ["constrained", "fig12-heat-maps", "table2-uncommon", "mine"] {
             publish(out.path(), &format!("{id}/quick"), &record(id, "quick", "simulator", &[]));
         }
         fs::write(
@@ -289,7 +317,7 @@ mod tests {
         .unwrap();
         // Neither is a run.
         fs::create_dir_all(out.path().join("results/notes")).unwrap();
-        publish(out.path(), "fig4-x/smoke", &json!({ "commit": 7 }));
+        publish(out.path(), "fig4-fidelity/smoke", &json!({ "commit": 7 }));
         write_index(out.path()).unwrap();
         let index = out.path().join("results/README.md");
         let text = fs::read_to_string(&index).unwrap();

@@ -1,21 +1,28 @@
-//! Manifests of experiments (`experiments/ID.toml`).
-//!
-//! Files in the working directory win over the copies in the binary.
+//! Manifests of experiments: `experiments/paper/ID.toml` and `experiments/extensions/ID.toml`.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::facts;
 use crate::check;
-use crate::error::{UserError, did_you_mean};
+use crate::error::UserError;
 use crate::evaluate::{Conditions, Evaluation, grid_cells};
+use crate::manifests::{Kind, Manifest, as_named};
 use crate::probes::Probe;
 use crate::report::ReportKind;
 use crate::toml_file;
+
+/// Manifests of experiments.
+pub const EXPERIMENTS: Kind =
+    Kind { what: "experiment", folders: &[GROUPS[0].0, GROUPS[1].0], inside: None };
+/// Folders of experiments, with what those in it are for.
+pub const GROUPS: [(&str, &str); 2] = [
+    ("experiments/paper", "Tables and figures of the paper"),
+    ("experiments/extensions", "Extensions"),
+];
 
 /// How much work an experiment does.
 #[derive(
@@ -142,25 +149,14 @@ pub struct Answers {
     pub sampling: SamplingGrid,
 }
 
-/// Where a manifest came from.
-pub(super) struct Source {
-    pub path: PathBuf,
-    pub text: String,
-}
-
 impl Experiment {
     /// The experiment `id_or_path` with `profile`.
     ///
     /// # Errors
     /// An unknown experiment, a file that cannot be read, or one that is not a valid manifest.
     pub fn find(id_or_path: &str, profile: Profile) -> Result<Self> {
-        let source = find("experiment", "experiments", facts::EXPERIMENTS, id_or_path)?;
-        Self::read(&source.path, &source.text, profile)
-    }
-
-    /// Ids of all experiments, sorted.
-    pub fn ids() -> Vec<String> {
-        names("experiments", facts::EXPERIMENTS)
+        let Manifest { path, text, .. } = EXPERIMENTS.find(id_or_path)?;
+        Self::read(&path, &text, profile)
     }
 
     /// Parses `text` and checks every profile in it, so that a slip in one does not wait for the
@@ -320,18 +316,6 @@ impl Answers {
     }
 }
 
-/// A path as somebody named it, without `./` at its beginning.
-pub(super) fn as_named(path: &Path) -> PathBuf {
-    path.components().filter(|part| *part != Component::CurDir).collect()
-}
-
-/// Whether `file` is that of an experiment in the binary.
-pub(super) fn is_embedded_experiment(file: &Path) -> bool {
-    facts::EXPERIMENTS
-        .iter()
-        .any(|(name, _)| file == Path::new("experiments").join(format!("{name}.toml")))
-}
-
 /// `base` with the keys of `over` put over it, table by table.
 pub(super) fn merged(base: &toml::Table, over: &toml::Table) -> toml::Table {
     let mut result = base.clone();
@@ -346,85 +330,6 @@ pub(super) fn merged(base: &toml::Table, over: &toml::Table) -> toml::Table {
         }
     }
     result
-}
-
-/// The manifest `name_or_path`: a path to a file, a file of `folder`, or an embedded copy.
-///
-/// # Errors
-/// A name that is none, is unknown (with the known ones that it may stand for) or stands for two files; a
-/// file that cannot be read.
-pub(super) fn find(
-    what: &str,
-    folder: &str,
-    embedded: &[(&str, &str)],
-    name_or_path: &str,
-) -> Result<Source, UserError> {
-    let given = Path::new(name_or_path);
-    let is_path = given.extension().is_some_and(|extension| extension == "toml");
-    let (path, stem) = if is_path {
-        let stem = given.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        (given.to_owned(), stem)
-    } else {
-        check::name(name_or_path)
-            .map_err(|message| UserError::setting(format!("{what} {message}{}", of_path(given))))?;
-        let inside = Path::new(folder).join(name_or_path).join(FOLDER_MANIFEST);
-        let file = Path::new(folder).join(format!("{name_or_path}.toml"));
-        if inside.exists() && file.exists() {
-            let message = format!(
-                "{what} `{name_or_path}` is there twice: {} and {}; rename one of them",
-                inside.display(),
-                file.display()
-            );
-            return Err(UserError::setting(message));
-        }
-        (if inside.exists() { inside } else { file }, name_or_path.to_owned())
-    };
-    if path.exists() {
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| UserError::io(&path, "cannot be read", error))?;
-        return Ok(Source { path, text });
-    }
-    let in_folder = !is_path || given.parent() == Some(Path::new(folder));
-    if let Some((_, text)) = embedded.iter().find(|(name, _)| in_folder && *name == stem) {
-        return Ok(Source { path, text: (*text).to_owned() });
-    }
-    let known = names(folder, embedded);
-    let known = || known.iter().map(String::as_str);
-    let hint = match did_you_mean(&stem, known()) {
-        hint if hint.is_empty() => format!("; known: {}", known().collect::<Vec<_>>().join(", ")),
-        hint => hint,
-    };
-    Err(UserError::setting(format!("{what} `{name_or_path}` does not exist{hint}")))
-}
-
-/// What to do with a path that is taken for a name.
-fn of_path(given: &Path) -> &'static str {
-    match given.components().count() > 1 {
-        true => "; the path of a manifest ends with `.toml`",
-        false => "",
-    }
-}
-
-/// Manifest of a baseline that is a folder.
-pub(super) const FOLDER_MANIFEST: &str = "baseline.toml";
-
-/// Names of the manifests in `folder` below the working directory and in the binary, sorted.
-pub(super) fn names(folder: &str, embedded: &[(&str, &str)]) -> Vec<String> {
-    let mut names: Vec<String> = embedded.iter().map(|(name, _)| (*name).to_owned()).collect();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let is_file = path.extension().is_some_and(|extension| extension == "toml");
-        let name = match path.join(FOLDER_MANIFEST).exists() {
-            // All of it: a dot in the name of a folder begins no ending.
-            true => path.file_name(),
-            false => path.file_stem().filter(|_| is_file),
-        };
-        let name = name.map(|name| name.to_string_lossy().into_owned());
-        names.extend(name.filter(|name| !name.starts_with('.')));
-    }
-    names.sort();
-    names.dedup();
-    names
 }
 
 #[cfg(test)]
@@ -456,8 +361,7 @@ sampling = { temperatures = [0.0, 0.8], top_k = 50 }
 "#;
 
     fn read(text: &str, profile: Profile) -> Result<Experiment, String> {
-        Experiment::read(Path::new("experiments/x.toml"), text, profile)
-            .map_err(|error| error.to_string())
+        Experiment::read(Path::new("x.toml"), text, profile).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -527,19 +431,19 @@ probe = { train = 20, tuning = { epochs = 1 } }
             |from: &str, to: &str| read(&EXAMPLE.replace(from, to), Profile::Smoke).unwrap_err();
         assert_eq!(
             slip("title =", "titel ="),
-            "experiments/x.toml: line 3: unknown key `titel` — did you mean `title`?"
+            "x.toml: line 3: unknown key `titel` — did you mean `title`?"
         );
         assert_eq!(
             slip("{ samples = 1 }", "{ sample = 1 }"),
-            "experiments/x.toml: line 18: unknown key `sample` — did you mean `samples`?"
+            "x.toml: line 18: unknown key `sample` — did you mean `samples`?"
         );
         assert_eq!(
             slip("profiles.full", "profiles.fool"),
-            "experiments/x.toml: line 19: unknown value `fool` — did you mean `full`?"
+            "x.toml: line 19: unknown value `fool` — did you mean `full`?"
         );
         assert_eq!(
             read(EXAMPLE, Profile::Quick).unwrap_err(),
-            "experiments/x.toml: profiles: no [profiles.quick]; it has smoke, full"
+            "x.toml: profiles: no [profiles.quick]; it has smoke, full"
         );
         assert!(slip("seeds = [0]\n", "seeds = []\n").contains("`seeds` is empty"));
         let drawn = slip("title =", "drawn = [\"nobody\"]\ntitle =");
@@ -553,7 +457,7 @@ probe = { train = 20, tuning = { epochs = 1 } }
         };
         assert_eq!(
             slip("seeds = [0, 1]", "seeds = [0, 1, 0]"),
-            "experiments/x.toml: profile full: seeds has 0 more than once: name each once"
+            "x.toml: profile full: seeds has 0 more than once: name each once"
         );
         for (from, to, words) in [
             ("[0, 1]", "[0, 1]\nmore_seeds = [2, 2]", "more_seeds has 2 more than once"),
@@ -616,7 +520,7 @@ probe = { train = 20, tuning = { epochs = 1 } }
             ("0.8]", format!("{huge}.0]")),
         ] {
             let error = slip(from, &to);
-            assert!(error.starts_with("experiments/x.toml: "), "{to}: {error}");
+            assert!(error.starts_with("x.toml: "), "{to}: {error}");
         }
         let numbers = ["train = 100", "test = 50"];
         for (key, value) in numbers.map(|number| number.split_once(" = ").expect("a key")) {
@@ -634,7 +538,7 @@ probe = { train = 20, tuning = { epochs = 1 } }
 
     #[test]
     fn shipped_manifests_are_valid_in_every_profile() {
-        for id in Experiment::ids() {
+        for id in EXPERIMENTS.names() {
             for profile in Profile::value_variants() {
                 let experiment = Experiment::find(&id, *profile).unwrap();
                 assert_eq!(experiment.id, id);

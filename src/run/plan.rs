@@ -2,6 +2,7 @@
 
 mod probe;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -9,17 +10,18 @@ use indexmap::IndexMap;
 
 use super::baseline::{Baseline, Lesson};
 use super::cache::Key;
-use super::manifest::{Answers, Experiment, Measure, as_named};
+use super::manifest::{Answers, Experiment, Measure};
 use super::work::{
     Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, LikelihoodWork, Means, ProbeArm,
     ReportWork, SelectWork, TeachWork, TrainWork, Work,
 };
-use crate::data::DatasetManifest;
+use crate::data::{DATASETS, DatasetManifest};
 use crate::error::UserError;
 use crate::evaluate::Evaluation;
 use crate::generators;
+use crate::manifests::as_named;
 use crate::model::Sampling;
-use crate::report::ReportKind;
+use crate::report::{Format, ReportKind};
 
 /// The device that networks run on.
 #[derive(Clone, Debug)]
@@ -40,6 +42,8 @@ pub struct PlanOptions {
     pub data_root: Option<PathBuf>,
     pub device: Device,
     pub batch: usize,
+    /// Formats of tables and figures besides those that are always written.
+    pub formats: BTreeSet<Format>,
 }
 
 /// A stage of the plan.
@@ -67,6 +71,7 @@ pub struct ExperimentPlan {
     pub floor: Option<Key>,
     /// Arms of a probe without knowledge of failures.
     pub probes: Vec<ProbeArm>,
+    pub formats: BTreeSet<Format>,
 }
 
 /// Stages of the datasets planned so far, by name and number of graphs.
@@ -160,7 +165,7 @@ impl Plan {
             Work::Dataset(work) => work.manifest.name.clone(),
             _ => dataset.clone(),
         };
-        experiment.dataset_manifest = Some(as_named(&DatasetManifest::file(&dataset)));
+        experiment.dataset_manifest = Some(as_named(&DATASETS.find(&dataset)?.path));
         self.experiments.push(ExperimentPlan {
             experiment,
             baselines,
@@ -170,6 +175,7 @@ impl Plan {
             arms,
             floor,
             probes,
+            formats: options.formats.clone(),
         });
         Ok(())
     }
@@ -416,6 +422,7 @@ impl ExperimentPlan {
             drawn: self.experiment.drawn.clone(),
             floor: self.floor.clone().filter(|key| failure(key).is_none()),
             probes,
+            formats: self.formats.clone(),
         });
         let label = format!("report {}", self.experiment.id);
         Ok(Stage { key: work.key()?, label, work, parallel: false })
@@ -453,7 +460,7 @@ fn check_labels(baselines: &[Baseline]) -> Result<(), UserError> {
 #[cfg(test)]
 mod tests {
     use super::super::cache::KINDS;
-    use super::super::manifest::Profile;
+    use super::super::manifest::{EXPERIMENTS, Profile};
     use super::*;
     use clap::ValueEnum;
     use std::path::Path;
@@ -465,6 +472,7 @@ mod tests {
             data_root: None,
             device: Device { name: "cpu".into(), reason: String::new() },
             batch: 64,
+            formats: BTreeSet::new(),
         }
     }
 
@@ -586,7 +594,7 @@ mod tests {
         twice.generators = vec!["resample".into(), "markov".into(), "resample".into()];
         let error = Plan::new(vec![twice], &options()).unwrap_err().to_string();
         assert!(error.starts_with("baselines `resample` and `resample` have the same label"));
-        for id in Experiment::ids() {
+        for id in EXPERIMENTS.names() {
             for profile in Profile::value_variants() {
                 let experiment = Experiment::find(&id, *profile).unwrap();
                 let find = |name: &String| Baseline::find(name, *profile).unwrap();

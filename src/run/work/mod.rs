@@ -38,6 +38,7 @@ use crate::error::UserError;
 use crate::evaluate::CONDITIONS_VERSION;
 use crate::generators::external;
 use crate::progress::Progress;
+use crate::report::Format;
 use crate::version::Version;
 use crate::{durable, generators, probes};
 
@@ -144,7 +145,10 @@ impl Work {
         }
         let versions: Vec<String> = self.versions().iter().map(Version::to_string).collect();
         let (crates, compiled_in): (Vec<&str>, Option<String>) = match self {
-            Self::Report(_) => (facts::all_crates().collect(), Some(crate::report::compiled_in())),
+            Self::Report(work) => (
+                facts::report_crates(work.formats.contains(&Format::Png)).collect(),
+                Some(crate::report::compiled_in()),
+            ),
             _ => (facts::numeric_crates().collect(), None),
         };
         Ok(Key::of(&serde_json::json!({

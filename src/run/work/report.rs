@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -8,13 +10,13 @@ use super::{Bench, TIMING, Timing, answers, read_json, timing};
 use crate::durable::create_folder;
 use crate::evaluate::Record;
 use crate::generators::FitReport;
-use crate::report::{self, ReportInput, ReportKind, RunRecords, TrainingLog};
+use crate::report::{self, Format, ReportInput, ReportKind, RunRecords, TrainingLog};
 use crate::run::cache::Key;
 use crate::run::contents::Reading;
 use crate::version::Version;
 
-/// Version of this stage: which results a report is drawn from.
-pub const VERSION: Version = Version::new("stage/report", 1);
+/// Version of this stage: which results a report is drawn from, and in which formats.
+pub const VERSION: Version = Version::new("stage/report", 2);
 
 /// Draws the tables and figures of an experiment from its records.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +32,9 @@ pub struct ReportWork {
     pub floor: Option<Key>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeArm>,
+    /// Formats besides those that are always written.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub formats: BTreeSet<Format>,
 }
 
 /// One generator, seed, temperature and snapshot, with the stages that made its records.
@@ -125,7 +130,7 @@ impl ReportWork {
         let (tables, figures) = (bench.out.join(TABLES), bench.out.join(FIGURES));
         create_folder(&tables)?;
         create_folder(&figures)?;
-        report::write(&files, &tables, &figures)?;
+        report::write(&files, &self.formats, &tables, &figures)?;
         Ok(())
     }
 
