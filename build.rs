@@ -35,6 +35,9 @@ fn main() {
     for file in top_level(&root.join("baselines")) {
         println!("cargo::rerun-if-changed={}", file.display());
     }
+    let mut datasets = String::new();
+    embed(&mut datasets, &root, "EMBEDDED", "data");
+    std::fs::write(out.join("datasets.rs"), datasets).expect("OUT_DIR can be written");
     let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
     crates(&mut text, &lock);
     let _ = writeln!(text, "pub const LOCK_HASH: &str = {:?};", fnv(lock.as_bytes()));

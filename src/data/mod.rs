@@ -4,7 +4,6 @@ mod build;
 mod call_table;
 pub mod calls;
 mod dataset;
-mod embedded;
 mod finish;
 mod funnel;
 #[cfg(test)]
@@ -14,8 +13,10 @@ mod lines;
 mod manifest;
 mod nezha;
 mod raw;
+mod registry;
 mod services;
 pub mod simulator;
+mod source;
 mod split;
 mod structures;
 mod table;
@@ -23,7 +24,8 @@ mod table;
 pub use build::{BuildOptions, build, data_root};
 pub use dataset::{Dataset, DatasetCard, InputFile, Side, SplitCard};
 pub use funnel::{Funnel, FunnelStep};
-pub use manifest::{DatasetManifest, SourceSpec, SplitKind, SplitSpec};
+pub use manifest::{DatasetManifest, SplitKind, SplitSpec};
+pub use registry::SourceSpec;
 pub use services::{Service, ServiceStatistics};
 
 use crate::version::Version;
