@@ -5,8 +5,7 @@ use std::path::Path;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tracegym::data::simulator::{Cloud, RAW_HEADER, RawDefects, RawRows, SimulatorConfig};
-use tracegym::data::{BuildOptions, DatasetManifest, SourceSpec, build};
-use tracegym::progress::Progress;
+use tracegym::data::{BuildOptions, DatasetManifest, build};
 
 /// Blocks of 4096 traces: enough that starting threads does not count.
 const BLOCKS: u64 = 64;
@@ -31,14 +30,9 @@ fn preprocess(criterion: &mut Criterion) {
     let path = scratch.path().join("rows.csv");
     let rows = write_rows(&path, &cloud);
     let mut manifest = DatasetManifest::find("alibaba-v2022").expect("embedded");
-    manifest.source = SourceSpec::AlibabaV2022 { path };
-    let options = BuildOptions {
-        data_root: None,
-        skip_bad_rows: false,
-        graphs: None,
-        scratch: scratch.path().to_owned(),
-        progress: Progress::Quiet,
-    };
+    let source = serde_json::json!({"kind": "alibaba-v2022", "path": path});
+    manifest.source = serde_json::from_value(source).expect("a source");
+    let options = BuildOptions::new(scratch.path());
     let mut group = criterion.benchmark_group("preprocess");
     group.sample_size(10).throughput(Throughput::Elements(rows));
     group.bench_function("raw v2022 rows", |bencher| {

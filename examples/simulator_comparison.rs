@@ -25,10 +25,9 @@ fn main() -> Result<()> {
         let scratch = tempfile::tempdir()?;
         let options = BuildOptions {
             data_root: data_root(),
-            skip_bad_rows: false,
             graphs: Some(GRAPHS),
-            scratch: scratch.path().to_owned(),
             progress: Progress::detect(false),
+            ..BuildOptions::new(scratch.path())
         };
         let dataset = build(&DatasetManifest::find(name)?, &options)?;
         columns.push(column(&dataset));

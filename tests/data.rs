@@ -14,16 +14,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use tracegym::data::{BuildOptions, Dataset, DatasetManifest, Side, build, data_root};
-use tracegym::progress::Progress;
 
 fn options(scratch: &Path) -> BuildOptions {
-    BuildOptions {
-        data_root: data_root(),
-        skip_bad_rows: false,
-        graphs: None,
-        scratch: scratch.to_owned(),
-        progress: Progress::Quiet,
-    }
+    BuildOptions { data_root: data_root(), ..BuildOptions::new(scratch) }
 }
 
 /// The manifest, if its files are there; says so otherwise.

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use tracegym::data::simulator::{
     Cloud, Communication, RAW_HEADER, RawDefects, RawRows, SimulatorConfig, UNCOMMON,
 };
-use tracegym::data::{BuildOptions, Dataset, DatasetManifest, SourceSpec, SplitSpec, build};
+use tracegym::data::{BuildOptions, Dataset, DatasetManifest, SplitSpec, build};
 use tracegym::graph::{CallGraph, CallRow};
-use tracegym::progress::Progress;
 
 const GRAPHS: u64 = 50_000;
 
@@ -144,23 +143,17 @@ fn preprocessed(cloud: &Cloud, defects: RawDefects) -> Dataset {
     let path = dir.path().join("CallGraph_0.csv");
     let block = RawRows::new(cloud, 9, defects).expect("possible").block(0);
     std::fs::write(&path, [RAW_HEADER.as_bytes(), &block.text].concat()).expect("written");
+    let source = serde_json::json!({"kind": "alibaba-v2022", "path": path});
     let manifest = DatasetManifest {
         skip_bad_rows: false,
         name: "raw".into(),
-        source: SourceSpec::AlibabaV2022 { path },
+        source: serde_json::from_value(source).expect("a source"),
         split: SplitSpec::default(),
         graphs: None,
         max_graphs: None,
         folder: None,
     };
-    let options = BuildOptions {
-        data_root: None,
-        skip_bad_rows: false,
-        graphs: None,
-        scratch: dir.path().to_owned(),
-        progress: Progress::Quiet,
-    };
-    build(&manifest, &options).expect("raw rows can be read")
+    build(&manifest, &BuildOptions::new(dir.path())).expect("raw rows can be read")
 }
 
 #[test]

@@ -4,12 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::manifest::{DatasetManifest, SourceSpec};
-use super::simulator::{Cloud, SimulatorConfig};
-use super::{
-    Dataset, DatasetCard, Funnel, Side, call_table, finish, nezha, raw, split, structures,
-};
-use crate::graph::CallGraph;
+use super::manifest::DatasetManifest;
+use super::source::{SourceOutput, SourceRequest};
+use super::{Dataset, DatasetCard, Side, finish, split};
 use crate::progress::Progress;
 
 /// What building a dataset depends on besides its manifest.
@@ -28,21 +25,18 @@ pub struct BuildOptions {
     pub progress: Progress,
 }
 
-/// Graphs that a source gave, and what became of the rest.
-#[derive(Default)]
-pub(super) struct Harvest {
-    pub graphs: Vec<CallGraph>,
-    /// Graphs that met an injected fault.
-    pub faulty: Vec<CallGraph>,
-    pub funnel: Funnel,
-    /// Labels that every output must carry.
-    pub labels: Vec<String>,
+impl BuildOptions {
+    /// What the manifest says and nothing else.
+    pub fn new(scratch: &Path) -> Self {
+        Self {
+            data_root: None,
+            skip_bad_rows: false,
+            graphs: None,
+            scratch: scratch.to_owned(),
+            progress: Progress::Quiet,
+        }
+    }
 }
-
-/// Graphs simulated when neither the manifest nor the options say how many.
-const DEFAULT_SIMULATED: u64 = 20_000;
-/// Graphs drawn from weighted structures likewise.
-const DEFAULT_DRAWN: u64 = 100_000;
 
 /// Builds the dataset of `manifest`. The same manifest, inputs and options give the same dataset,
 /// whatever the number of threads.
@@ -51,7 +45,7 @@ const DEFAULT_DRAWN: u64 = 100_000;
 /// Inputs that are missing or damaged, or hold rows that cannot be read, without `skip_bad_rows`.
 pub fn build(manifest: &DatasetManifest, options: &BuildOptions) -> Result<Dataset> {
     let inputs = manifest.inputs(options.data_root.as_deref())?;
-    let Harvest { mut graphs, faulty, funnel, labels } = harvest(manifest, options)?;
+    let SourceOutput { mut graphs, faulty, funnel, labels } = read(manifest, options)?;
     let (mut sides, split) = split::split(&graphs, &manifest.split);
     sides.resize(graphs.len() + faulty.len(), Side::Faulty);
     graphs.extend(faulty);
@@ -67,89 +61,26 @@ pub fn build(manifest: &DatasetManifest, options: &BuildOptions) -> Result<Datas
     Ok(Dataset::new(card, graphs, sides))
 }
 
-pub(super) fn harvest(manifest: &DatasetManifest, options: &BuildOptions) -> Result<Harvest> {
-    let files = manifest.files(options.data_root.as_deref())?;
-    let drawn = options.graphs.or(manifest.graphs);
-    let limit = options.graphs.or(manifest.max_graphs);
-    match &manifest.source {
-        SourceSpec::CallTable { .. } => {
-            let (graphs, mut funnel) = call_table::read(&files, options.skip_bad_rows)?;
-            let graphs = sample(graphs, limit, manifest.split.seed, &mut funnel);
-            Ok(Harvest { graphs, funnel, ..Harvest::default() })
-        }
-        SourceSpec::Nezha { .. } => {
-            let faults = manifest.faults(options.data_root.as_deref())?;
-            let mut read = nezha::read(&files, &faults, options.skip_bad_rows)?;
-            read.graphs = sample(read.graphs, limit, manifest.split.seed, &mut read.funnel);
-            Ok(read)
-        }
-        SourceSpec::Simulator { seed, cloud } => {
-            simulate(cloud, *seed, drawn.unwrap_or(DEFAULT_SIMULATED), options.progress)
-        }
-        SourceSpec::AlibabaV2022 { .. } => {
-            raw::read(&files, raw::Flavour::V2022, options, limit, manifest.split.seed)
-        }
-        SourceSpec::AlibabaV2021 { .. } => {
-            raw::read(&files, raw::Flavour::V2021, options, limit, manifest.split.seed)
-        }
-        SourceSpec::WeightedStructures { times_from, seed, .. } => {
-            let timed = manifest.times_manifest(times_from)?;
-            // The drawn graphs' number is not meant for the graphs that lend their times.
-            let unlimited = BuildOptions { graphs: None, ..options.clone() };
-            let timed = harvest(&timed, &unlimited)?.graphs;
-            let count = drawn.unwrap_or(DEFAULT_DRAWN);
-            structures::read(&files, &timed, times_from, count, *seed, options)
-        }
-    }
-}
-
-fn simulate(
-    config: &SimulatorConfig,
-    seed: u64,
-    count: u64,
-    progress: Progress,
-) -> Result<Harvest> {
-    use rayon::prelude::*;
-
-    let cloud = Cloud::new(config)?;
-    let step = progress.step("simulating", "graphs", count);
-    let graphs: Vec<CallGraph> = (0..count)
-        .into_par_iter()
-        .map(|index| {
-            step.inc(1);
-            cloud.graph(seed, index)
-        })
-        .collect();
-    step.finish();
-    let mut funnel = Funnel::default();
-    funnel.push("simulated", calls(&graphs), Some(count));
-    Ok(Harvest { graphs, funnel, ..Harvest::default() })
-}
-
-/// At most `limit` of the graphs: those whose fingerprint with `seed` is smallest, in that order.
-fn sample(
-    graphs: Vec<CallGraph>,
-    limit: Option<u64>,
-    seed: u64,
-    funnel: &mut Funnel,
-) -> Vec<CallGraph> {
-    let Some(limit) = limit.filter(|limit| *limit < graphs.len() as u64) else { return graphs };
-    let mut keyed: Vec<(u128, CallGraph)> =
-        graphs.into_iter().map(|graph| (finish::fingerprint(seed, &graph), graph)).collect();
-    keyed.sort_by_key(|(key, _)| *key);
-    keyed.truncate(limit as usize);
-    let graphs: Vec<CallGraph> = keyed.into_iter().map(|(_, graph)| graph).collect();
-    funnel.push(sampled(limit), calls(&graphs), Some(limit));
-    graphs
-}
-
-/// The funnel's words for a random sample.
-pub(super) fn sampled(limit: u64) -> String {
-    format!("among {limit} drawn at random")
-}
-
-pub(super) fn calls(graphs: &[CallGraph]) -> u64 {
-    graphs.iter().map(|graph| u64::from(graph.num_edges())).sum()
+fn read(manifest: &DatasetManifest, options: &BuildOptions) -> Result<SourceOutput> {
+    let timed = match manifest.times_manifest()? {
+        // The drawn graphs' number is not meant for the graphs that lend their times.
+        Some(times) => read(&times, &BuildOptions { graphs: None, ..options.clone() })?.graphs,
+        None => Vec::new(),
+    };
+    // A manifest has only the one that applies to its source.
+    let graphs = options.graphs.or(manifest.graphs).or(manifest.max_graphs);
+    let seed = manifest.split.seed;
+    let mut output = manifest.source.settings().read(&SourceRequest {
+        files: manifest.files(options.data_root.as_deref())?,
+        graphs,
+        seed,
+        timed,
+        skip_bad_rows: options.skip_bad_rows,
+        scratch: &options.scratch,
+        progress: options.progress,
+    })?;
+    output.graphs = finish::sample(output.graphs, graphs, seed, &mut output.funnel);
+    Ok(output)
 }
 
 /// The data folder that the environment names, if it does.

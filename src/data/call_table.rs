@@ -6,9 +6,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 use super::Funnel;
 use super::finish::{self, Losses, Reason};
+use super::source::{Source, SourceInput, SourceOutput, SourceRequest};
 use super::table::{BadValue, Row, Table, TableEntry, milliseconds, shown};
 use crate::graph::{CallGraph, CallRow, CallType, EdgeId, Interner, Name};
 use crate::version::Version;
@@ -19,10 +21,33 @@ pub const VERSION: Version = Version::new("source/call-table", 1);
 const COLUMNS: [&str; 8] =
     ["graph_index", "service", "edge_id", "type", "source", "destination", "start_ms", "finish_ms"];
 
+/// Keys of `[source]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallTable {
+    /// A file, or a folder of `.csv` and `.csv.gz`.
+    path: PathBuf,
+}
+
+impl Source for CallTable {
+    fn version() -> Version {
+        VERSION
+    }
+
+    fn inputs(&self) -> Vec<SourceInput<'_>> {
+        vec![SourceInput { path: &self.path, extension: "csv" }]
+    }
+
+    fn read(&self, request: &SourceRequest<'_>) -> Result<SourceOutput> {
+        let (graphs, funnel) = read(&request.files[0], request.skip_bad_rows)?;
+        Ok(SourceOutput { graphs, funnel, ..SourceOutput::default() })
+    }
+}
+
 /// Reads the graphs of `files`, in the order of their indexes: numbers by size, then texts; graphs of
 /// one index, which are of different files, by content. The order of rows and files makes no
 /// difference.
-pub fn read(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<CallGraph>, Funnel)> {
+fn read(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<CallGraph>, Funnel)> {
     let mut names = Interner::default();
     let mut groups: IndexMap<(usize, String), (Name, Vec<CallRow>)> = IndexMap::new();
     let mut incomplete: HashSet<(usize, String)> = HashSet::new();
@@ -110,6 +135,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::data::golden;
 
     const HEADER: &str =
         "graph_index,service,num_edges,edge_id,type,source,destination,start_ms,finish_ms\n";
@@ -119,6 +145,17 @@ mod tests {
         file.write_all(HEADER.as_bytes()).unwrap();
         file.write_all(rows.as_bytes()).unwrap();
         read(&[file.path().to_owned()], skip)
+    }
+
+    #[test]
+    fn golden() {
+        let rows = "7,S_1,2,0,http,USER,A,0,8\n7,S_1,2,0.1,mc,A,B,1,2\n\
+                    8,S_2,1,0,http,USER,A,0,3\n9,S_2,,0.1,rpc,A,B,1,2\n";
+        golden::check(
+            VERSION,
+            "[source]\nkind = \"call-table\"\npath = \"calls.csv\"\n",
+            &[("calls.csv", &format!("{HEADER}{rows}"))],
+        );
     }
 
     fn message(rows: &str) -> String {

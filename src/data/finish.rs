@@ -1,5 +1,5 @@
 //! The last steps that every source of measured graphs shares (paper, section 2): keep valid
-//! graphs, drop those deeper than 15, remove duplicates.
+//! graphs, drop those deeper than 15, remove duplicates, draw a sample.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -122,6 +122,28 @@ pub fn distinct(graphs: Vec<CallGraph>, losses: &mut Losses) -> Vec<CallGraph> {
         }
     }
     kept
+}
+
+/// At most `limit` of the graphs: those whose fingerprint with `seed` is smallest, in that order.
+pub fn sample(
+    graphs: Vec<CallGraph>,
+    limit: Option<u64>,
+    seed: u64,
+    funnel: &mut Funnel,
+) -> Vec<CallGraph> {
+    let Some(limit) = limit.filter(|limit| *limit < graphs.len() as u64) else { return graphs };
+    let mut keyed: Vec<(u128, CallGraph)> =
+        graphs.into_iter().map(|graph| (fingerprint(seed, &graph), graph)).collect();
+    keyed.sort_by_key(|(key, _)| *key);
+    keyed.truncate(limit as usize);
+    let graphs: Vec<CallGraph> = keyed.into_iter().map(|(_, graph)| graph).collect();
+    push_sample(funnel, &graphs);
+    graphs
+}
+
+/// The funnel's step for a random sample.
+pub fn push_sample(funnel: &mut Funnel, graphs: &[CallGraph]) {
+    funnel.push_graphs(format!("among {} drawn at random", graphs.len()), graphs);
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::graph::CallGraph;
+
 /// What each step of preprocessing kept and dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -22,6 +24,12 @@ pub struct FunnelStep {
 impl Funnel {
     pub fn push(&mut self, step: impl Into<String>, rows: u64, traces: Option<u64>) {
         self.0.push(FunnelStep { step: step.into(), rows, traces });
+    }
+
+    /// A step that leaves `graphs`: a row is a call, a trace a graph.
+    pub fn push_graphs(&mut self, step: impl Into<String>, graphs: &[CallGraph]) {
+        let calls = graphs.iter().map(|graph| u64::from(graph.num_edges())).sum();
+        self.push(step, calls, Some(graphs.len() as u64));
     }
 }
 

@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::simulator::SimulatorConfig;
-use super::{InputFile, VERSION, call_table, inputs, nezha, raw, simulator, structures};
+use super::{InputFile, SourceSpec, inputs};
 use crate::error::UserError;
 use crate::manifests::{Kind, Manifest};
-use crate::version::Version;
 use crate::{check, toml_file};
 
 /// What a dataset is made of: the content of one `data/NAME.toml`.
@@ -44,98 +42,6 @@ struct ManifestFile {
     skip_bad_rows: bool,
 }
 
-/// Where graphs come from (`[source]`, told apart by `kind`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum SourceSpec {
-    /// Raw rows of Alibaba's v2022 table `CallGraph`: a file, or a folder of files.
-    #[serde(rename = "alibaba-v2022")]
-    AlibabaV2022 { path: PathBuf },
-    /// Raw rows of Alibaba's v2021 table `MSCallGraph`: a file, or a folder of files.
-    #[serde(rename = "alibaba-v2021")]
-    AlibabaV2021 { path: PathBuf },
-    /// Complete graphs, one row per call.
-    CallTable { path: PathBuf },
-    /// Span tables of Nezha. Traces that meet one of the faults that the `faults` files list are kept
-    /// apart as anomalies.
-    Nezha {
-        path: PathBuf,
-        #[serde(default)]
-        faults: Vec<PathBuf>,
-    },
-    /// Distinct graphs with the number of traces that had each, without times.
-    WeightedStructures {
-        path: PathBuf,
-        /// Dataset whose response times are used, by call type and depth.
-        times_from: String,
-        #[serde(default)]
-        seed: u64,
-    },
-    /// Graphs of a simulated cloud.
-    Simulator {
-        /// Seed of the requests; the cloud has its own.
-        #[serde(default)]
-        seed: u64,
-        #[serde(default)]
-        cloud: SimulatorConfig,
-    },
-}
-
-impl SourceSpec {
-    /// The `kind` of the source, as in manifests and cards.
-    pub fn id(&self) -> &'static str {
-        match self {
-            Self::AlibabaV2022 { .. } => "alibaba-v2022",
-            Self::AlibabaV2021 { .. } => "alibaba-v2021",
-            Self::CallTable { .. } => "call-table",
-            Self::Nezha { .. } => "nezha",
-            Self::WeightedStructures { .. } => "weighted-structures",
-            Self::Simulator { .. } => "simulator",
-        }
-    }
-
-    /// Versions of the code that makes a dataset of it.
-    pub fn versions(&self) -> Vec<Version> {
-        let own = match self {
-            Self::AlibabaV2022 { .. } | Self::AlibabaV2021 { .. } => raw::VERSION,
-            Self::CallTable { .. } => call_table::VERSION,
-            Self::Nezha { .. } => nezha::VERSION,
-            // Its times come from a call table or raw rows.
-            Self::WeightedStructures { .. } => {
-                return vec![
-                    VERSION,
-                    structures::VERSION,
-                    call_table::VERSION,
-                    raw::VERSION,
-                    nezha::VERSION,
-                ];
-            }
-            Self::Simulator { .. } => simulator::VERSION,
-        };
-        vec![VERSION, own]
-    }
-
-    /// How names of its files end before `.gz`, without the dot.
-    fn extension(&self) -> &'static str {
-        match self {
-            Self::WeightedStructures { .. } => "jsonl",
-            _ => "csv",
-        }
-    }
-
-    /// The file or folder that it reads, as the manifest names it.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::AlibabaV2022 { path }
-            | Self::AlibabaV2021 { path }
-            | Self::CallTable { path }
-            | Self::Nezha { path, .. }
-            | Self::WeightedStructures { path, .. } => Some(path),
-            Self::Simulator { .. } => None,
-        }
-    }
-}
-
 /// How graphs are divided into train and test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -160,7 +66,9 @@ impl SplitKind {
 #[serde(default, deny_unknown_fields)]
 pub struct SplitSpec {
     pub kind: SplitKind,
+    /// Fraction of the graphs on the test side.
     pub test_share: f64,
+    /// Also draws the `max_graphs` that are kept.
     pub seed: u64,
 }
 
@@ -192,12 +100,7 @@ impl DatasetManifest {
         let of_file =
             |message: String| UserError::setting(format!("{}: {message}", path.display()));
         check::name(&name).map_err(|message| wrong("key name", message))?;
-        if let SourceSpec::Simulator { cloud, .. } = &source {
-            cloud.validate().map_err(|error| wrong("key source.cloud", error.to_string()))?;
-        }
-        if let SourceSpec::Nezha { faults, .. } = &source {
-            check::each_once("source.faults", faults).map_err(of_file)?;
-        }
+        source.settings().check().map_err(of_file)?;
         if !(0.0..1.0).contains(&split.test_share) {
             let message = format!("{} must be at least 0 and below 1", split.test_share);
             return Err(wrong("key split.test_share", message).into());
@@ -205,9 +108,7 @@ impl DatasetManifest {
         for (key, value) in [("graphs", graphs), ("max_graphs", max_graphs)] {
             check::within(key, value.unwrap_or(1), 1..=u64::from(u32::MAX)).map_err(of_file)?;
         }
-        let makes_graphs =
-            matches!(source, SourceSpec::Simulator { .. } | SourceSpec::WeightedStructures { .. });
-        let misplaced = match (makes_graphs, graphs, max_graphs) {
+        let misplaced = match (source.makes_graphs(), graphs, max_graphs) {
             (true, _, Some(_)) => Some(("max_graphs", "graphs")),
             (false, Some(_), _) => Some(("graphs", "max_graphs")),
             _ => None,
@@ -226,46 +127,30 @@ impl DatasetManifest {
     /// A file that is not there, with how to say where data lies.
     pub fn inputs(&self, data_root: Option<&Path>) -> Result<Vec<InputFile>> {
         let mut files = Vec::new();
-        for path in self.files(data_root)?.into_iter().chain(self.faults(data_root)?) {
-            files.push(inputs::hash(&path)?);
+        for path in self.files(data_root)?.iter().flatten() {
+            files.push(inputs::hash(path)?);
         }
-        if let SourceSpec::WeightedStructures { times_from, .. } = &self.source {
-            files.extend(self.times_manifest(times_from)?.inputs(data_root)?);
-        }
-        Ok(files)
-    }
-
-    /// Paths of the source's own files.
-    pub(super) fn files(&self, data_root: Option<&Path>) -> Result<Vec<PathBuf>> {
-        match self.source.path() {
-            Some(path) => self.find_files(path, self.source.extension(), data_root),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    fn find_files(
-        &self,
-        path: &Path,
-        extension: &str,
-        data_root: Option<&Path>,
-    ) -> Result<Vec<PathBuf>> {
-        inputs::files(&self.name, path, extension, data_root, self.folder.as_deref())
-    }
-
-    /// Paths of its lists of injected faults.
-    pub(super) fn faults(&self, data_root: Option<&Path>) -> Result<Vec<PathBuf>> {
-        let SourceSpec::Nezha { faults, .. } = &self.source else { return Ok(Vec::new()) };
-        let mut files = Vec::new();
-        for path in faults {
-            files.extend(self.find_files(path, "json", data_root)?);
+        if let Some(times) = self.times_manifest()? {
+            files.extend(times.inputs(data_root)?);
         }
         Ok(files)
+    }
+
+    /// Paths of the files of each of the source's inputs.
+    pub(super) fn files(&self, data_root: Option<&Path>) -> Result<Vec<Vec<PathBuf>>> {
+        let inputs = self.source.settings().inputs();
+        let files = inputs.iter().map(|input| {
+            let folder = self.folder.as_deref();
+            inputs::files(&self.name, input.path, input.extension, data_root, folder)
+        });
+        files.collect()
     }
 
     /// The manifest of the dataset that lends its response times: one with measured times.
-    pub(super) fn times_manifest(&self, times_from: &str) -> Result<DatasetManifest> {
+    pub(super) fn times_manifest(&self) -> Result<Option<DatasetManifest>> {
+        let Some(times_from) = self.source.settings().times_from() else { return Ok(None) };
         let other = Self::find(times_from)?;
-        if matches!(other.source, SourceSpec::WeightedStructures { .. }) {
+        if other.source.makes_graphs() {
             let message = format!(
                 "dataset `{}`: times_from = \"{times_from}\" has no measured times itself; name a \
                  call table or a raw trace",
@@ -273,7 +158,7 @@ impl DatasetManifest {
             );
             return Err(UserError::setting(message).into());
         }
-        Ok(other)
+        Ok(Some(other))
     }
 }
 
@@ -350,10 +235,14 @@ mod tests {
 
     #[test]
     fn times_come_from_a_dataset_that_has_them() {
-        let name = "alibaba-v2022-structures";
-        let manifest = DatasetManifest::find(name).unwrap();
-        let error = manifest.times_manifest(name).unwrap_err().to_string();
-        assert!(error.contains("has no measured times itself"), "{error}");
+        for lender in ["alibaba-v2022-structures", "simulator"] {
+            let source =
+                format!("kind = \"weighted-structures\"\npath = \"x\"\ntimes_from = {lender:?}");
+            let text = format!("name = \"a\"\n[source]\n{source}\n");
+            let manifest = DatasetManifest::parse(Path::new("x.toml"), &text, None).unwrap();
+            let error = manifest.times_manifest().unwrap_err().to_string();
+            assert!(error.contains("has no measured times itself"), "{error}");
+        }
     }
 
     #[test]

@@ -12,12 +12,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use chrono::NaiveDateTime;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Funnel;
-use super::build::Harvest;
 use super::finish::{self, Losses, Reason};
+use super::source::{Source, SourceInput, SourceOutput, SourceRequest};
 use super::table::{BadValue, Row, Table, TableEntry, shown};
+use crate::check;
 use crate::error::UserError;
 use crate::graph::{CallGraph, CallRow, CallType, EdgeId, Interner, Name, USER, ViolationCode};
 use crate::version::Version;
@@ -40,6 +41,38 @@ const ROOT: &str = "root";
 /// set has the traces.
 const FAULT_MINUTES: i64 = 3;
 const MINUTE: i64 = 60_000_000_000;
+
+/// Keys of `[source]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nezha {
+    /// Tables of spans: a file, or a folder of `.csv` and `.csv.gz`.
+    path: PathBuf,
+    /// Lists of injected faults (JSON): traces that meet one are kept apart as anomalies.
+    #[serde(default)]
+    faults: Vec<PathBuf>,
+}
+
+impl Source for Nezha {
+    fn version() -> Version {
+        VERSION
+    }
+
+    fn check(&self) -> Result<(), String> {
+        check::each_once("source.faults", &self.faults)
+    }
+
+    fn inputs(&self) -> Vec<SourceInput<'_>> {
+        let spans = SourceInput { path: &self.path, extension: "csv" };
+        let faults = self.faults.iter().map(|path| SourceInput { path, extension: "json" });
+        [spans].into_iter().chain(faults).collect()
+    }
+
+    fn read(&self, request: &SourceRequest<'_>) -> Result<SourceOutput> {
+        let faults = request.files[1..].concat();
+        read(&request.files[0], &faults, request.skip_bad_rows)
+    }
+}
 
 struct Span {
     id: String,
@@ -64,7 +97,7 @@ impl Span {
 ///
 /// # Errors
 /// A file that is not a span table, or not a list of faults.
-pub fn read(files: &[PathBuf], faults: &[PathBuf], skip_bad_rows: bool) -> Result<Harvest> {
+fn read(files: &[PathBuf], faults: &[PathBuf], skip_bad_rows: bool) -> Result<SourceOutput> {
     let faults = Faults::read(faults)?;
     let mut names = Interner::default();
     let mut traces: BTreeMap<String, Vec<Span>> = BTreeMap::new();
@@ -93,7 +126,7 @@ pub fn read(files: &[PathBuf], faults: &[PathBuf], skip_bad_rows: bool) -> Resul
         funnel.push("can be read", rows - bad, Some(count));
     }
     let mut losses = Losses::default();
-    let mut read = Harvest::default();
+    let mut read = SourceOutput::default();
     let (mut mended, mut spans) = (Mended::default(), 0);
     for (id, trace) in &traces {
         spans += trace.len();
@@ -282,6 +315,7 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::golden;
 
     const HEADER: &str = "source_file,TraceID,SpanID,ParentID,PodName,OperationName,\
                           StartTimeUnixNano,EndTimeUnixNano,Duration";
@@ -300,12 +334,25 @@ mod tests {
             + &span("b", "a", "ts-order", "/api/orders", 2_000, 11_000)
     }
 
-    fn read_text(text: &str, faults: &str) -> Result<Harvest> {
+    fn read_text(text: &str, faults: &str) -> Result<SourceOutput> {
         let dir = tempfile::tempdir().unwrap();
         let (spans, list) = (dir.path().join("spans.csv"), dir.path().join("faults.json"));
         std::fs::write(&spans, format!("{HEADER}\n{text}")).unwrap();
         std::fs::write(&list, faults).unwrap();
         read(&[spans], &[list], false)
+    }
+
+    #[test]
+    fn golden() {
+        let rows = "f,t1,c,b,ts-order-77d-x2,SELECT ts.orders,2100000,2900000,0\n\
+                    f,t1,a,root,ts-gateway-77d-x2,/*,0,9999000,0\n\
+                    f,t1,b,a,ts-order-77d-x2,/api/orders,2000000,11000000,0\n\
+                    f,t2,a,root,ts-gateway-77d-x2,/*,0,4999000,0\n";
+        golden::check(
+            VERSION,
+            "[source]\nkind = \"nezha\"\npath = \"spans.csv\"\n",
+            &[("spans.csv", &format!("{HEADER}\n{rows}"))],
+        );
     }
 
     fn fault(pod: &str) -> String {

@@ -17,13 +17,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use rayon::prelude::*;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Funnel;
-use super::build::{BuildOptions, Harvest};
 use super::lines::{BadLine, Lines, SKIP_REMEDY};
 use super::raw::Flavour;
+use super::source::{Source, SourceInput, SourceOutput, SourceRequest};
 use super::table::shown;
 use crate::error::UserError;
 use crate::graph::{CallGraph, Interner, Name};
@@ -35,11 +35,26 @@ use unroll::{Tree, Unusable, unroll};
 /// Version of this source: how structures are drawn, unrolled and timed.
 pub const VERSION: Version = Version::new("source/weighted-structures", 1);
 
+/// Graphs drawn when neither the manifest nor the command line says how many.
+const DEFAULT_DRAWN: u64 = 100_000;
 /// Longest line, in bytes; the largest real structure has 40 thousand.
 const MAX_LINE_BYTES: usize = 4 << 20;
 /// Structures with more calls are dropped: of the real ones 64, which 751 of 193.5 million traces
 /// had.
 pub const MAX_CALLS: u64 = 1000;
+
+/// Keys of `[source]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightedStructures {
+    /// A file, or a folder of `.jsonl` and `.jsonl.gz`.
+    path: PathBuf,
+    /// Dataset whose response times are used, by call type and depth.
+    times_from: String,
+    /// Seed of the structures and times that are drawn.
+    #[serde(default)]
+    seed: u64,
+}
 
 /// One line of the file. Other keys are ignored.
 #[derive(Deserialize)]
@@ -64,41 +79,50 @@ struct Structure {
     tree: Tree,
 }
 
-/// Draws `count` graphs of the structures in `files`, with response times as in `timed`.
-pub fn read(
-    files: &[PathBuf],
-    timed: &[CallGraph],
-    times_from: &str,
-    count: u64,
-    seed: u64,
-    options: &BuildOptions,
-) -> Result<Harvest> {
-    let (structures, mut funnel) = structures(files, options.skip_bad_rows)?;
-    let weights = Weights::new(structures.iter().map(|structure| structure.traces));
-    let (Some(weights), Some(times)) = (weights, Times::new(timed)) else {
-        let empty =
-            if structures.is_empty() { "no usable structure" } else { "no graph with times" };
-        let message = format!("{empty} is left to draw from (times_from = \"{times_from}\")");
-        return Err(UserError::setting(message).into());
-    };
-    let step = options.progress.step("drawing", "graphs", count);
-    let graphs = (0..count)
-        .into_par_iter()
-        .map(|index| {
-            step.inc(1);
-            let mut rng = random::stream(seed, "data.structures", &[index]);
-            let structure = &structures[weights.draw(&mut rng)];
-            times.graph(structure.service.clone(), &structure.tree, &mut rng)
-        })
-        .collect::<Result<Vec<CallGraph>>>()?;
-    step.finish();
-    funnel.push(
-        "call (rows) of graphs drawn by frequency",
-        super::build::calls(&graphs),
-        Some(count),
-    );
-    let label = format!("times are drawn from {times_from} by call type and depth, not measured");
-    Ok(Harvest { graphs, funnel, labels: vec![label], ..Harvest::default() })
+impl Source for WeightedStructures {
+    fn version() -> Version {
+        VERSION
+    }
+
+    fn makes_graphs() -> bool {
+        true
+    }
+
+    fn inputs(&self) -> Vec<SourceInput<'_>> {
+        vec![SourceInput { path: &self.path, extension: "jsonl" }]
+    }
+
+    fn times_from(&self) -> Option<&str> {
+        Some(&self.times_from)
+    }
+
+    fn read(&self, request: &SourceRequest<'_>) -> Result<SourceOutput> {
+        let times_from = &self.times_from;
+        let (structures, mut funnel) = structures(&request.files[0], request.skip_bad_rows)?;
+        let weights = Weights::new(structures.iter().map(|structure| structure.traces));
+        let (Some(weights), Some(times)) = (weights, Times::new(&request.timed)) else {
+            let empty =
+                if structures.is_empty() { "no usable structure" } else { "no graph with times" };
+            let message = format!("{empty} is left to draw from (times_from = \"{times_from}\")");
+            return Err(UserError::setting(message).into());
+        };
+        let count = request.graphs.unwrap_or(DEFAULT_DRAWN);
+        let step = request.progress.step("drawing", "graphs", count);
+        let graphs = (0..count)
+            .into_par_iter()
+            .map(|index| {
+                step.inc(1);
+                let mut rng = random::stream(self.seed, "data.structures", &[index]);
+                let structure = &structures[weights.draw(&mut rng)];
+                times.graph(structure.service.clone(), &structure.tree, &mut rng)
+            })
+            .collect::<Result<Vec<CallGraph>>>()?;
+        step.finish();
+        funnel.push_graphs("call (rows) of graphs drawn by frequency", &graphs);
+        let label =
+            format!("times are drawn from {times_from} by call type and depth, not measured");
+        Ok(SourceOutput { graphs, funnel, labels: vec![label], ..SourceOutput::default() })
+    }
 }
 
 /// The structures that can be unrolled, in an order that does not depend on that of lines and files:
@@ -208,23 +232,23 @@ fn parse(text: &str) -> Result<Line, String> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::path::Path;
 
     use super::*;
-    use crate::data::BuildOptions;
-    use crate::progress::Progress;
+    use crate::data::golden;
     use crate::testing::paper_example;
 
-    fn read_text(text: &str, count: u64, skip_bad_rows: bool) -> Result<Harvest> {
+    fn read_text(text: &str, count: u64, skip_bad_rows: bool) -> Result<SourceOutput> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        let options = BuildOptions {
-            data_root: None,
+        let request = SourceRequest {
+            graphs: Some(count),
+            timed: vec![paper_example()],
             skip_bad_rows,
-            graphs: None,
-            scratch: std::env::temp_dir(),
-            progress: Progress::Quiet,
+            ..SourceRequest::of(file.path(), Path::new(""))
         };
-        read(&[file.path().to_owned()], &[paper_example()], "other", count, 3, &options)
+        let path = file.path().to_owned();
+        WeightedStructures { path, times_from: "other".into(), seed: 3 }.read(&request)
     }
 
     const COMMON: &str = r#"{"service":"S_1","num":90,"edges":[["USER","A","http",1]]}"#;
@@ -232,13 +256,36 @@ mod tests {
         r#"{"service":"S_2","num":10,"edges":[["USER","A","http",1],["A","B","mc",3]]}"#;
 
     #[test]
+    fn golden() {
+        let calls = "graph_index,service,edge_id,type,source,destination,start_ms,finish_ms\n";
+        golden::check(
+            VERSION,
+            "graphs = 40\n[source]\nkind = \"weighted-structures\"\npath = \"s.jsonl\"\n\
+             times_from = \"DIR/times.toml\"\n",
+            &[
+                ("s.jsonl", &format!("{COMMON}\n{RARE}\n")),
+                (
+                    "times.toml",
+                    "name = \"times\"\n[source]\nkind = \"call-table\"\npath = \"calls.csv\"\n",
+                ),
+                (
+                    "calls.csv",
+                    &format!(
+                        "{calls}7,S_1,0,http,USER,A,0,8\n7,S_1,0.1,mc,A,B,1,2\n8,S_2,0,http,USER,A,0,3\n"
+                    ),
+                ),
+            ],
+        );
+    }
+
+    #[test]
     fn graphs_are_drawn_by_frequency_and_labelled() {
-        let harvest = read_text(&format!("{COMMON}\n{RARE}\n"), 2000, false).unwrap();
-        let common = harvest.graphs.iter().filter(|graph| graph.num_edges() == 1).count();
+        let output = read_text(&format!("{COMMON}\n{RARE}\n"), 2000, false).unwrap();
+        let common = output.graphs.iter().filter(|graph| graph.num_edges() == 1).count();
         assert!((1740..=1860).contains(&common), "{common} of 2000 at 90 %");
         let label = "times are drawn from other by call type and depth, not measured";
-        assert_eq!(harvest.labels, [label]);
-        let last = harvest.funnel.0.last().unwrap();
+        assert_eq!(output.labels, [label]);
+        let last = output.funnel.0.last().unwrap();
         assert_eq!((last.rows, last.traces), ((2000 + 3 * (2000 - common)) as u64, Some(2000)));
     }
 

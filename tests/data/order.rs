@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use tracegym::data::{BuildOptions, Dataset, DatasetManifest, SourceSpec, SplitSpec, build};
-use tracegym::progress::Progress;
+use serde_json::{Value, json};
+use tracegym::data::{BuildOptions, Dataset, DatasetManifest, SplitSpec, build};
 
 /// Files that shuffled rows are dealt out to.
 const FILES: usize = 3;
@@ -39,23 +39,17 @@ fn write(
     }
 }
 
-fn dataset(source: SourceSpec, scratch: &Path) -> Dataset {
+fn dataset(source: Value, scratch: &Path) -> Dataset {
     let manifest = DatasetManifest {
         name: "shuffled".into(),
-        source,
+        source: serde_json::from_value(source).unwrap(),
         split: SplitSpec { test_share: 0.3, ..SplitSpec::default() },
         graphs: None,
         max_graphs: None,
         skip_bad_rows: false,
         folder: None,
     };
-    let options = BuildOptions {
-        data_root: None,
-        skip_bad_rows: false,
-        graphs: Some(50),
-        scratch: scratch.to_owned(),
-        progress: Progress::Quiet,
-    };
+    let options = BuildOptions { graphs: Some(50), ..BuildOptions::new(scratch) };
     let mut dataset = build(&manifest, &options).unwrap();
     dataset.save(scratch).unwrap();
     dataset
@@ -67,7 +61,7 @@ fn both(
     header: &str,
     (rows, shuffled, files): &Shuffled,
     file: impl Fn(usize, &str, &[usize]) -> usize,
-    source: impl Fn(PathBuf) -> SourceSpec,
+    source: impl Fn(PathBuf) -> Value,
 ) -> [Dataset; 2] {
     let dir = tempfile::tempdir().unwrap();
     let (one, several) = (dir.path().join("one"), dir.path().join("several"));
@@ -230,17 +224,19 @@ proptest! {
 
     #[test]
     fn of_v2021_rows(rows in shuffled(raw_rows(v2021_line))) {
-        same(&both("csv", V2021, &rows, any_file, |path| SourceSpec::AlibabaV2021 { path }))?;
+        let source = |path| json!({"kind": "alibaba-v2021", "path": path});
+        same(&both("csv", V2021, &rows, any_file, source))?;
     }
 
     #[test]
     fn of_v2022_rows(rows in shuffled(raw_rows(v2022_line))) {
-        same(&both("csv", V2022, &rows, any_file, |path| SourceSpec::AlibabaV2022 { path }))?;
+        let source = |path| json!({"kind": "alibaba-v2022", "path": path});
+        same(&both("csv", V2022, &rows, any_file, source))?;
     }
 
     #[test]
     fn of_call_tables(rows in shuffled(call_table())) {
-        let source = |path| SourceSpec::CallTable { path };
+        let source = |path| json!({"kind": "call-table", "path": path});
         same(&both("csv", CALL_TABLE, &rows, file_of_graph, source))?;
     }
 
@@ -253,14 +249,15 @@ proptest! {
         let text = "name = \"times\"\n[source]\nkind = \"call-table\"\npath = \"times.csv\"\n";
         std::fs::write(&manifest, text).unwrap();
         let times_from = manifest.to_str().unwrap();
-        same(&both("jsonl", "", &lines, any_file, |path| {
-            SourceSpec::WeightedStructures { path, times_from: times_from.to_owned(), seed: 1 }
-        }))?;
+        let kind = "weighted-structures";
+        let source =
+            |path| json!({"kind": kind, "path": path, "times_from": times_from, "seed": 1});
+        same(&both("jsonl", "", &lines, any_file, source))?;
     }
 
     #[test]
     fn of_spans(rows in shuffled(spans())) {
-        let source = |path| SourceSpec::Nezha { path, faults: Vec::new() };
+        let source = |path| json!({"kind": "nezha", "path": path});
         same(&both("csv", SPANS, &rows, any_file, source))?;
     }
 }

@@ -20,9 +20,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::Funnel;
-use super::build::{BuildOptions, Harvest, sampled};
+use super::finish;
+use super::source::{Source, SourceInput, SourceOutput, SourceRequest};
 use crate::error::UserError;
 use crate::version::Version;
 use assemble::Tally;
@@ -44,32 +46,71 @@ const UNREAD: &str =
 /// How much larger than a gzip file its content is taken to be.
 const GZIP_RATIO: u64 = 8;
 
-/// Reads the graphs of raw tables; at most `limit` of them, drawn at random with `seed`.
+/// Keys of `[source]` for the table `CallGraph` of 2022.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlibabaV2022 {
+    /// A file, or a folder of `.csv` and `.csv.gz`.
+    path: PathBuf,
+}
+
+impl Source for AlibabaV2022 {
+    fn version() -> Version {
+        VERSION
+    }
+
+    fn inputs(&self) -> Vec<SourceInput<'_>> {
+        vec![SourceInput { path: &self.path, extension: "csv" }]
+    }
+
+    fn read(&self, request: &SourceRequest<'_>) -> Result<SourceOutput> {
+        read(Flavour::V2022, request)
+    }
+}
+
+/// Keys of `[source]` for the table `MSCallGraph` of 2021.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlibabaV2021 {
+    /// A file, or a folder of `.csv` and `.csv.gz`.
+    path: PathBuf,
+}
+
+impl Source for AlibabaV2021 {
+    fn version() -> Version {
+        VERSION
+    }
+
+    fn inputs(&self) -> Vec<SourceInput<'_>> {
+        vec![SourceInput { path: &self.path, extension: "csv" }]
+    }
+
+    fn read(&self, request: &SourceRequest<'_>) -> Result<SourceOutput> {
+        read(Flavour::V2021, request)
+    }
+}
+
+/// Reads the graphs of raw tables; no more than are wanted are held in memory.
 ///
 /// The graphs stand in the order of their fingerprints, which does not depend on the order of the
 /// rows or files.
-pub fn read(
-    files: &[PathBuf],
-    flavour: Flavour,
-    options: &BuildOptions,
-    limit: Option<u64>,
-    seed: u64,
-) -> Result<Harvest> {
-    let failed = |error| UserError::io(&options.scratch, "cannot be written", error);
-    std::fs::create_dir_all(&options.scratch).map_err(failed)?;
-    let scratch = tempfile::tempdir_in(&options.scratch).map_err(failed)?;
+fn read(flavour: Flavour, request: &SourceRequest<'_>) -> Result<SourceOutput> {
+    let failed = |error| UserError::io(request.scratch, "cannot be written", error);
+    std::fs::create_dir_all(request.scratch).map_err(failed)?;
+    let scratch = tempfile::tempdir_in(request.scratch).map_err(failed)?;
+    let files = &request.files[0];
     let count = bucket_count(files)?;
     let mut buckets = Buckets::new(scratch.path(), count);
-    let skip = options.skip_bad_rows;
-    let outcome = scan::read(files, flavour, &mut buckets, skip, options.progress)?;
+    let skip = request.skip_bad_rows;
+    let outcome = scan::read(files, flavour, &mut buckets, skip, request.progress)?;
     let partitions = Partitions::new(scratch.path(), count)?;
     let names = buckets.names(flavour);
-    let step = options.progress.step("grouping traces", "buckets", count);
+    let step = request.progress.step("grouping traces", "buckets", count);
     let paths = buckets.finish()?;
     let tallies: Vec<Tally> = paths
         .par_iter()
         .map(|path| {
-            let tally = assemble::bucket(path, flavour, &names, seed, &partitions)?;
+            let tally = assemble::bucket(path, flavour, &names, request.seed, &partitions)?;
             step.inc(1);
             Ok(tally)
         })
@@ -77,18 +118,16 @@ pub fn read(
     step.finish();
     let mut total = Tally::default();
     tallies.iter().for_each(|tally| total.merge(tally));
-    let (graphs, duplicates) = partitions.finish(&names, limit)?;
+    let (graphs, duplicates) = partitions.finish(&names, request.graphs)?;
     total.losses.merge(&duplicates);
 
     let mut funnel = Funnel::default();
     total.push_to(&mut funnel, outcome, skip);
-    if let Some(limit) = limit
-        && funnel.0.last().is_some_and(|last| last.traces > Some(limit))
-    {
-        funnel.push(sampled(limit), super::build::calls(&graphs), Some(limit));
+    if funnel.0.last().is_some_and(|last| last.traces > Some(graphs.len() as u64)) {
+        finish::push_sample(&mut funnel, &graphs);
     }
     let labels = vec![UNREAD.to_owned()];
-    Ok(Harvest { graphs, funnel, labels, ..Harvest::default() })
+    Ok(SourceOutput { graphs, funnel, labels, ..SourceOutput::default() })
 }
 
 fn bucket_count(files: &[PathBuf]) -> Result<u64> {

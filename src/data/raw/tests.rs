@@ -1,39 +1,50 @@
 use std::io::Write;
-use std::path::Path;
 
 use super::*;
+use crate::data::golden;
 use crate::graph::CallGraph;
 use crate::progress::Progress;
 
 const V2022: &str =
     "timestamp,traceid,service,rpc_id,rpctype,um,uminstanceid,interface,dm,dminstanceid,rt\n";
 
-fn options(skip_bad_rows: bool, scratch: &Path) -> BuildOptions {
-    BuildOptions {
-        data_root: None,
-        skip_bad_rows,
-        graphs: None,
-        scratch: scratch.to_owned(),
-        progress: Progress::Quiet,
-    }
-}
-
 /// A row of the v2022 table.
 fn line(time: &str, trace: &str, id: &str, kind: &str, um: &str, dm: &str, rt: &str) -> String {
     format!("{time},{trace},S_34483,{id},{kind},{um},i,x,{dm},i,{rt}\n")
 }
 
-fn read_bytes(bytes: &[u8], skip: bool, limit: Option<u64>) -> Result<Harvest> {
+fn read_bytes(bytes: &[u8], skip: bool, limit: Option<u64>) -> Result<SourceOutput> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rows.csv");
     std::fs::File::create(&path).unwrap().write_all(bytes).unwrap();
-    let harvest = read(&[path], Flavour::V2022, &options(skip, dir.path()), limit, 0);
+    let request = SourceRequest {
+        skip_bad_rows: skip,
+        graphs: limit,
+        ..SourceRequest::of(&path, dir.path())
+    };
+    let output = read(Flavour::V2022, &request);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "scratch files are removed");
-    harvest
+    output
 }
 
-fn read_rows(rows: &[String]) -> Harvest {
+fn read_rows(rows: &[String]) -> SourceOutput {
     read_bytes(format!("{V2022}{}", rows.concat()).as_bytes(), false, None).unwrap()
+}
+
+#[test]
+fn golden() {
+    let rows = "1003,T_1,S_1,0,http,USER,i,x,MS_7,i,9.7\n\
+                1004,T_1,S_1,0.1,mc,MS_7,i,x,MS_8,i,2.0\n\
+                1005,T_1,S_1,0.2,rpc,MS_7,i,x,MS_9,i,1.4\n\
+                1005,T_1,S_1,0.2,rpc,UNKNOWN,i,x,MS_9,i,3.0\n\
+                1006,T_2,S_1,0,http,USER,i,x,MS_7,i,4.0\n\
+                1006,T_2,S_1,0.1.1,rpc,MS_7,i,x,MS_9,i,1.0\n\
+                1009,T_3,S_2,0,http,USER,i,x,MS_5,i,4.0\n";
+    golden::check(
+        VERSION,
+        "[source]\nkind = \"alibaba-v2022\"\npath = \"rows.csv\"\n",
+        &[("rows.csv", &format!("{V2022}{rows}"))],
+    );
 }
 
 fn steps(funnel: &Funnel) -> Vec<(&str, u64, u64)> {
@@ -60,7 +71,7 @@ fn example() -> Vec<String> {
 
 #[test]
 fn the_paper_steps_are_taken_in_order_and_counted() {
-    let Harvest { graphs, funnel, .. } = read_rows(&example());
+    let SourceOutput { graphs, funnel, .. } = read_rows(&example());
     assert_eq!(
         steps(&funnel),
         [
@@ -260,15 +271,14 @@ fn empty_files_missing_columns_and_cut_archives_are_told() {
 }
 
 /// The graphs of v2021 rows, in any order: fields from `traceid` on, without the index.
-fn read_v2021(rows: &[&str]) -> Harvest {
+fn read_v2021(rows: &[&str]) -> SourceOutput {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rows.csv");
     let read_in_order = |rows: &[&str]| {
         let rows = rows.join("\n");
         let text = format!("traceid,timestamp,rpcid,um,rpctype,dm,interface,rt\n{rows}\n");
         std::fs::write(&path, text).unwrap();
-        let files = [path.clone()];
-        read(&files, Flavour::V2021, &options(false, dir.path()), None, 0).unwrap()
+        read(Flavour::V2021, &SourceRequest::of(&path, dir.path())).unwrap()
     };
     let found = read_in_order(rows);
     let mut rows = rows.to_vec();

@@ -9,11 +9,12 @@ use crate::error::UserError;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SimulatorConfig {
-    /// Seed of the cloud (the default is one that comes near the real traces): its services, microservices, templates and speeds. Graphs have a seed of
-    /// their own.
+    /// Seed of the cloud (the default is one that comes near the real traces): its services,
+    /// microservices, templates and speeds. Graphs have a seed of their own.
     pub seed: u64,
+    /// Services that can be requested, from 1.
     pub services: u32,
-    /// Microservices that exist; rarely called ones may not be part of any template.
+    /// Microservices that exist, from 10; rarely called ones may not be part of any template.
     pub microservices: u32,
     /// Exponent of the popularity of services: the k-th is requested ∝ k^-exponent.
     pub service_zipf: f64,
@@ -62,7 +63,8 @@ pub struct ShapeWeights {
     pub batch: f64,
 }
 
-/// Types of leaf calls.
+/// Types of leaf calls, as in call graphs: memory cache, remote procedure call, database, HTTP, message
+/// queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LeafTypeWeights {
@@ -132,7 +134,7 @@ const MIN_MICROSERVICES: u32 = 10;
 impl SimulatorConfig {
     /// # Errors
     /// The first setting that is impossible, by its key.
-    pub(in crate::data) fn validate(&self) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         within("services", self.services, 1, 1_000_000)?;
         within("microservices", self.microservices, MIN_MICROSERVICES, 90_000)?;
         within("max_edges", self.max_edges, 1, 500)?;

@@ -22,7 +22,11 @@ pub use truth::{Branch, Communication, Frequency, UNCOMMON};
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
+use super::Funnel;
+use super::source::{Source, SourceInput, SourceOutput, SourceRequest};
 use crate::error::UserError;
 use crate::graph::{CallGraph, CallRow, EdgeId, Name, USER};
 use crate::random;
@@ -33,6 +37,55 @@ use template::{Blueprint, Microservice, Template, blueprint};
 
 /// Version of this source: the cloud and its requests.
 pub const VERSION: Version = Version::new("source/simulator", 1);
+
+/// Graphs simulated when neither the manifest nor the command line says how many.
+const DEFAULT_SIMULATED: u64 = 20_000;
+
+/// Keys of `[source]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Simulator {
+    /// Seed of the requests; the cloud has its own.
+    #[serde(default)]
+    pub seed: u64,
+    #[serde(default)]
+    pub cloud: SimulatorConfig,
+}
+
+impl Source for Simulator {
+    fn version() -> Version {
+        VERSION
+    }
+
+    fn makes_graphs() -> bool {
+        true
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.cloud.validate().map_err(|error| format!("key source.cloud: {error}"))
+    }
+
+    fn inputs(&self) -> Vec<SourceInput<'_>> {
+        Vec::new()
+    }
+
+    fn read(&self, request: &SourceRequest<'_>) -> Result<SourceOutput> {
+        let cloud = Cloud::new(&self.cloud)?;
+        let count = request.graphs.unwrap_or(DEFAULT_SIMULATED);
+        let step = request.progress.step("simulating", "graphs", count);
+        let graphs: Vec<CallGraph> = (0..count)
+            .into_par_iter()
+            .map(|index| {
+                step.inc(1);
+                cloud.graph(self.seed, index)
+            })
+            .collect();
+        step.finish();
+        let mut funnel = Funnel::default();
+        funnel.push_graphs("simulated", &graphs);
+        Ok(SourceOutput { graphs, funnel, ..SourceOutput::default() })
+    }
+}
 
 /// Services, microservices and templates, made from one [`SimulatorConfig`].
 #[derive(Clone, Debug)]

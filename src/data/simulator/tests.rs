@@ -1,5 +1,11 @@
 use super::*;
 
+#[test]
+fn golden() {
+    let source = "graphs = 200\n[source]\nkind = \"simulator\"\n";
+    crate::data::golden::check(VERSION, source, &[]);
+}
+
 fn cloud() -> Cloud {
     Cloud::new(&SimulatorConfig::default()).expect("the default settings are possible")
 }

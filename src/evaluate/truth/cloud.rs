@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::data::simulator::Cloud;
+use crate::data::simulator::{Cloud, Simulator};
 use crate::data::{Dataset, DatasetManifest, SourceSpec};
 use crate::error::UserError;
 
@@ -21,7 +21,7 @@ pub fn cloud_of(dataset: &Dataset) -> Result<Cloud> {
         "simulator" => DatasetManifest::find(&card.name)?.source,
         _ => return Err(not_simulated(&card.name, &card.source).into()),
     };
-    let SourceSpec::Simulator { seed, cloud } = source else {
+    let SourceSpec::Simulator(Simulator { seed, cloud }) = source else {
         return Err(not_simulated(&card.name, source.id()).into());
     };
     let cloud = Cloud::new(&cloud)?;

@@ -1,0 +1,93 @@
+//! All data sources.
+
+use serde::{Deserialize, Serialize};
+
+use super::source::Source;
+use super::{VERSION, call_table, nezha, raw, simulator, structures};
+use crate::version::Version;
+
+/// Makes an enum of the sources: the `kind` in manifests, the settings, and what the source is.
+macro_rules! registry {
+    ($($id:literal => $module:ident::$kind:ident, $about:literal;)+) => {
+        /// Where graphs come from (`[source]`, told apart by `kind`).
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum SourceSpec {
+            $(#[doc = $about] #[serde(rename = $id)] $kind($module::$kind),)+
+        }
+
+        impl SourceSpec {
+            /// The `kind` of the source, as in manifests and cards.
+            pub fn id(&self) -> &'static str {
+                match self { $(Self::$kind(_) => $id,)+ }
+            }
+
+            pub(super) fn settings(&self) -> &dyn Source {
+                match self { $(Self::$kind(settings) => settings,)+ }
+            }
+
+            /// Whether it makes graphs, as many as are asked for.
+            pub(super) fn makes_graphs(&self) -> bool {
+                match self { $(Self::$kind(_) => $module::$kind::makes_graphs(),)+ }
+            }
+
+            fn version(&self) -> Version {
+                match self { $(Self::$kind(_) => $module::$kind::version(),)+ }
+            }
+        }
+
+        /// Versions of all sources, and whether they make graphs.
+        fn all() -> Vec<(Version, bool)> {
+            vec![$(($module::$kind::version(), $module::$kind::makes_graphs()),)+]
+        }
+    };
+}
+
+registry! {
+    "call-table" => call_table::CallTable, "complete graphs, one row per call";
+    "alibaba-v2022" => raw::AlibabaV2022, "raw rows of Alibaba's v2022 table `CallGraph`";
+    "alibaba-v2021" => raw::AlibabaV2021, "raw rows of Alibaba's v2021 table `MSCallGraph`";
+    "nezha" => nezha::Nezha, "tables of spans, with lists of injected faults";
+    "weighted-structures" => structures::WeightedStructures, "distinct graphs with frequencies, without times";
+    "simulator" => simulator::Simulator, "graphs of a simulated cloud";
+}
+
+impl SourceSpec {
+    /// Versions of the code that makes a dataset of it.
+    pub fn versions(&self) -> Vec<Version> {
+        let mut versions = vec![VERSION, self.version()];
+        if self.settings().times_from().is_some() {
+            // Any source of measured graphs may lend its times.
+            for (version, _) in all().into_iter().filter(|(_, makes_graphs)| !makes_graphs) {
+                if !versions.contains(&version) {
+                    versions.push(version);
+                }
+            }
+        }
+        versions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::version::golden;
+
+    #[test]
+    fn every_source_has_a_golden_test() {
+        for (version, _) in all() {
+            assert!(golden::path(version).is_file(), "{version}: see golden.rs");
+        }
+    }
+
+    #[test]
+    fn borrowed_times_are_an_input() {
+        let spec =
+            serde_json::json!({"kind": "weighted-structures", "path": "p", "times_from": "t"});
+        let spec: SourceSpec = serde_json::from_value(spec).unwrap();
+        let versions: Vec<&str> = spec.versions().iter().map(|version| version.name).collect();
+        let expected = ["dataset", "source/weighted-structures", "source/call-table"];
+        assert_eq!(versions[..3], expected);
+        assert_eq!(versions[3..], ["source/alibaba", "source/nezha"]);
+    }
+}
