@@ -1,5 +1,5 @@
 //! Datasets, from files to a card. Fixtures are written by the tests; checks against real traces
-//! run where `TRACEGYM_DATA` names a folder that holds them.
+//! are ignored unless they are asked for, and need a folder that `TRACEGYM_DATA` names.
 
 #[path = "data/order.rs"]
 mod order;
@@ -19,21 +19,20 @@ fn options(scratch: &Path) -> BuildOptions {
     BuildOptions { data_root: data_root(), ..BuildOptions::new(scratch) }
 }
 
-/// The manifest, if its files are there; says so otherwise.
-fn real(name: &str) -> Option<DatasetManifest> {
+/// The manifest of real traces. Tests that need them are ignored unless they are asked for:
+/// `TRACEGYM_DATA=DIR cargo test --test data -- --include-ignored`.
+fn real(name: &str) -> DatasetManifest {
     let manifest = DatasetManifest::find(name).unwrap();
-    match data_root() {
-        Some(root) if manifest.inputs(Some(&root)).is_ok() => Some(manifest),
-        _ => {
-            println!("skipped: TRACEGYM_DATA names no folder with {name}");
-            None
-        }
+    if let Err(error) = manifest.inputs(data_root().as_deref()) {
+        panic!("TRACEGYM_DATA names no folder with {name}: {error}");
     }
+    manifest
 }
 
 #[test]
+#[ignore = "needs real traces: set TRACEGYM_DATA (data/README.md)"]
 fn the_real_call_table_is_complete_and_its_structures_do_not_leak() {
-    let Some(manifest) = real("alibaba-v2022-graphs") else { return };
+    let manifest = real("alibaba-v2022-graphs");
     let scratch = tempfile::tempdir().unwrap();
     let dataset = build(&manifest, &options(scratch.path())).unwrap();
     let card = &dataset.card;
@@ -67,8 +66,8 @@ fn a_missing_file_says_how_to_name_the_data_folder() {
 }
 
 /// The funnel of a raw sample equals what the reference counts in the same file.
-fn check_raw_sample(name: &str, columns: &reference::Columns) -> Option<Dataset> {
-    let manifest = real(name)?;
+fn check_raw_sample(name: &str, columns: &reference::Columns) -> Dataset {
+    let manifest = real(name);
     let scratch = tempfile::tempdir().unwrap();
     let dataset = build(&manifest, &options(scratch.path())).unwrap();
     println!("{}", dataset.card.funnel);
@@ -88,12 +87,13 @@ fn check_raw_sample(name: &str, columns: &reference::Columns) -> Option<Dataset>
     assert_eq!(reasons, expected_reasons);
     assert_eq!(found[found.len() - 2..], [expected.shallow, expected.distinct]);
     assert_eq!(dataset.graphs().len() as u64, expected.distinct.1);
-    Some(dataset)
+    dataset
 }
 
 #[test]
+#[ignore = "needs real traces: set TRACEGYM_DATA (data/README.md)"]
 fn the_v2022_sample_has_the_funnel_that_its_rows_say() {
-    let Some(dataset) = check_raw_sample("alibaba-v2022-sample", &reference::V2022) else { return };
+    let dataset = check_raw_sample("alibaba-v2022-sample", &reference::V2022);
     assert_eq!(dataset.card.funnel.0[0].rows, 1000);
     for graph in dataset.graphs() {
         assert_eq!(graph.service().len(), "S_000000000".len());
@@ -102,14 +102,16 @@ fn the_v2022_sample_has_the_funnel_that_its_rows_say() {
 }
 
 #[test]
+#[ignore = "needs real traces: set TRACEGYM_DATA (data/README.md)"]
 fn the_v2021_sample_has_the_funnel_that_its_rows_say() {
-    let Some(dataset) = check_raw_sample("alibaba-v2021-sample", &reference::V2021) else { return };
+    let dataset = check_raw_sample("alibaba-v2021-sample", &reference::V2021);
     assert_eq!(dataset.card.funnel.0[0].rows, 967);
 }
 
 #[test]
+#[ignore = "needs real traces: set TRACEGYM_DATA (data/README.md)"]
 fn drawn_structures_have_the_frequencies_of_the_file_and_say_where_times_come_from() {
-    let Some(manifest) = real("alibaba-v2022-structures") else { return };
+    let manifest = real("alibaba-v2022-structures");
     let scratch = tempfile::tempdir().unwrap();
     let options = BuildOptions { graphs: Some(5_000), ..options(scratch.path()) };
     let dataset = build(&manifest, &options).unwrap();

@@ -77,14 +77,18 @@ fn frequencies_agree_with_the_truth() {
         }
     }
 
-    let true_mean: f64 = (0..graphs_of.len())
-        .map(|service| cloud.service_probability(service) * cloud.mean_num_edges(service))
-        .sum();
-    for (communication, share) in cloud.call_shares() {
+    // Mean number in a graph.
+    let mut true_means: BTreeMap<Communication, f64> = BTreeMap::new();
+    for service in 0..graphs_of.len() {
+        for (communication, frequency) in cloud.communications(service) {
+            *true_means.entry(communication).or_default() +=
+                cloud.service_probability(service) * frequency.mean;
+        }
+    }
+    for (communication, true_mean) in true_means {
         let (sum, squares) = calls.get(&communication).copied().unwrap_or_default();
         let mean = sum as f64 / GRAPHS as f64;
         let error = ((squares as f64 / GRAPHS as f64 - mean * mean) / GRAPHS as f64).sqrt();
-        let true_mean = share * true_mean;
         // Of rarer ones the error cannot be told from the sample.
         if true_mean * GRAPHS as f64 > 500.0 {
             let distance = (mean - true_mean).abs();
@@ -98,13 +102,13 @@ fn the_truth_is_consistent_with_itself() {
     let cloud = Cloud::new(&SimulatorConfig::default()).expect("possible");
     let probabilities = (0..cloud.services().len()).map(|s| cloud.service_probability(s));
     assert!((probabilities.sum::<f64>() - 1.0).abs() < 1e-12);
-    assert!((cloud.call_shares().values().sum::<f64>() - 1.0).abs() < 1e-12);
     let mut uncommon = 0;
     for service in 0..cloud.services().len() {
         let sizes = cloud.num_edges(service);
+        let true_mean: f64 = cloud.communications(service).values().map(|f| f.mean).sum();
         let mean: f64 = sizes.iter().map(|(size, p)| f64::from(*size) * p).sum();
         assert!((sizes.values().sum::<f64>() - 1.0).abs() < 1e-9);
-        assert!((mean - cloud.mean_num_edges(service)).abs() < 1e-8);
+        assert!((mean - true_mean).abs() < 1e-8);
         let branches = cloud.branches(service);
         assert_eq!(branches[0].frequency.probability, 1.0);
         for branch in &branches[1..] {

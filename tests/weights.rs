@@ -1,5 +1,5 @@
 //! `tracegym weights` through the binary, without a network; and SmolLM2 against another
-//! implementation, where its file is at hand.
+//! implementation, which is ignored unless it is asked for, as it needs a file.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,9 +10,11 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tracegym::device::DeviceChoice;
 use tracegym::model::decode::{CachedModel, CpuModel, Feed};
-use tracegym::model::lora::{Lora, LoraConfig, LoraStep, LoraTrainer, LoraTraining};
-use tracegym::model::pretrained::{self, Pretrained, SMOLLM2_FILE, Vocabulary};
-use tracegym::model::{Batch, Document, Footprint, ModelConfig, Weights, kernels};
+use tracegym::model::lora::{Lora, LoraConfig};
+use tracegym::model::pretrained::{self, Pretrained, PretrainedTokenizer, SMOLLM2_FILE};
+use tracegym::model::{
+    Batch, Document, Footprint, LoraStep, LoraTrainer, LoraTraining, ModelConfig, Weights, kernels,
+};
 
 /// Exit code, standard output and standard error.
 fn run(dir: &Path, arguments: &[&str], path: Option<&Path>) -> (i32, String, String) {
@@ -213,16 +215,14 @@ struct Reference {
 }
 
 /// The file that `tracegym weights smollm2` fetches: what TRACEGYM_SMOLLM2 names, or where it puts it.
-fn smollm2() -> Option<PathBuf> {
-    let fetched = || {
-        let path = pretrained::folder()?.join(SMOLLM2_FILE);
-        path.exists().then_some(path)
-    };
-    let path = std::env::var_os("TRACEGYM_SMOLLM2").map(PathBuf::from).or_else(fetched);
-    if path.is_none() {
-        eprintln!("skipped: `tracegym weights smollm2` has not fetched {SMOLLM2_FILE}");
-    }
-    path
+///
+/// Tests that need it are ignored unless they are asked for:
+/// `cargo test --test weights -- --include-ignored`.
+fn smollm2() -> PathBuf {
+    let named = std::env::var_os("TRACEGYM_SMOLLM2").map(PathBuf::from);
+    let path = named.or_else(|| Some(pretrained::folder()?.join(SMOLLM2_FILE)));
+    let path = path.filter(|path| path.exists());
+    path.expect("weights of SmolLM2: run `tracegym weights smollm2`, or set TRACEGYM_SMOLLM2")
 }
 
 fn forward(model: &mut CpuModel, tokens: &[u32]) -> Vec<f32> {
@@ -232,12 +232,13 @@ fn forward(model: &mut CpuModel, tokens: &[u32]) -> Vec<f32> {
 }
 
 #[test]
+#[ignore = "needs SmolLM2: `tracegym weights smollm2` (docs/pretrained.md)"]
 fn smollm2_is_that_of_transformers() {
-    let Some(path) = smollm2() else { return };
+    let path = smollm2();
     let expected: Reference = serde_json::from_str(include_str!("reference/smollm2.json")).unwrap();
     let started = Instant::now();
     let mut file = Pretrained::open(&path).unwrap();
-    let vocabulary: Vocabulary = file.vocabulary().unwrap();
+    let vocabulary: PretrainedTokenizer = file.vocabulary().unwrap();
     assert_eq!(vocabulary.encode(&expected.prompt, true).unwrap(), expected.prompt_tokens);
     let continuation = vocabulary.encode(&expected.continuation, false).unwrap();
     assert_eq!(continuation, expected.continuation_tokens);
@@ -276,8 +277,9 @@ fn smollm2_is_that_of_transformers() {
 
 /// A few steps of adapters on the real model, with how fast they are.
 #[test]
+#[ignore = "needs SmolLM2: `tracegym weights smollm2` (docs/pretrained.md)"]
 fn adapters_of_smollm2_learn() {
-    let Some(path) = smollm2() else { return };
+    let path = smollm2();
     let expected: Reference = serde_json::from_str(include_str!("reference/smollm2.json")).unwrap();
     let mut file = Pretrained::open(&path).unwrap();
     let mut config = file.config().clone();
@@ -316,8 +318,9 @@ fn adapters_of_smollm2_learn() {
 }
 
 #[test]
+#[ignore = "needs SmolLM2: `tracegym weights smollm2` (docs/pretrained.md)"]
 fn smollm2_is_placed_and_its_card_shown() {
-    let Some(path) = smollm2() else { return };
+    let path = smollm2();
     let dir = TempDir::new().unwrap();
     let from = path.to_str().unwrap();
     let arguments = ["smollm2", "--from", from, "--out", "here"];

@@ -59,6 +59,50 @@ impl Rows {
     }
 }
 
+/// Columns that fewer rows have are left out: scaled, one of them alone could be told from all others
+/// by the classifier, which would learn the row by heart.
+const FEWEST: usize = 5;
+
+/// Factors that bring columns to a standard deviation of 1. Their means stay, so that rows stay sparse:
+/// a classifier's intercept has no penalty and takes them up.
+pub struct Scales {
+    /// 0 for columns that are left out.
+    factors: Vec<f64>,
+}
+
+impl Scales {
+    /// Of rows with so many columns. Columns that do not vary are left out.
+    pub fn new(columns: u32, rows: &[&[(u32, f64)]]) -> Self {
+        let count = rows.len() as f64;
+        let mut present = vec![0; columns as usize];
+        let mut sums = vec![(0.0, 0.0); columns as usize];
+        for (column, value) in rows.iter().copied().flatten() {
+            let (sum, squares) = &mut sums[*column as usize];
+            present[*column as usize] += 1;
+            *sum += value;
+            *squares += value * value;
+        }
+        let factors = sums.into_iter().zip(present).map(|((sum, squares), present)| {
+            let mean = sum / count;
+            let variance = squares / count - mean * mean;
+            // Rounding must not make a constant column vary.
+            let varies = variance > 1e-12 * (1.0 + mean * mean);
+            if present >= FEWEST && varies { 1.0 / variance.sqrt() } else { 0.0 }
+        });
+        Self { factors: factors.collect() }
+    }
+
+    pub fn apply(&self, rows: &[&[(u32, f64)]]) -> Rows {
+        let mut scaled = Rows::new(self.factors.len());
+        for row in rows {
+            let entries =
+                row.iter().map(|(column, value)| (*column, self.factors[*column as usize] * value));
+            scaled.push(entries.filter(|(column, _)| self.factors[*column as usize] > 0.0));
+        }
+        scaled
+    }
+}
+
 /// Newton steps; a dozen are usual.
 const MAX_STEPS: usize = 100;
 /// Products with the second derivative per step.

@@ -131,6 +131,17 @@ mod tests {
     use crate::graph::{CallGraph, CallRow, EdgeId, USER, Violation, ViolationCode};
     use crate::testing::{extreme_graph, renamed};
 
+    /// 40 vectors by a rule that tests/reference/distribution.py knows as well.
+    pub fn sparse_example() -> (Vec<Vec<(u32, f64)>>, Vec<bool>) {
+        let vectors = (0..40u32).map(|index| {
+            let value = |column: u32| f64::from((index * (column + 3) + column) % 7);
+            let dense = [value(0), f64::from(index % 3), value(2), f64::from(u32::from(index < 3))];
+            (0..4).zip(dense).filter(|(_, value)| *value != 0.0).collect()
+        });
+        let labels = (0..40u32).map(|index| (index * 7 + index / 5) % 10 < 3 + index % 3);
+        (vectors.collect(), labels.collect())
+    }
+
     /// A dataset of these graphs on these sides.
     pub fn dataset(train: Vec<CallGraph>, test: Vec<CallGraph>) -> Dataset {
         let mut sides = vec![Side::Train; train.len()];

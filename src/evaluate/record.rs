@@ -101,7 +101,7 @@ impl Evaluation {
         match self {
             Self::Accuracy => Version::new("evaluate/accuracy", 1),
             Self::Fidelity => Version::new("evaluate/fidelity", 1),
-            Self::Distribution => Version::new("evaluate/distribution", 1),
+            Self::Distribution => Version::new("evaluate/distribution", 2),
             Self::Novelty => Version::new("evaluate/novelty", 1),
             Self::Instructions => Version::new("evaluate/instructions", 1),
             Self::Truth => Version::new("evaluate/truth", 1),

@@ -110,11 +110,15 @@ mod tests {
         let graphs: Vec<CallGraph> = (0..4_000).map(|index| cloud.graph(1, index)).collect();
         let requests: Vec<Condition> =
             graphs.iter().map(|graph| condition(graph.service(), None)).collect();
-        let truth: BTreeMap<Triple, f64> = cloud
-            .call_shares()
-            .into_iter()
-            .map(|(call, share)| ((call.source, call.kind, call.destination), share))
-            .collect();
+        let mut truth: BTreeMap<Triple, f64> = BTreeMap::new();
+        for service in 0..cloud.services().len() {
+            for (call, frequency) in cloud.communications(service) {
+                *truth.entry((call.source, call.kind, call.destination)).or_default() +=
+                    cloud.service_probability(service) * frequency.mean;
+            }
+        }
+        let total: f64 = truth.values().sum();
+        truth.values_mut().for_each(|mean| *mean /= total);
         let rows: Vec<CallRow> = graphs.iter().flat_map(CallGraph::rows).collect();
         let answers = generate(id, settings, &train_only(graphs), &requests, 1);
         let drawn: Vec<CallRow> = answers.into_iter().flat_map(|answer| answer.rows).collect();

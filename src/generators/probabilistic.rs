@@ -74,7 +74,7 @@ struct Probabilistic {
 
 impl Recipe for Probabilistic {
     fn fit(&self, context: &FitContext) -> Result<FitReport> {
-        let mut model = Model::empty(self.settings.clone());
+        let mut model = TrainedProbabilistic::empty(self.settings.clone());
         for graph in context.dataset.train() {
             model.learn(graph);
         }
@@ -94,7 +94,7 @@ impl Recipe for Probabilistic {
         _device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
         no_snapshot("probabilistic", snapshot)?;
-        Ok(Box::new(tables::load::<Model>(dir)?))
+        Ok(Box::new(tables::load::<TrainedProbabilistic>(dir)?))
     }
 }
 
@@ -120,7 +120,7 @@ struct LevelTables {
 
 /// The trained generator: all frequencies.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Model {
+struct TrainedProbabilistic {
     settings: ProbabilisticSettings,
     overall: Tables,
     services: BTreeMap<Name, Tables>,
@@ -130,7 +130,7 @@ struct Model {
     response_times: BTreeMap<Name, ByType<u32>>,
 }
 
-impl Model {
+impl TrainedProbabilistic {
     fn empty(settings: ProbabilisticSettings) -> Self {
         Self {
             settings,
@@ -266,7 +266,7 @@ impl Tables {
     }
 }
 
-impl Generator for Model {
+impl Generator for TrainedProbabilistic {
     fn generate(
         &self,
         conditions: &[Condition],

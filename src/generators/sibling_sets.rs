@@ -45,7 +45,7 @@ struct SiblingSets {
 
 impl Recipe for SiblingSets {
     fn fit(&self, context: &FitContext) -> Result<FitReport> {
-        let mut model = Model {
+        let mut model = TrainedSiblingSets {
             settings: self.settings.clone(),
             roots: BTreeMap::new(),
             any_root: Frequencies::default(),
@@ -69,7 +69,7 @@ impl Recipe for SiblingSets {
         _device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
         no_snapshot(ID, snapshot)?;
-        Ok(Box::new(tables::load::<Model>(dir)?))
+        Ok(Box::new(tables::load::<TrainedSiblingSets>(dir)?))
     }
 }
 
@@ -103,7 +103,7 @@ fn contexts(service: &Name, microservice: &Name, depth: u32, siblings: &[Callee]
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Model {
+struct TrainedSiblingSets {
     settings: GrowthSettings,
     roots: BTreeMap<Name, Frequencies<Callee>>,
     /// Roots of all services, for one that training lacks.
@@ -114,7 +114,7 @@ struct Model {
     times: Times,
 }
 
-impl Model {
+impl TrainedSiblingSets {
     fn learn(&mut self, graph: &CallGraph) {
         let calls = graph.calls();
         let callee = |index: &u32| {
@@ -166,7 +166,7 @@ impl Model {
     }
 }
 
-impl Generator for Model {
+impl Generator for TrainedSiblingSets {
     fn generate(
         &self,
         conditions: &[Condition],

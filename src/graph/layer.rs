@@ -88,11 +88,6 @@ pub fn steps(graph: &CallGraph) -> Vec<Step> {
     steps
 }
 
-/// The condition of the step that generates the root call of `graph`.
-pub fn root_condition(graph: &CallGraph) -> LayerCondition {
-    Cutter::new(graph).condition(&Part { parent: None, members: vec![0] })
-}
-
 /// A run of sibling calls: a whole layer, or a part of a wide one.
 #[derive(Clone)]
 struct Part {

@@ -23,7 +23,7 @@ pub use canonical::{CanonicalHash, Level};
 pub use communication::{Communication, Request};
 pub use layer::{
     LayerCondition, LayerEdge, MAX_LAYER_EDGES, MAX_SPLIT_PARTS, Step, StepBody, Subgraph,
-    part_sizes, root_condition, steps,
+    part_sizes, steps,
 };
 pub use name::{Interner, Name};
 pub use task::{Condition, Effort, Generated, Verdict, condition_of, judge, judge_all};

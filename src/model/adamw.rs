@@ -36,10 +36,8 @@ impl Moments {
         for ((parameter, gradient), (first, second)) in
             parameters.iter_mut().zip(gradients).zip(moments)
         {
-            let keep = match parameter.decay {
-                true => (1.0 - learning_rate * weight_decay) as f32,
-                false => 1.0,
-            };
+            let keep =
+                if parameter.decay { (1.0 - learning_rate * weight_decay) as f32 } else { 1.0 };
             let values = parameter.values.iter_mut().zip(gradient);
             for ((value, gradient), (m, v)) in values.zip(first.iter_mut().zip(second)) {
                 *m = beta_1 * *m + (1.0 - beta_1) * gradient;

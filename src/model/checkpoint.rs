@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 
 use super::adamw::Moments;
 use super::batches::Position;
-use super::train::State;
 use super::transformer::Parameter;
 use super::weights::file_name;
 use crate::durable;
@@ -51,6 +50,25 @@ impl Snapshot {
         std::io::copy(&mut file, &mut hasher).map_err(cannot)?;
         Ok(Self { tokens, hash: hasher.finalize().to_hex().to_string() })
     }
+}
+
+/// Everything that a checkpoint holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    pub parameters: Vec<Parameter>,
+    pub moments: Moments,
+    pub step: u64,
+    pub tokens: u64,
+    pub position: Position,
+    /// Sum of losses and steps since the last line of the log.
+    pub loss: (f64, u64),
+    /// Running mean of the losses, for telling a jump; not a number before the first step.
+    pub usual_loss: f64,
+    /// Gradient norm of the last step.
+    pub norm: f64,
+    pub log: String,
+    /// Snapshots taken, which lie in the scratch folder.
+    pub snapshots: Vec<Snapshot>,
 }
 
 /// What is not a tensor. Losses travel as bits: they must come back exactly.

@@ -3,7 +3,6 @@ use std::path::Path;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::rotary::RopeScaling;
 use crate::error::UserError;
 
 /// Shape of a Llama-style decoder: RMSNorm, rotary positions, SwiGLU, no biases.
@@ -36,6 +35,76 @@ pub struct ModelConfig {
     /// How positions are stretched beyond the context of the first training.
     #[serde(default, skip_serializing_if = "RopeScaling::is_none")]
     pub rope_scaling: RopeScaling,
+}
+
+/// How the frequencies of a model that was trained on short contexts are lowered for long ones.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum RopeScaling {
+    #[default]
+    None,
+    /// Every frequency divided by `factor`.
+    Linear { factor: f32 },
+    /// Llama 3.1: waves longer than `original_context / low_freq_factor` divided by `factor`, those
+    /// shorter than `original_context / high_freq_factor` kept, a linear passage between.
+    Llama3 { factor: f32, low_freq_factor: f32, high_freq_factor: f32, original_context: usize },
+    /// A divisor for each pair of dimensions, as GGUF files keep them (`rope_freqs.weight`).
+    Divisors { divisors: Vec<f32> },
+}
+
+impl RopeScaling {
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+
+    /// Checks the numbers for heads of `pairs` pairs of dimensions.
+    ///
+    /// # Errors
+    /// Names the number and its value.
+    pub fn check(&self, pairs: usize) -> Result<()> {
+        let positive = |name: &str, value: f32| -> Result<()> {
+            if value.is_finite() && value > 0.0 {
+                return Ok(());
+            }
+            let message = format!("rope_scaling: {name} {value} is not a positive number");
+            Err(UserError::setting(message).into())
+        };
+        match self {
+            Self::None => Ok(()),
+            Self::Linear { factor } => positive("factor", *factor),
+            Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+                positive("factor", *factor)?;
+                positive("low_freq_factor", *low_freq_factor)?;
+                positive("original_context", *original_context as f32)?;
+                positive("high_freq_factor - low_freq_factor", high_freq_factor - low_freq_factor)
+            }
+            Self::Divisors { divisors } => {
+                if divisors.len() != pairs {
+                    let count = divisors.len();
+                    let message =
+                        format!("rope_scaling: {count} divisors for {pairs} pairs of dimensions");
+                    return Err(UserError::setting(message).into());
+                }
+                divisors.iter().try_for_each(|divisor| positive("divisor", *divisor))
+            }
+        }
+    }
+
+    /// The scaled frequency, radians per position, of pair number `pair`.
+    pub fn apply(&self, pair: usize, frequency: f64) -> f64 {
+        match self {
+            Self::None => frequency,
+            Self::Linear { factor } => frequency / f64::from(*factor),
+            Self::Divisors { divisors } => frequency / f64::from(divisors[pair]),
+            Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+                let (low, high) = (f64::from(*low_freq_factor), f64::from(*high_freq_factor));
+                let waves = *original_context as f64 * frequency / std::f64::consts::TAU;
+                // 0 for waves to be stretched, 1 for those to be kept.
+                let kept = ((waves - low) / (high - low)).clamp(0.0, 1.0);
+                (1.0 - kept) * frequency / f64::from(*factor) + kept * frequency
+            }
+        }
+    }
 }
 
 /// A named size: `d_model`, layers, heads, `d_ff`. Without embeddings they have 0.1, 0.8, 4.7, 25, 85
@@ -119,12 +188,6 @@ impl ModelConfig {
         // A row of the embedding is looked up; where it is tied, its matrix multiplies as the head.
         let looked_up = if self.untied_head { self.vocabulary * self.d_model } else { 0 };
         2.0 * (self.parameters() - looked_up as u64) as f64 + attention
-    }
-
-    /// Floating-point operations of training on one token in a sequence of `length`: the backward
-    /// pass costs twice the forward pass.
-    pub fn train_flops_per_token(&self, length: usize) -> f64 {
-        3.0 * self.forward_flops_per_token(length)
     }
 
     /// Bytes of keys and values, f32, that decoding keeps for each token of a sequence.
@@ -256,7 +319,6 @@ mod tests {
         assert_eq!(config.forward_flops_per_token(0), alone);
         let attention = 30.0 * 500.0 * 2.0 * 2.0 * 576.0;
         assert_eq!(config.forward_flops_per_token(1000), alone + attention);
-        assert_eq!(config.train_flops_per_token(1000), 3.0 * (alone + attention));
         // An embedding that is only looked up costs nothing.
         let untied = ModelConfig { untied_head: true, ..config.clone() };
         assert_eq!(untied.parameters() - config.parameters(), 49_152 * 576);

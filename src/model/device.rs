@@ -1,8 +1,10 @@
+//! Where a training runs, in which number format, and what it may hold in memory there.
+
 use anyhow::Result;
 use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceChoice;
-#[cfg(not(feature = "cuda"))]
 use crate::error::UserError;
 
 /// A Burn device and, in words, why it was taken.
@@ -63,11 +65,74 @@ fn cuda(index: usize) -> Result<Chosen> {
             "--device cuda:{index}: {found} NVIDIA GPUs answer; check the driver (nvidia-smi), or \
              use --device cpu"
         );
-        return Err(crate::error::UserError::setting(message).into());
+        return Err(UserError::setting(message).into());
     }
     Ok(Chosen {
         device: Device::cuda(index),
         name: format!("cuda:{index}"),
         reason: format!("GPU {index} of {found} answers"),
     })
+}
+
+/// Number format of a network's products in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    #[default]
+    F32,
+    /// On NVIDIA GPUs; parameters and the optimiser's state stay in f32.
+    Bf16,
+}
+
+impl Precision {
+    /// For files, which leave the usual precision out.
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+}
+
+/// What a training step may hold in memory. In f32 the result is the same up to rounding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Tokens in work at once, about; a document is never cut. A batch of more is gone through in
+    /// several forward and backward passes, whose gradients are summed. `None` takes as many as suit
+    /// the device.
+    pub micro_batch_tokens: Option<usize>,
+    /// Computes activations again in the backward pass instead of keeping those of all layers.
+    pub checkpoint_activations: bool,
+    pub precision: Precision,
+}
+
+impl Footprint {
+    /// # Errors
+    /// A precision that the device does not have.
+    pub fn check(self, chosen: &Chosen) -> Result<()> {
+        if chosen.name == "cpu" && self.precision == Precision::Bf16 {
+            let message = format!(
+                "precision = \"bf16\" needs an NVIDIA GPU, and this training runs on the CPU ({}): \
+                 set precision = \"f32\", or use --device cuda",
+                chosen.reason
+            );
+            return Err(UserError::setting(message).into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bf16_is_refused_on_the_cpu() {
+        let cpu = device(DeviceChoice::Cpu).expect("there");
+        let bf16 = Footprint { precision: Precision::Bf16, ..Footprint::default() };
+        let error = bf16.check(&cpu).expect_err("refused");
+        assert!(error.is::<UserError>());
+        let message = error.to_string();
+        for word in ["precision = \"bf16\"", "precision = \"f32\"", "--device cuda"] {
+            assert!(message.contains(word), "{message}");
+        }
+        assert!(Footprint::default().check(&cpu).is_ok());
+    }
 }

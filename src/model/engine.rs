@@ -39,9 +39,10 @@ impl Engine {
             Self::Host(host) => return Ok(host.gradients(parameters, batch)),
             Self::Burn { config, device, footprint } => (config, device.clone(), *footprint),
         };
-        let device = match footprint.checkpoint_activations {
-            true => device.autodiff().gradient_checkpointing(),
-            false => device.autodiff(),
+        let device = if footprint.checkpoint_activations {
+            device.autodiff().gradient_checkpointing()
+        } else {
+            device.autodiff()
         };
         let network = Network::new(config, footprint.precision, parameters, &device);
         let scale = 1.0 / batch.target_count().max(1) as f32;
@@ -50,12 +51,12 @@ impl Engine {
         ensure!(!rectangles.is_empty(), "an empty batch");
         for rectangle in rectangles {
             let logits = network.logits(&rectangle.tokens, rectangle.rows, rectangle.length);
-            let (part, slope) = cross_entropy(logits.clone().inner(), &rectangle.targets, scale)?;
+            let (part, grad) = cross_entropy(logits.clone().inner(), &rectangle.targets, scale)?;
             loss += part;
             // The gradient of the loss with respect to the logits is known in closed form, so the
-            // softmax stays out of the autodiff graph: the derivative of Σ logits · slope is slope.
-            let slope = Tensor::from_data(slope, network.device());
-            network.add_gradients((logits * slope).sum().backward(), &mut sum)?;
+            // softmax stays out of the autodiff graph: the derivative of Σ logits · grad is grad.
+            let grad = Tensor::from_data(grad, network.device());
+            network.add_gradients((logits * grad).sum().backward(), &mut sum)?;
         }
         Ok((loss * f64::from(scale), sum.values()?))
     }

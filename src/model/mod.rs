@@ -26,12 +26,13 @@ mod tests;
 
 pub use adamw::{Moments, clip};
 pub use batches::{Batch, Batches, Corpus, Document, Position};
-pub use config::ModelConfig;
+pub use config::{ModelConfig, RopeScaling};
 pub use decode::Sampling;
-pub use device::{Chosen, device};
-pub use memory::{Footprint, Precision};
-pub use rotary::RopeScaling;
-pub use train::{LOG_FILE, TrainConfig, TrainReport, Training, train};
+pub use device::{Chosen, Footprint, Precision, device};
+pub use train::{
+    LOG_FILE, LoraStep, LoraStepReport, LoraTrainer, LoraTraining, TrainConfig, TrainReport,
+    Training, train,
+};
 pub use transformer::Parameter;
 pub use weights::Weights;
 

@@ -13,10 +13,10 @@ use crate::check::within;
 use crate::error::UserError;
 use crate::generators::FitReport;
 use crate::model::decode::{CachedModel, Completion, Constraint, CpuModel, Prompt, PromptSource};
-use crate::model::lora::{Lora, LoraConfig, LoraStep, LoraTrainer, LoraTraining};
+use crate::model::lora::{Lora, LoraConfig};
 use crate::model::{
-    self, Batches, Corpus, Document, Footprint, ModelConfig, Position, Precision, Sampling,
-    TrainConfig, Training, Weights, kernels,
+    self, Batches, Corpus, Document, Footprint, LoraStep, LoraTrainer, LoraTraining, ModelConfig,
+    Position, Precision, Sampling, TrainConfig, Training, Weights, kernels,
 };
 use crate::random;
 use crate::text::Tokenizer;

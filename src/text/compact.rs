@@ -65,10 +65,8 @@ const MOST_CALLS: u32 = 40;
 /// What becomes a token besides names and bytes. With a countdown a count is one token with its sign,
 /// so that counting down is a step from token to token, not arithmetic on digits.
 pub fn phrases(countdown: bool) -> Vec<String> {
-    let lines: &[&str] = match countdown {
-        true => &[">", "!>", "|e", "!|e", "/"],
-        false => &["\n>", "}\n>", "\n|e"],
-    };
+    let lines: &[&str] =
+        if countdown { &[">", "!>", "|e", "!|e", "/"] } else { &["\n>", "}\n>", "\n|e"] };
     let fixed = [",#", ",f", "{e", ",@", ",^"].iter().chain(lines).map(|&text| text.to_owned());
     let numbers = NUMBERS.iter().map(|sign| format!(",{sign}"));
     let types = CallType::ALL.iter().map(|kind| format!(":{kind},#"));

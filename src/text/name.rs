@@ -13,9 +13,10 @@ pub fn write(name: &str) -> Cow<'_, str> {
     }
     let mut text = String::with_capacity(name.len() + 8);
     for char in name.chars() {
-        match RESERVED.contains(&char) {
-            true => _ = write!(text, "%{:02X}", u32::from(char)),
-            false => text.push(char),
+        if RESERVED.contains(&char) {
+            _ = write!(text, "%{:02X}", u32::from(char))
+        } else {
+            text.push(char)
         }
     }
     text.into()

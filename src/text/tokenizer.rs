@@ -137,10 +137,7 @@ impl Tokenizer {
         let spelt: Vec<u32> = name.as_bytes().iter().map(token_of).collect();
         let mut all = Vec::with_capacity(tokens.len() + 4 * spelt.len());
         for token in tokens {
-            match word == Some(*token) {
-                true => all.extend_from_slice(&spelt),
-                false => all.push(*token),
-            }
+            if word == Some(*token) { all.extend_from_slice(&spelt) } else { all.push(*token) }
         }
         all
     }

@@ -152,12 +152,13 @@ fn invalid(trace: &[Call]) -> Option<&'static str> {
 /// Service and all fields of all calls, with times from the start of the trace.
 fn fields(trace: &[Call], columns: &Columns) -> String {
     let begin = trace.iter().map(|call| call.time).min().unwrap();
-    let service = match columns.two_sided {
-        true => trace.iter().find(|call| call.id == "0").map(|call| match unknown(&call.service) {
-            true => call.dm.clone(),
-            false => call.service.clone(),
-        }),
-        false => trace.iter().map(|call| call.service.clone()).min(),
+    let service = if columns.two_sided {
+        trace
+            .iter()
+            .find(|call| call.id == "0")
+            .map(|call| if unknown(&call.service) { call.dm.clone() } else { call.service.clone() })
+    } else {
+        trace.iter().map(|call| call.service.clone()).min()
     };
     let mut rows: Vec<String> = trace
         .iter()

@@ -29,7 +29,7 @@ def joint() -> None:
 
 
 def example() -> tuple[np.ndarray, np.ndarray]:
-    """logistic.rs, `example`; the last column, which three vectors have, is left out."""
+    """evaluate/mod.rs, `sparse_example`; the last column, which three vectors have, is left out."""
     index = np.arange(40)
 
     def value(column: int) -> np.ndarray:
@@ -47,7 +47,7 @@ def classifier(vectors: np.ndarray, labels: np.ndarray) -> tuple[StandardScaler,
 
 
 def logistic() -> None:
-    """logistic.rs, `weights_as_scikit_learn_has_them`."""
+    """classifier/tests.rs, `scaled_columns_give_the_weights_that_scikit_learn_has`."""
     _, model = classifier(*example())
     print("logistic", *model.coef_[0], *model.intercept_)
 

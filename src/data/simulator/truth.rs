@@ -90,26 +90,6 @@ impl Cloud {
             .collect()
     }
 
-    /// Mean number of calls of a service's graphs.
-    pub fn mean_num_edges(&self, service: usize) -> f64 {
-        self.templates[service].means().iter().sum()
-    }
-
-    /// Share that each communication has in all calls of the cloud.
-    pub fn call_shares(&self) -> BTreeMap<Communication, f64> {
-        let mut shares: BTreeMap<Communication, f64> = BTreeMap::new();
-        let mut total = 0.0;
-        for service in 0..self.templates.len() {
-            let weight = self.service_probability(service);
-            for (communication, truth) in self.communications(service) {
-                *shares.entry(communication).or_default() += weight * truth.mean;
-                total += weight * truth.mean;
-            }
-        }
-        shares.values_mut().for_each(|share| *share /= total);
-        shares
-    }
-
     /// Probability of each (num_edges, depth) among a service's graphs. Absolute error below
     /// 1e-12; pairs less probable than 1e-13 are left out.
     pub fn shapes(&self, service: usize) -> BTreeMap<(u32, u32), f64> {

@@ -168,3 +168,39 @@ fn a_support_vector_machine_is_that_of_scipy() {
         }
     }
 }
+
+/// Made by tests/reference/distribution.py with scikit-learn, on standardised columns.
+#[test]
+fn scaled_columns_give_the_weights_that_scikit_learn_has() {
+    let (vectors, labels) = crate::evaluate::tests::sparse_example();
+    let vectors: Vec<&[(u32, f64)]> = vectors.iter().map(Vec::as_slice).collect();
+    let rows = Scales::new(4, &vectors).apply(&vectors);
+    let model = Linear::fit(Loss::Logistic, &rows, &labels, 1.0).expect("both classes");
+    // The last column is too rare to count.
+    assert_eq!(model.weights[3], 0.0);
+    // The intercept of columns with mean 0 is the mean score.
+    let mean = rows.iter().map(|row| model.score(row)).sum::<f64>() / rows.count() as f64;
+    for (found, expected) in model.weights[..3].iter().chain([&mean]).zip(STANDARDISED) {
+        assert!((found - expected).abs() < 1e-6, "{model:?}");
+    }
+}
+
+const STANDARDISED: [f64; 4] = [
+    -0.665_938_423_076_202,
+    0.290_269_277_939_762_1,
+    -0.302_554_107_892_573_25,
+    -0.237_119_955_465_117_66,
+];
+
+#[test]
+fn columns_without_variance_are_left_out() {
+    let vectors: Vec<Vec<(u32, f64)>> = (0..20).map(|_| vec![(1, 5.0)]).collect();
+    let vectors: Vec<&[(u32, f64)]> = vectors.iter().map(Vec::as_slice).collect();
+    let rows = Scales::new(2, &vectors).apply(&vectors);
+    assert!(rows.count() == 20 && rows.iter().all(<[_]>::is_empty));
+    // Nothing to learn from: chance.
+    let labels: Vec<bool> = (0..20).map(|index| index < 10).collect();
+    let model = Linear::fit(Loss::Logistic, &rows, &labels, 1.0).expect("both classes");
+    assert!(rows.iter().all(|row| model.score(row).abs() < 1e-9));
+    assert_eq!(Scales::new(2, &[]).apply(&[]).count(), 0);
+}

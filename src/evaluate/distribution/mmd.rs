@@ -266,7 +266,7 @@ mod tests {
     /// Made by tests/reference/distribution.py with numpy: one vector stands for every descriptor.
     #[test]
     fn discrepancies_as_numpy_has_them() {
-        let (vectors, _) = crate::evaluate::distribution::logistic::example();
+        let (vectors, _) = crate::evaluate::tests::sparse_example();
         let graphs = |vectors: &[Sparse]| {
             let described = |vector: &Sparse| Described {
                 service: 0,

@@ -7,7 +7,6 @@ mod degrees;
 mod descriptors;
 mod histogram;
 mod joint;
-mod logistic;
 mod mmd;
 mod pair;
 mod polygraph;

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::descriptors::{DESCRIPTORS, Descriptor, Sparse};
-use super::logistic::{Logistic, Standard, softplus};
 use super::pair::Pair;
 use super::{Family, Metric};
+use crate::evaluate::classifier::{Linear, Loss, Scales};
 
 /// PolyGraph discrepancy (Krimmel et al., 2025) of valid synthetic graphs from test graphs, by
 /// logistic regression on the descriptors of call trees (descriptors.rs).
@@ -17,7 +17,7 @@ use super::{Family, Metric};
 /// − p(synthetic)) + 2)) over the scoring half, cut to 0 … 1: a lower bound of the Jensen-Shannon
 /// distance, which a better classifier or descriptor would raise. The cells `descriptor=…` hold
 /// the same for each descriptor alone. Columns are standardised on the graphs that are fitted on,
-/// and the weights have an L2 penalty (logistic.rs).
+/// and the weights have an L2 penalty (classifier.rs).
 ///
 /// Range 0 to 1, lower is better; 0 for graphs that cannot be told apart. The interval is a
 /// bootstrap over services of the scoring half, with classifier and choice held fixed. NaN for
@@ -180,26 +180,30 @@ impl Scores {
 }
 
 /// Scores by classifiers with each of the penalties.
-fn classified(
+fn classified<'a>(
     descriptor: usize,
     size: u32,
     penalties: &[f64],
-    fitted: &[&Described],
-    scored: &[&Described],
+    fitted: &[&'a Described],
+    scored: &[&'a Described],
 ) -> Vec<Vec<Scored>> {
-    let vectors = |graphs: &[&Described]| -> Vec<Sparse> {
-        graphs.iter().map(|graph| graph.vectors[descriptor].clone()).collect()
+    let vectors = |graphs: &[&'a Described]| -> Vec<&'a [(u32, f64)]> {
+        graphs.iter().map(|graph| graph.vectors[descriptor].as_slice()).collect()
     };
-    let (vectors_fitted, vectors_scored) = (vectors(fitted), vectors(scored));
-    let standard = Standard::new(size, &vectors_fitted);
+    let vectors_fitted = vectors(fitted);
+    let scales = Scales::new(size, &vectors_fitted);
     let labels: Vec<bool> = fitted.iter().map(|graph| graph.real).collect();
-    let (design, scoring) = (standard.design(&vectors_fitted), standard.design(&vectors_scored));
+    let (rows, scoring) = (scales.apply(&vectors_fitted), scales.apply(&vectors(scored)));
     let with = |penalty: &f64| {
-        let logits = Logistic::fit(&design, &labels, *penalty).logits(&scoring);
-        let scores = scored.iter().zip(logits);
-        scores
-            .map(|(graph, logit)| Scored { service: graph.service, real: graph.real, logit })
-            .collect()
+        let model = Linear::fit(Loss::Logistic, &rows, &labels, *penalty);
+        let model = model.expect("graphs of both sides are fitted on");
+        let scores = scored.iter().zip(scoring.iter());
+        let score = |(graph, row): (&&Described, &[(u32, f64)])| Scored {
+            service: graph.service,
+            real: graph.real,
+            logit: model.score(row),
+        };
+        scores.map(score).collect()
     };
     penalties.iter().map(with).collect()
 }
@@ -210,8 +214,7 @@ fn bound(scored: &[Scored], drawn: &[u32]) -> f64 {
     let (mut sums, mut counts) = ([0.0; 2], [0.0; 2]);
     for Scored { service, real, logit } in scored {
         let times = f64::from(drawn[*service as usize]);
-        // ln p(real) = −ln(1 + e^−logit), and the other way round.
-        let cost = softplus(if *real { -logit } else { *logit });
+        let cost = Loss::Logistic.cost(if *real { *logit } else { -logit });
         sums[usize::from(*real)] -= times * cost;
         counts[usize::from(*real)] += times;
     }
@@ -302,7 +305,7 @@ mod tests {
     /// Made by tests/reference/distribution.py with scikit-learn.
     #[test]
     fn discrepancy_and_area_as_scikit_learn_has_them() {
-        let (vectors, labels) = crate::evaluate::distribution::logistic::example();
+        let (vectors, labels) = crate::evaluate::tests::sparse_example();
         let graphs = vectors.into_iter().zip(labels).map(|(vector, real)| Described {
             service: 0,
             real,

@@ -1,12 +1,12 @@
 //! The network of [`super::network`] on the host, for drawing: the same function, row by row.
 
-use super::network::{Batch, SCORE_LIMIT, Shape};
+use super::network::{Batch, DigressShape, SCORE_LIMIT};
 use crate::model::kernels::{self, Simd};
 use crate::model::neural::{Dense, NORM_EPSILON, Parameters};
 
 /// A trained network.
 pub struct Network {
-    pub shape: Shape,
+    pub shape: DigressShape,
     simd: Simd,
     types: Table,
     node_features: Dense,
@@ -107,7 +107,7 @@ fn modulate(x: &mut [f32], of_graph: &[f32], graphs: &[usize]) {
 }
 
 impl Network {
-    pub fn new(shape: &Shape, parameters: &Parameters) -> Self {
+    pub fn new(shape: &DigressShape, parameters: &Parameters) -> Self {
         let dense = |name: &str| Dense::new(parameters, name);
         let table = |name: &str| Table::new(parameters, name);
         Self {

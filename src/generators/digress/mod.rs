@@ -28,12 +28,10 @@
 //!    ([`super::times`]).
 //! 6. The temperature and top-k of a request apply to the predicted destinations, not to pairs.
 
-mod arborescence;
+mod diffusion;
 mod host;
 mod network;
-mod noise;
 mod sample;
-mod state;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -46,11 +44,10 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use self::diffusion::{Marginal, Noise, NoiseSchedule, State};
 use self::host::Network;
-use self::network::{Shape, Wish};
-use self::noise::{Marginal, Noise, NoiseSchedule};
+use self::network::{DigressShape, Wish};
 use self::sample::Decode;
-use self::state::State;
 use self::train::Example;
 use super::tables::{self, Frequencies};
 use super::times::{Times, Tree};
@@ -214,7 +211,7 @@ impl Recipe for Digress {
         let shape = tables.shape();
         let parameters = Parameters::load(&dir.join(PARAMETERS), &shape.layout())?;
         let (network, schedule) = (Network::new(&shape, &parameters), tables.schedule());
-        Ok(Box::new(Model { tables, network, schedule }))
+        Ok(Box::new(TrainedDigress { tables, network, schedule }))
     }
 }
 
@@ -298,11 +295,11 @@ impl Tables {
         }
     }
 
-    fn shape(&self) -> Shape {
+    fn shape(&self) -> DigressShape {
         let DigressSettings { max_calls, diffusion_steps, layers, .. } = self.settings;
         let DigressSettings { width, pair_width, graph_width, heads, positions, .. } =
             self.settings;
-        Shape {
+        DigressShape {
             types: self.destinations.len(),
             services: self.services.len() + 1,
             calls: max_calls,
@@ -351,13 +348,13 @@ impl Tables {
     }
 }
 
-struct Model {
+struct TrainedDigress {
     tables: Tables,
     network: Network,
     schedule: NoiseSchedule,
 }
 
-impl Model {
+impl TrainedDigress {
     fn answer(
         &self,
         condition: &Condition,
@@ -398,7 +395,7 @@ impl Model {
     }
 }
 
-impl Generator for Model {
+impl Generator for TrainedDigress {
     fn generate(
         &self,
         conditions: &[Condition],

@@ -7,12 +7,12 @@ use burn::tensor::activation::relu;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::state::{EDGE_TYPES, Features, GRAPH_FEATURES, NODE_FEATURES, State, USER_NODE};
+use super::diffusion::{EDGE_TYPES, NO_CALL, State, USER_NODE};
 use crate::model::neural::{Layout, Tensors};
 
 /// Sizes of the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Shape {
+pub struct DigressShape {
     /// Destinations; the user's node has a type of its own behind them.
     pub types: usize,
     /// Rows for conditions; row 0 of services, depths and latencies stands for an unknown one.
@@ -37,7 +37,7 @@ const DISTANCES: usize = 5;
 /// Attention's scores lie within minus this and this: nothing then needs a maximum over a row.
 pub const SCORE_LIMIT: f32 = 10.0;
 
-impl Shape {
+impl DigressShape {
     pub fn layout(&self) -> Layout {
         let Self { width, pair_width, graph_width, .. } = *self;
         let mut layout = Layout::default()
@@ -92,13 +92,12 @@ impl Shape {
         if from == to {
             return self.pair_classes() - 1;
         }
-        let relation = match self.positions {
-            false => 0,
-            true => {
-                let distance = from.abs_diff(to);
-                let class = distance.next_power_of_two().ilog2() as usize;
-                class.min(DISTANCES - 1) + if from < to { 0 } else { DISTANCES }
-            }
+        let relation = if self.positions {
+            let distance = from.abs_diff(to);
+            let class = distance.next_power_of_two().ilog2() as usize;
+            class.min(DISTANCES - 1) + if from < to { 0 } else { DISTANCES }
+        } else {
+            0
         };
         (relation * EDGE_TYPES + state.edge(from, to)) * EDGE_TYPES + state.edge(to, from)
     }
@@ -110,6 +109,67 @@ impl Shape {
     /// Factor of the queries: scores are of the order of 1 whatever the width of a head.
     pub fn scale(&self) -> f32 {
         1.0 / (self.head_width() as f32).sqrt()
+    }
+}
+
+/// Structural features of a node.
+pub const NODE_FEATURES: usize = 7;
+/// Structural features of a graph.
+pub const GRAPH_FEATURES: usize = 6;
+/// Distances and counts are divided by this: features are then of the order of 1.
+const USUAL_DEPTH: f32 = 8.0;
+
+/// What a graph, however noisy, looks like: numbers that attention cannot count by itself. The original
+/// counts cycles and takes eigenvectors; of a directed tree, degrees and distances from the user say
+/// more and cost less.
+pub struct Features {
+    /// `[nodes, NODE_FEATURES]`.
+    pub nodes: Vec<f32>,
+    pub graph: [f32; GRAPH_FEATURES],
+}
+
+impl Features {
+    /// `depth` is the one asked for.
+    pub fn of(state: &State, depth: Option<usize>) -> Self {
+        let count = state.nodes();
+        let (mut parents, mut children) = (vec![0usize; count], vec![0usize; count]);
+        for (parent, made) in children.iter_mut().enumerate() {
+            for (child, callers) in parents.iter_mut().enumerate() {
+                if state.edge(parent, child) != NO_CALL {
+                    *callers += 1;
+                    *made += 1;
+                }
+            }
+        }
+        let reached = state.reached();
+        let mut distances = vec![None; count];
+        distances[USER_NODE] = Some(0);
+        reached.iter().for_each(|(node, _, distance)| distances[*node] = Some(*distance));
+        let deepest = reached.iter().map(|(_, _, distance)| *distance).max().unwrap_or(0);
+        let flag = |yes: bool| f32::from(u8::from(yes));
+        let node = |index: usize| {
+            let distance = distances[index].unwrap_or(0);
+            [
+                flag(parents[index] == 0),
+                flag(parents[index] == 1),
+                (children[index] as f32).ln_1p(),
+                flag(distances[index].is_some()),
+                distance as f32 / USUAL_DEPTH,
+                flag(distances[index].is_some() && distance == deepest),
+                depth.map_or(0.0, |depth| (depth as f32 - distance as f32) / USUAL_DEPTH),
+            ]
+        };
+        let calls = (count - 1) as f32;
+        let orphans = (1..count).filter(|node| parents[*node] == 0).count();
+        let graph = [
+            children.iter().sum::<usize>() as f32 / calls,
+            reached.len() as f32 / calls,
+            orphans as f32 / calls,
+            deepest as f32 / USUAL_DEPTH,
+            depth.map_or(0.0, |depth| (depth as f32 - deepest as f32) / USUAL_DEPTH),
+            flag(children[USER_NODE] == 1),
+        ];
+        Self { nodes: (0..count).flat_map(node).collect(), graph }
     }
 }
 
@@ -146,7 +206,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub fn push(&mut self, shape: &Shape, state: &State, wish: &Wish, step: usize) {
+    pub fn push(&mut self, shape: &DigressShape, state: &State, wish: &Wish, step: usize) {
         let (graph, first, nodes) = (self.sizes.len(), self.types.len(), state.nodes());
         let Features { nodes: node_features, graph: graph_features } =
             Features::of(state, (wish.depth > 0).then_some(wish.depth));
@@ -173,7 +233,7 @@ impl Batch {
 }
 
 /// Logits of the clean types on a device: `[nodes, types]` and `[pairs, EDGE_TYPES]`.
-pub fn logits(shape: &Shape, tensors: &Tensors, batch: &Batch) -> (Tensor<2>, Tensor<2>) {
+pub fn logits(shape: &DigressShape, tensors: &Tensors, batch: &Batch) -> (Tensor<2>, Tensor<2>) {
     let pass = Pass::new(shape, tensors, batch);
     let graph = pass.graph();
     let mut nodes = pass.nodes(&graph);
@@ -188,7 +248,7 @@ pub fn logits(shape: &Shape, tensors: &Tensors, batch: &Batch) -> (Tensor<2>, Te
 }
 
 struct Pass<'a> {
-    shape: &'a Shape,
+    shape: &'a DigressShape,
     tensors: &'a Tensors,
     batch: &'a Batch,
     /// Graph of each node; first and second node of each pair.
@@ -198,7 +258,7 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(shape: &'a Shape, tensors: &'a Tensors, batch: &'a Batch) -> Self {
+    fn new(shape: &'a DigressShape, tensors: &'a Tensors, batch: &'a Batch) -> Self {
         let rows = |values: &[usize]| {
             let values: Vec<i64> = values.iter().map(|value| *value as i64).collect();
             let count = values.len();
@@ -229,9 +289,10 @@ impl<'a> Pass<'a> {
         let nodes = tensors.embedding("type", &batch.types)
             + tensors.linear("node.features", features)
             + self.of_graph("node.graph", graph);
-        match shape.positions {
-            true => nodes + tensors.embedding("position", &batch.positions),
-            false => nodes,
+        if shape.positions {
+            nodes + tensors.embedding("position", &batch.positions)
+        } else {
+            nodes
         }
     }
 
@@ -268,7 +329,7 @@ impl<'a> Pass<'a> {
     /// For each node the mean of all nodes' `value`, by head, with weights e^score; a score is a sum
     /// over the head's channels of `met`.
     fn attend(&self, met: Tensor<2>, value: Tensor<2>) -> Tensor<2> {
-        let Shape { heads, pair_width, .. } = *self.shape;
+        let DigressShape { heads, pair_width, .. } = *self.shape;
         let width = self.shape.head_width();
         let [count, _] = met.dims();
         let [nodes, _] = value.dims();

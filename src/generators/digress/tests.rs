@@ -3,10 +3,9 @@ use proptest::prelude::*;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::arborescence::maximum_arborescence;
+use super::diffusion::{EDGE_TYPES, NO_CALL, USER_NODE, possible, posterior};
 use super::network::{Batch, logits};
-use super::noise::posterior;
-use super::state::{EDGE_TYPES, NO_CALL, USER_NODE, possible};
+use super::sample::maximum_arborescence;
 use super::*;
 use crate::generators::tests::{call_error, condition, generate, train_only};
 use crate::graph::ViolationCode;
@@ -89,7 +88,7 @@ fn posteriors_are_those_of_bayes_rule() {
     }
 }
 
-fn shape(positions: bool) -> Shape {
+fn shape(positions: bool) -> DigressShape {
     let settings = DigressSettings {
         positions,
         layers: 2,
@@ -104,7 +103,7 @@ fn shape(positions: bool) -> Shape {
 }
 
 /// Any directed graph of `calls` calls, dense enough for every kind of defect.
-fn any_state(shape: &Shape, calls: usize, seed: u64) -> State {
+fn any_state(shape: &DigressShape, calls: usize, seed: u64) -> State {
     let mut rng = random::stream(seed, "state", &[]);
     let types = (0..calls).map(|_| rng.random_range(0..shape.types)).collect();
     let mut state = State::empty(types);
@@ -163,7 +162,7 @@ fn the_network_is_equivariant_unless_it_knows_positions() {
             batch.push(&shape, state, &Wish { service: 0, calls: 5, depth: 0, latency: 0 }, 3);
             network.logits(&batch)
         };
-        let state = any_state(&Shape { positions: false, ..shape.clone() }, 5, 1);
+        let state = any_state(&DigressShape { positions: false, ..shape.clone() }, 5, 1);
         let mut order: Vec<usize> = (1..=5).collect();
         order.shuffle(&mut random::stream(2, "test", &[]));
         order.insert(0, USER_NODE);

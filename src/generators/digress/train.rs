@@ -7,9 +7,8 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::DigressSettings;
-use super::network::{Batch, Shape, Wish, logits};
-use super::noise::Noise;
-use super::state::{State, possible};
+use super::diffusion::{Noise, State, possible};
+use super::network::{Batch, DigressShape, Wish, logits};
 use crate::generators::FitContext;
 use crate::model::neural::{Learner, Parameters, Schedule, Tensors, cross_entropy};
 use crate::random;
@@ -32,7 +31,13 @@ struct Lesson {
 }
 
 impl Lesson {
-    fn push(&mut self, shape: &Shape, noise: &Noise, example: &Example, rng: &mut ChaCha8Rng) {
+    fn push(
+        &mut self,
+        shape: &DigressShape,
+        noise: &Noise,
+        example: &Example,
+        rng: &mut ChaCha8Rng,
+    ) {
         let Example { state, wish } = example;
         let step = rng.random_range(1..=noise.schedule.steps());
         let noisy = noise.apply(state, step, rng);
@@ -51,7 +56,7 @@ impl Lesson {
     }
 
     /// Mean cross-entropy of the nodes, plus `edge_weight` times that of the pairs.
-    fn loss(&self, shape: &Shape, tensors: &Tensors, edge_weight: f64) -> Tensor<1> {
+    fn loss(&self, shape: &DigressShape, tensors: &Tensors, edge_weight: f64) -> Tensor<1> {
         let (nodes, pairs) = logits(shape, tensors, &self.batch);
         let count = |weights: &[f32]| f64::from(weights.iter().sum::<f32>().max(1.0));
         cross_entropy(nodes, &self.types, &self.type_weights) / count(&self.type_weights)
@@ -104,7 +109,7 @@ impl Order {
 /// A loss that is not finite; a device that is not there.
 pub fn train(
     examples: &[Example],
-    shape: &Shape,
+    shape: &DigressShape,
     noise: &Noise,
     settings: &DigressSettings,
     context: &FitContext,

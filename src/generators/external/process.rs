@@ -186,12 +186,11 @@ impl Process {
         // What it wrote last may still be on its way.
         std::thread::sleep(Duration::from_millis(5));
         let lines = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-        match lines.is_empty() {
-            true => anyhow!("{reason}"),
-            false => {
-                let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-                anyhow!("{reason}; standard error: {}", lines.join(" | "))
-            }
+        if lines.is_empty() {
+            anyhow!("{reason}")
+        } else {
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            anyhow!("{reason}; standard error: {}", lines.join(" | "))
         }
     }
 
@@ -306,10 +305,7 @@ fn each_line(source: impl Read, mut each: impl FnMut(String)) {
 fn command(folder: &Path, words: &[String]) -> Result<Command> {
     let folder = std::path::absolute(folder)?;
     let (program, arguments) = words.split_first().ok_or_else(|| anyhow!("an empty command"))?;
-    let program = match program.contains('/') {
-        true => folder.join(program),
-        false => PathBuf::from(program),
-    };
+    let program = if program.contains('/') { folder.join(program) } else { PathBuf::from(program) };
     let mut command = Command::new(program);
     command.args(arguments).current_dir(folder);
     Ok(command)

@@ -3,8 +3,8 @@
 use rand_chacha::ChaCha8Rng;
 
 use super::growth::{Fields, Growth, Inputs};
-use super::network::{Shape, gru_name};
-use super::vocabulary::{NO_CALL, Vocabulary};
+use super::network::{RnnShape, gru_name};
+use super::vocabulary::{NO_CALL, RnnVocabulary};
 use super::{EdgeLevel, RnnSettings};
 use crate::graph::{CallRow, Condition};
 use crate::model::Sampling;
@@ -95,11 +95,11 @@ impl<const N: usize> TimeHead<N> {
 }
 
 /// A trained network with its vocabulary.
-pub struct Model {
-    vocabulary: Vocabulary,
+pub struct TrainedRnn {
+    vocabulary: RnnVocabulary,
     edge_level: EdgeLevel,
     max_calls: usize,
-    shape: Shape,
+    shape: RnnShape,
     calls: Bag<{ super::growth::CALL_FEATURES }>,
     parents: Bag<{ super::growth::PARENT_FEATURES }>,
     edges: Bag<{ super::growth::EDGE_FEATURES }>,
@@ -128,8 +128,8 @@ impl EdgeState {
     }
 }
 
-impl Model {
-    pub fn new(settings: &RnnSettings, vocabulary: Vocabulary, parameters: &Parameters) -> Self {
+impl TrainedRnn {
+    pub fn new(settings: &RnnSettings, vocabulary: RnnVocabulary, parameters: &Parameters) -> Self {
         let shape = settings.shape();
         let inputs = Inputs::new(&vocabulary);
         Self {

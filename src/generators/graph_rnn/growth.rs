@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::EdgeLevel;
-use super::vocabulary::{Asked, COUNTS, MAGNITUDES, NO_CALL, Vocabulary, count, magnitude};
+use super::vocabulary::{Asked, COUNTS, MAGNITUDES, NO_CALL, RnnVocabulary, count, magnitude};
 use crate::generators::tables::Callee;
 use crate::graph::{CallGraph, CallRow, EdgeId, Name, USER};
 
@@ -53,7 +53,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    pub fn new(vocabulary: &Vocabulary) -> Self {
+    pub fn new(vocabulary: &RnnVocabulary) -> Self {
         let (services, labels) = (vocabulary.services(), vocabulary.labels());
         let (gaps, responses) = (vocabulary.gaps.count(), vocabulary.responses.count());
         let (n, m, l) = (COUNTS, MAGNITUDES, LEVELS);
@@ -81,7 +81,7 @@ struct Node {
     /// Milliseconds.
     start: u32,
     finish: u32,
-    /// Bins of [`Vocabulary`].
+    /// Bins of [`RnnVocabulary`].
     gap: usize,
     response: usize,
     /// The last child that has been written.
@@ -90,7 +90,7 @@ struct Node {
 
 /// A graph that grows in breadth-first order.
 pub struct Growth<'a> {
-    vocabulary: &'a Vocabulary,
+    vocabulary: &'a RnnVocabulary,
     asked: Asked,
     edge_level: EdgeLevel,
     nodes: Vec<Node>,
@@ -101,7 +101,7 @@ pub struct Growth<'a> {
 }
 
 impl<'a> Growth<'a> {
-    pub fn new(vocabulary: &'a Vocabulary, asked: Asked, edge_level: EdgeLevel) -> Self {
+    pub fn new(vocabulary: &'a RnnVocabulary, asked: Asked, edge_level: EdgeLevel) -> Self {
         let user = Node {
             label: NO_CALL,
             parent: 0,

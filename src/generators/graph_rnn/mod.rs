@@ -41,9 +41,9 @@ use anyhow::Result;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use self::drawing::Model;
-use self::network::{Shape, layout};
-use self::vocabulary::Vocabulary;
+use self::drawing::TrainedRnn;
+use self::network::{RnnShape, layout};
+use self::vocabulary::RnnVocabulary;
 use super::{
     FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings, tables,
 };
@@ -126,9 +126,9 @@ impl Default for RnnSettings {
 }
 
 impl RnnSettings {
-    fn shape(&self) -> Shape {
+    fn shape(&self) -> RnnShape {
         let Self { layers, hidden, embedding, edge_layers, edge_hidden, .. } = *self;
-        Shape { layers, hidden, embedding, edge_layers, edge_hidden }
+        RnnShape { layers, hidden, embedding, edge_layers, edge_hidden }
     }
 
     /// # Errors
@@ -189,7 +189,7 @@ const PARAMETERS: &str = "model.safetensors";
 impl Recipe for GraphRnn {
     fn fit(&self, context: &FitContext) -> Result<FitReport> {
         let graphs = context.dataset.train();
-        let vocabulary = Vocabulary::learn(&graphs, self.settings.time_bins);
+        let vocabulary = RnnVocabulary::learn(&graphs, self.settings.time_bins);
         let trained = training::train(&self.settings, &vocabulary, &graphs, context)?;
         tables::save(&vocabulary, context.out)?;
         trained.parameters.save(&context.out.join(PARAMETERS))?;
@@ -214,14 +214,14 @@ impl Recipe for GraphRnn {
         _device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
         no_snapshot(ID, snapshot)?;
-        let vocabulary: Vocabulary = tables::load(dir)?;
+        let vocabulary: RnnVocabulary = tables::load(dir)?;
         let layout = layout(&self.settings.shape(), &vocabulary);
         let parameters = Parameters::load(&dir.join(PARAMETERS), &layout)?;
-        Ok(Box::new(Model::new(&self.settings, vocabulary, &parameters)))
+        Ok(Box::new(TrainedRnn::new(&self.settings, vocabulary, &parameters)))
     }
 }
 
-impl Generator for Model {
+impl Generator for TrainedRnn {
     fn generate(
         &self,
         conditions: &[Condition],

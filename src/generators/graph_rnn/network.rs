@@ -7,12 +7,12 @@ use burn::tensor::activation::{relu, sigmoid, tanh};
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::growth::{Example, Inputs, Sequence, Step, TimeStep};
-use super::vocabulary::Vocabulary;
+use super::vocabulary::RnnVocabulary;
 use crate::model::neural::{Layout, Tensors, cross_entropy};
 
 /// Sizes of the network.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Shape {
+pub struct RnnShape {
     /// Of the graph-level RNN.
     pub layers: usize,
     pub hidden: usize,
@@ -24,8 +24,8 @@ pub struct Shape {
 }
 
 /// Names, shapes and beginnings of all parameters.
-pub fn layout(shape: &Shape, vocabulary: &Vocabulary) -> Layout {
-    let Shape { layers, hidden, embedding, edge_layers, edge_hidden } = *shape;
+pub fn layout(shape: &RnnShape, vocabulary: &RnnVocabulary) -> Layout {
+    let RnnShape { layers, hidden, embedding, edge_layers, edge_hidden } = *shape;
     let inputs = Inputs::new(vocabulary);
     // First states of all layers, side by side.
     let starts = edge_layers * edge_hidden;
@@ -155,7 +155,7 @@ fn running(sizes: &[usize]) -> Vec<usize> {
 }
 
 /// Negative log-likelihood of the batch in nats: of labels and ends, and of times. One value each.
-pub fn losses(tensors: &Tensors, shape: &Shape, batch: &Batch) -> [Tensor<1>; 2] {
+pub fn losses(tensors: &Tensors, shape: &RnnShape, batch: &Batch) -> [Tensor<1>; 2] {
     let calls = bag(tensors, "call.inputs", &batch.calls, batch.call_sizes.iter().sum());
     let (graphs, width) = (batch.call_sizes[0], shape.hidden);
     let zeros = tensors.constant(vec![0.0; graphs * width], [graphs, width]);

@@ -30,7 +30,7 @@ fn few_graphs() -> Vec<CallGraph> {
     (0..40).map(|index| cloud.graph(1, index)).collect()
 }
 
-fn asked_of(vocabulary: &Vocabulary, graph: &CallGraph) -> Asked {
+fn asked_of(vocabulary: &RnnVocabulary, graph: &CallGraph) -> Asked {
     vocabulary.asked(&Condition {
         num_edges: Some(graph.num_edges()),
         depth: Some(graph.depth()),
@@ -38,7 +38,7 @@ fn asked_of(vocabulary: &Vocabulary, graph: &CallGraph) -> Asked {
     })
 }
 
-fn example(vocabulary: &Vocabulary, graph: &CallGraph, level: EdgeLevel) -> Example {
+fn example(vocabulary: &RnnVocabulary, graph: &CallGraph, level: EdgeLevel) -> Example {
     let growth = Growth::new(vocabulary, asked_of(vocabulary, graph), level);
     Example::new(graph, growth, 999)
 }
@@ -59,8 +59,8 @@ fn surprise(logits: &[f32], class: usize) -> f64 {
 
 /// What drawing would think of `graph`: negative log-likelihood of labels and ends, and of times.
 fn surprise_of(
-    model: &Model,
-    vocabulary: &Vocabulary,
+    model: &TrainedRnn,
+    vocabulary: &RnnVocabulary,
     level: EdgeLevel,
     graph: &CallGraph,
 ) -> [f64; 2] {
@@ -95,12 +95,12 @@ fn surprise_of(
 fn drawing_computes_what_training_does() {
     let graphs = few_graphs();
     let references: Vec<&CallGraph> = graphs.iter().collect();
-    let vocabulary = Vocabulary::learn(&references, 8);
+    let vocabulary = RnnVocabulary::learn(&references, 8);
     for level in LEVELS {
         let settings = read(&tiny(level));
         let shape = settings.shape();
         let parameters = Parameters::initial(&layout(&shape, &vocabulary), 3);
-        let model = Model::new(&settings, vocabulary.clone(), &parameters);
+        let model = TrainedRnn::new(&settings, vocabulary.clone(), &parameters);
         let level = settings.edge_level;
         let examples = graphs.iter().map(|graph| example(&vocabulary, graph, level)).collect();
         let batch = Batch::new(examples, &Inputs::new(&vocabulary));
@@ -123,7 +123,7 @@ fn drawing_computes_what_training_does() {
 #[test]
 fn runs_of_the_edge_level() {
     let graph = paper_example();
-    let vocabulary = Vocabulary::learn(&[&graph], 8);
+    let vocabulary = RnnVocabulary::learn(&[&graph], 8);
     for (level, lengths) in [
         (EdgeLevel::Children, vec![1, 5, 3, 1, 1, 1, 1, 1]),
         // The last scan finds no parent.
@@ -274,7 +274,7 @@ proptest! {
     /// A graph replayed through the code that draws gives its own calls back.
     #[test]
     fn a_replayed_graph_is_itself(graph in any_graph(15), scan: bool) {
-        let vocabulary = Vocabulary::learn(&[&graph], 8);
+        let vocabulary = RnnVocabulary::learn(&[&graph], 8);
         let level = if scan { EdgeLevel::Scan } else { EdgeLevel::Children };
         let mut growth = Growth::new(&vocabulary, asked_of(&vocabulary, &graph), level);
         let mut calls = breadth_first(&graph).into_iter();

@@ -6,8 +6,8 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::growth::{Example, Growth, Inputs};
-use super::network::{Batch, Shape, layout, losses};
-use super::vocabulary::{Asked, Vocabulary};
+use super::network::{Batch, RnnShape, layout, losses};
+use super::vocabulary::{Asked, RnnVocabulary};
 use super::{Decline, RnnSettings};
 use crate::generators::FitContext;
 use crate::graph::CallGraph;
@@ -33,7 +33,7 @@ const WARMUP: u64 = 100;
 /// A device that is not there; a loss that is not finite.
 pub fn train(
     settings: &RnnSettings,
-    vocabulary: &Vocabulary,
+    vocabulary: &RnnVocabulary,
     graphs: &[&CallGraph],
     context: &FitContext,
 ) -> Result<Trained> {
@@ -70,7 +70,7 @@ pub fn train(
 }
 
 /// One update. Returns the losses of structure and of times, nats per decision.
-fn update(learner: &mut Learner, shape: &Shape, batch: &Batch, rate: f64) -> Result<[f64; 2]> {
+fn update(learner: &mut Learner, shape: &RnnShape, batch: &Batch, rate: f64) -> Result<[f64; 2]> {
     let scale = 1.0 / batch.decisions() as f64;
     let mut of_times = 0.0;
     let total = learner.step(rate, |tensors| {
@@ -112,7 +112,7 @@ fn epoch<'a>(
 
 /// The request that `graph` answers, with some attributes left out.
 fn thinned(
-    vocabulary: &Vocabulary,
+    vocabulary: &RnnVocabulary,
     graph: &CallGraph,
     leave_out: f64,
     rng: &mut ChaCha8Rng,

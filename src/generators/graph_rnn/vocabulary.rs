@@ -12,7 +12,7 @@ pub const NO_CALL: usize = 0;
 
 /// Names and times of the training graphs. Class 0 of a service or label is none of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Vocabulary {
+pub struct RnnVocabulary {
     /// Ascending.
     services: Vec<Name>,
     /// Ascending.
@@ -24,7 +24,7 @@ pub struct Vocabulary {
     pub responses: Bins,
 }
 
-impl Vocabulary {
+impl RnnVocabulary {
     pub fn learn(graphs: &[&CallGraph], time_bins: usize) -> Self {
         let mut services: Vec<Name> = graphs.iter().map(|graph| graph.service().clone()).collect();
         let calls = || graphs.iter().flat_map(|graph| graph.calls());

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use ureq::http::{StatusCode, Uri};
 
 use super::store::Store;
-use super::{Model, Question, Reply, proxy};
+use super::{ChatModel, Question, Reply, proxy};
 use crate::check::within;
 use crate::error::{UserError, excerpt};
 use crate::generators::GenerateOptions;
@@ -295,9 +295,10 @@ impl Endpoint {
             let passing = status == StatusCode::TOO_MANY_REQUESTS
                 || status == StatusCode::REQUEST_TIMEOUT
                 || status.is_server_error();
-            return Err(match passing {
-                true => Failure::Passing(message, wait),
-                false => Failure::Lasting(message),
+            return Err(if passing {
+                Failure::Passing(message, wait)
+            } else {
+                Failure::Lasting(message)
             });
         }
         self.read(&text)
@@ -330,7 +331,7 @@ impl Endpoint {
     }
 }
 
-impl Model for Endpoint {
+impl ChatModel for Endpoint {
     fn ask(
         &self,
         questions: Vec<Question>,

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::prompt::Message;
-use super::{Model, Question, Reply};
+use super::{ChatModel, Question, Reply};
 use crate::error::UserError;
 use crate::generators::GenerateOptions;
 use crate::model::decode::{self, Completion, CpuModel, Prompt, PromptSource};
 use crate::model::kernels;
-use crate::model::pretrained::{self, Pretrained, SMOLLM2_FILE, Vocabulary};
+use crate::model::pretrained::{self, Pretrained, PretrainedTokenizer, SMOLLM2_FILE};
 use crate::progress::StepProgress;
 use crate::random;
 
@@ -37,7 +37,7 @@ pub fn path(model: &str) -> Result<PathBuf> {
 /// A model with its tokenizer.
 pub struct Local {
     path: PathBuf,
-    vocabulary: Vocabulary,
+    vocabulary: PretrainedTokenizer,
 }
 
 impl Local {
@@ -61,9 +61,12 @@ impl Local {
     /// plain paragraphs.
     fn tokens(&self, messages: &[Message]) -> Result<Vec<u32>> {
         let chat = self.vocabulary.token("<|im_start|>").is_some();
-        let turn = |Message { role, content }: &Message| match chat {
-            true => format!("<|im_start|>{role}\n{content}<|im_end|>\n"),
-            false => format!("{content}\n\n"),
+        let turn = |Message { role, content }: &Message| {
+            if chat {
+                format!("<|im_start|>{role}\n{content}<|im_end|>\n")
+            } else {
+                format!("{content}\n\n")
+            }
         };
         let mut text: String = messages.iter().map(turn).collect();
         if chat {
@@ -73,7 +76,7 @@ impl Local {
     }
 }
 
-impl Model for Local {
+impl ChatModel for Local {
     fn ask(
         &self,
         questions: Vec<Question>,

@@ -78,7 +78,7 @@ impl Settings {
         self.endpoint.as_ref().map_or(Ok(()), EndpointSettings::check)
     }
 
-    fn open(&self) -> Result<Box<dyn Model>> {
+    fn open(&self) -> Result<Box<dyn ChatModel>> {
         Ok(match &self.endpoint {
             Some(endpoint) => Box::new(Endpoint::new(endpoint, &self.model)?),
             None => Box::new(local::Local::open(&local::path(&self.model)?)?),
@@ -181,7 +181,7 @@ struct Question {
 /// A model to be asked about anything, with the settings of a baseline.
 pub struct Asker {
     settings: Settings,
-    model: Box<dyn Model>,
+    model: Box<dyn ChatModel>,
 }
 
 /// Examples with their answers, and the question.
@@ -272,7 +272,7 @@ struct Reply {
 }
 
 /// Answers questions; in order, whatever it works on at once.
-trait Model {
+trait ChatModel {
     fn ask(
         &self,
         questions: Vec<Question>,
@@ -285,7 +285,7 @@ trait Model {
 struct Asked {
     settings: Settings,
     pool: Vec<CallGraph>,
-    model: Box<dyn Model>,
+    model: Box<dyn ChatModel>,
 }
 
 impl Asked {
@@ -332,10 +332,8 @@ fn generated(reply: &Reply) -> Generated {
         Ok(rows) => Generated { effort, ..Generated::complete(rows) },
         Err((rows, violation)) => {
             let cut = "the limit on tokens ended the reply";
-            let failure = match reply.cut {
-                true => Violation::new(ViolationCode::Truncated, cut),
-                false => violation,
-            };
+            let failure =
+                if reply.cut { Violation::new(ViolationCode::Truncated, cut) } else { violation };
             Generated { rows, failure: Some(failure), effort }
         }
     }

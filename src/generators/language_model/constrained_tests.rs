@@ -54,9 +54,10 @@ fn request(graphs: &[CallGraph], index: u64) -> Condition {
     let lender = &graphs[rng.random_range(0..graphs.len())];
     let left_out = rng.random_range(0..20);
     Condition {
-        service: match rng.random_bool(0.05) {
-            true => "S_unheard/of".into(),
-            false => lender.service().clone(),
+        service: if rng.random_bool(0.05) {
+            "S_unheard/of".into()
+        } else {
+            lender.service().clone()
         },
         num_edges: (left_out != 0).then_some(edges),
         depth: (left_out != 1).then_some(depth),

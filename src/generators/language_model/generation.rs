@@ -19,7 +19,7 @@ use crate::model::decode::{CachedModel, Completion, Constraint, Prompt, PromptSo
 use crate::progress::StepProgress;
 use crate::random;
 use crate::text::constrained::{
-    self, Automaton, Bounds, Compact, Grammar, Prose, Table, Vocabulary,
+    self, Automaton, Bounds, Compact, Grammar, Prose, Table, TokenTrie,
 };
 use crate::text::{Format, Tokenizer, tabular};
 
@@ -62,7 +62,7 @@ impl Generator for Trained {
             conditions,
             seed: options.seed,
             vocabulary: constrained
-                .then(|| Rc::new(Vocabulary::new(&self.tokenizer, &self.microservices))),
+                .then(|| Rc::new(TokenTrie::new(&self.tokenizer, &self.microservices))),
             bar: &bar,
         };
         let graphs = match self.writing {
@@ -106,7 +106,7 @@ pub struct Requests<'a> {
     pub conditions: &'a [Condition],
     pub seed: u64,
     /// For constrained decoding.
-    pub vocabulary: Option<Rc<Vocabulary>>,
+    pub vocabulary: Option<Rc<TokenTrie>>,
     pub bar: &'a StepProgress,
 }
 

@@ -110,9 +110,10 @@ fn log_probabilities(
     let mut sums = vec![0.0; texts.len()];
     let mut waiting = VecDeque::new();
     for (index, text) in texts.iter().enumerate() {
-        match text.tokens.len() <= context {
-            true => waiting.push_back(index),
-            false => sums[index] = f64::NEG_INFINITY,
+        if text.tokens.len() <= context {
+            waiting.push_back(index)
+        } else {
+            sums[index] = f64::NEG_INFINITY
         }
     }
     let mut slots: Vec<Option<Running>> = (0..batch.max(1)).map(|_| None).collect();
@@ -162,9 +163,10 @@ fn log_probability(logits: &[f32], token: u32) -> Result<f64> {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|other| f64::from(other - most).exp()).sum();
     let log_probability = f64::from(logit - most) - sum.ln();
-    match most.is_finite() && !log_probability.is_nan() {
-        true => Ok(log_probability),
-        false => Err(UserError::setting(NotFinite.to_string()).into()),
+    if most.is_finite() && !log_probability.is_nan() {
+        Ok(log_probability)
+    } else {
+        Err(UserError::setting(NotFinite.to_string()).into())
     }
 }
 

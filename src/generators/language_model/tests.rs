@@ -280,7 +280,7 @@ fn a_training_that_starts_from_another_keeps_what_both_know() {
     fit_from(&few).expect("fits");
     let tokenizer = Tokenizer::load(second.path()).expect("tokenizer");
     let wider = ModelConfig { vocabulary: tokenizer.vocabulary(), ..config.clone() };
-    let adapted = base::adapted(first.path(), &wider, &tokenizer, 5).expect("adapts");
+    let adapted = adapted(first.path(), &wider, &tokenizer, 5).expect("adapts");
     let query = |weights: &Weights| weights.get("layers.0.query").expect("known").to_vec();
     assert_eq!(query(&adapted), query(&weights));
     let (ours, theirs) = (adapted.get("token_embedding"), weights.get("token_embedding"));

@@ -12,7 +12,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::{Model, Place};
+use super::{Place, TrainedMarkov};
 use crate::generators::tables::Callee;
 use crate::generators::times::Tree;
 use crate::graph::{Condition, Generated, Name, Violation, ViolationCode};
@@ -23,7 +23,7 @@ const MAX_LEVELS: u32 = 40;
 
 /// One answer per condition; `stream` is the randomness of each.
 pub fn answers(
-    model: &Model,
+    model: &TrainedMarkov,
     conditions: &[Condition],
     stream: impl Fn(usize) -> ChaCha8Rng + Sync,
 ) -> Vec<Generated> {
@@ -112,7 +112,7 @@ type Distribution = Vec<(Option<Callee>, f64)>;
 
 /// All that is known of one service.
 struct Counts<'a> {
-    model: &'a Model,
+    model: &'a TrainedMarkov,
     service: &'a Name,
     /// Calls of the largest graph.
     most: usize,
@@ -121,7 +121,7 @@ struct Counts<'a> {
 }
 
 impl<'a> Counts<'a> {
-    fn new(model: &'a Model, service: &'a Name, most: u32) -> Self {
+    fn new(model: &'a TrainedMarkov, service: &'a Name, most: u32) -> Self {
         let (blocks, distributions) = (HashMap::new(), HashMap::new());
         Self { model, service, most: most as usize, blocks, distributions }
     }

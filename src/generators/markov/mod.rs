@@ -51,7 +51,7 @@ struct Markov {
 
 impl Recipe for Markov {
     fn fit(&self, context: &FitContext) -> Result<FitReport> {
-        let model = Model::learn(self.settings.clone(), &context.dataset.train());
+        let model = TrainedMarkov::learn(self.settings.clone(), &context.dataset.train());
         tables::save(&model, context.out)?;
         let contexts = ("contexts".to_owned(), model.next.len().to_string());
         Ok(FitReport {
@@ -68,7 +68,7 @@ impl Recipe for Markov {
         _device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
         no_snapshot(ID, snapshot)?;
-        Ok(Box::new(tables::load::<Model>(dir)?))
+        Ok(Box::new(tables::load::<TrainedMarkov>(dir)?))
     }
 }
 
@@ -106,7 +106,7 @@ fn contexts(service: &Name, place: &Place) -> [Context; 4] {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Model {
+struct TrainedMarkov {
     settings: GrowthSettings,
     roots: BTreeMap<Name, Frequencies<Callee>>,
     /// Roots of all services, for one that training lacks.
@@ -117,7 +117,7 @@ struct Model {
     times: Times,
 }
 
-impl Model {
+impl TrainedMarkov {
     fn learn(settings: GrowthSettings, graphs: &[&CallGraph]) -> Self {
         let mut model = Self {
             settings,
@@ -166,9 +166,10 @@ impl Model {
         let mut rest = 1.0;
         let mut mixture = Vec::with_capacity(seen.len());
         for (index, table) in seen.iter().enumerate() {
-            let shorter = match index + 1 < seen.len() {
-                true => table.len() as f64 / (table.total() + table.len()) as f64,
-                false => 0.0,
+            let shorter = if index + 1 < seen.len() {
+                table.len() as f64 / (table.total() + table.len()) as f64
+            } else {
+                0.0
             };
             mixture.push((rest * (1.0 - shorter), *table));
             rest *= shorter;
@@ -240,7 +241,7 @@ impl Model {
     }
 }
 
-impl Generator for Model {
+impl Generator for TrainedMarkov {
     fn generate(
         &self,
         conditions: &[Condition],

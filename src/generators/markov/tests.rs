@@ -52,8 +52,10 @@ fn cloud(graphs: u64) -> Vec<CallGraph> {
 #[test]
 fn exact_draws_are_those_of_the_model_given_the_request() {
     let graphs = cloud(400);
-    let model =
-        Model::learn(GrowthSettings::default(), &graphs.iter().collect::<Vec<&CallGraph>>());
+    let model = TrainedMarkov::learn(
+        GrowthSettings::default(),
+        &graphs.iter().collect::<Vec<&CallGraph>>(),
+    );
     // The service with most shapes.
     let mut shapes: BTreeMap<&Name, BTreeSet<(u32, u32)>> = BTreeMap::new();
     for graph in &graphs {

@@ -29,9 +29,9 @@ const BOUND: f64 = 0.99;
 /// Values of a categorical column, ascending.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Vocabulary<T>(Vec<T>);
+pub struct Categories<T>(Vec<T>);
 
-impl<T: Ord + Clone> Vocabulary<T> {
+impl<T: Ord + Clone> Categories<T> {
     /// The `limit` most frequent values.
     pub fn learn(values: impl IntoIterator<Item = T>, limit: usize) -> Self {
         let mut counts: BTreeMap<T, u64> = BTreeMap::new();
@@ -125,10 +125,10 @@ pub struct Row {
 /// The columns of calls, with the values that they can have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Columns {
-    sources: Vocabulary<Name>,
-    destinations: Vocabulary<Name>,
+    sources: Categories<Name>,
+    destinations: Categories<Name>,
     /// By path.
-    edge_ids: Vocabulary<Vec<u32>>,
+    edge_ids: Categories<Vec<u32>>,
     times: [TimeColumn; TIMES],
 }
 
@@ -144,9 +144,9 @@ impl Columns {
             TimeColumn::learn(calls().map(time), modes, logarithmic)
         };
         Self {
-            sources: Vocabulary::learn(sources, values),
-            destinations: Vocabulary::learn(calls().map(|call| call.destination.clone()), values),
-            edge_ids: Vocabulary::learn(paths.map(|id| id.path().to_vec()), values),
+            sources: Categories::learn(sources, values),
+            destinations: Categories::learn(calls().map(|call| call.destination.clone()), values),
+            edge_ids: Categories::learn(paths.map(|id| id.path().to_vec()), values),
             times: [time(|call| call.start), time(|call| call.response_time())],
         }
     }
@@ -229,7 +229,7 @@ pub fn draw(
 /// What a condition may say, one-hot: a service, or classes of num_edges, depth and latency.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attributes {
-    services: Vocabulary<Name>,
+    services: Categories<Name>,
     /// Of num_edges, depth and latency.
     classes: [Bins; ATTRIBUTES - 1],
 }
@@ -243,7 +243,7 @@ impl Attributes {
             Bins::learn(graphs.iter().map(|graph| i64::from(attribute(graph))), CLASSES)
         };
         Self {
-            services: Vocabulary::learn(graphs.iter().map(|graph| graph.service().clone()), values),
+            services: Categories::learn(graphs.iter().map(|graph| graph.service().clone()), values),
             classes: [
                 classes(CallGraph::num_edges),
                 classes(CallGraph::depth),

@@ -53,7 +53,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use self::columns::{ATTRIBUTES, Attributes, CATEGORICAL, Columns};
-use self::network::{Decoder, Shape};
+use self::network::{Decoder, TvaeShape};
 use self::tree::Assembly;
 use super::tables::{self, Frequencies};
 use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
@@ -193,8 +193,9 @@ impl Recipe for Tvae {
         let TvaeSettings { max_values, modes, logarithmic, .. } = *settings;
         let columns = Columns::learn(&graphs, max_values, modes, logarithmic);
         let attributes = Attributes::learn(&graphs, max_values);
-        let how = (context.seed, &device, context.progress);
-        let (parameters, notes) = train::train(settings, &graphs, &columns, &attributes, how)?;
+        let FitContext { seed, progress, .. } = *context;
+        let (parameters, notes) =
+            train::train(settings, &graphs, &columns, &attributes, seed, &device, progress)?;
         let sizes = Sizes::learn(&graphs);
         parameters.save(&context.out.join(WEIGHTS))?;
         let tables = Tables { settings: settings.clone(), columns, attributes, sizes };
@@ -210,13 +211,13 @@ impl Recipe for Tvae {
     ) -> Result<Box<dyn Generator>> {
         no_snapshot(ID, snapshot)?;
         let tables: Tables = tables::load(dir)?;
-        let shape = Shape::new(&tables.settings, &tables.columns, &tables.attributes);
+        let shape = TvaeShape::new(&tables.settings, &tables.columns, &tables.attributes);
         let parameters = Parameters::load(&dir.join(WEIGHTS), &shape.layout())?;
-        Ok(Box::new(Model { decoder: Decoder::new(&parameters, &shape), shape, tables }))
+        Ok(Box::new(TrainedTvae { decoder: Decoder::new(&parameters, &shape), shape, tables }))
     }
 }
 
-impl Shape {
+impl TvaeShape {
     fn new(settings: &TvaeSettings, columns: &Columns, attributes: &Attributes) -> Self {
         Self { width: settings.width, columns: columns.widths(), attributes: attributes.rows() }
     }
@@ -255,13 +256,13 @@ struct Tables {
     sizes: Sizes,
 }
 
-struct Model {
+struct TrainedTvae {
     tables: Tables,
-    shape: Shape,
+    shape: TvaeShape,
     decoder: Decoder,
 }
 
-impl Model {
+impl TrainedTvae {
     /// Independent rows under one condition.
     fn rows(
         &self,
@@ -322,7 +323,7 @@ impl Model {
     }
 }
 
-impl Generator for Model {
+impl Generator for TrainedTvae {
     fn generate(
         &self,
         conditions: &[Condition],

@@ -12,7 +12,7 @@ const LARGEST_DEVIATION: f64 = 1.0;
 
 /// Sizes of the network.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Shape {
+pub struct TvaeShape {
     /// Of the latent vector and of both hidden layers of encoder and decoder.
     pub width: usize,
     /// Number of values of each categorical column.
@@ -21,7 +21,7 @@ pub struct Shape {
     pub attributes: usize,
 }
 
-impl Shape {
+impl TvaeShape {
     /// Rows of the encoder's table: one for each value, one for the rare values of each column.
     fn values(&self) -> usize {
         self.columns.iter().map(|width| width + 1).sum()
@@ -67,7 +67,7 @@ pub struct Batch {
 
 /// Negative evidence lower bound, mean over the rows of a batch, in nats; the reconstruction counts
 /// `factor` times.
-pub fn loss(tensors: &Tensors, shape: &Shape, batch: &Batch, factor: f64) -> Tensor<1> {
+pub fn loss(tensors: &Tensors, shape: &TvaeShape, batch: &Batch, factor: f64) -> Tensor<1> {
     let count = batch.rows.len();
     let hidden = relu(encoder_input(tensors, shape, batch));
     let hidden = relu(tensors.linear("encoder.hidden", hidden));
@@ -88,7 +88,7 @@ fn sums<const N: usize>(tensors: &Tensors, name: &str, ids: &[[usize; N]]) -> Te
 }
 
 /// First layer of the encoder: `[rows, width]`.
-fn encoder_input(tensors: &Tensors, shape: &Shape, batch: &Batch) -> Tensor<2> {
+fn encoder_input(tensors: &Tensors, shape: &TvaeShape, batch: &Batch) -> Tensor<2> {
     let ids: Vec<[usize; CATEGORICAL]> = batch
         .rows
         .iter()
@@ -124,7 +124,12 @@ pub fn decode(
 
 /// Negative log likelihood of the rows, summed up, in nats without the constant of the normal
 /// density. Rare values do not count: they are never drawn.
-fn reconstruction(tensors: &Tensors, shape: &Shape, output: Tensor<2>, rows: &[Row]) -> Tensor<1> {
+fn reconstruction(
+    tensors: &Tensors,
+    shape: &TvaeShape,
+    output: Tensor<2>,
+    rows: &[Row],
+) -> Tensor<1> {
     let count = rows.len();
     let mut begin = 0;
     let mut total = Tensor::zeros([1], &tensors.device);
@@ -161,7 +166,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    pub fn new(parameters: &Parameters, shape: &Shape) -> Self {
+    pub fn new(parameters: &Parameters, shape: &TvaeShape) -> Self {
         let deviation = |value: &f32| {
             let range = (LARGEST_DEVIATION / SMALLEST_DEVIATION).ln();
             let share = 1.0 / (1.0 + (-f64::from(*value)).exp());

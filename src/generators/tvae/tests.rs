@@ -12,8 +12,8 @@ use crate::testing::{any_graph, row};
 
 const SMALL: &str = "width = 16\nbatch = 32";
 
-fn shape() -> Shape {
-    Shape { width: 8, columns: [3, 4, 5, 2, 1, 2], attributes: 9 }
+fn shape() -> TvaeShape {
+    TvaeShape { width: 8, columns: [3, 4, 5, 2, 1, 2], attributes: 9 }
 }
 
 fn batch() -> Batch {
@@ -70,7 +70,7 @@ fn one_hot(width: usize, ones: &[usize]) -> Vec<f64> {
 }
 
 /// The loss in plain loops over one-hot columns. A place beyond a column's values is a rare one.
-fn loss_by_hand(parameters: &Parameters, shape: &Shape, batch: &Batch, factor: f64) -> f64 {
+fn loss_by_hand(parameters: &Parameters, shape: &TvaeShape, batch: &Batch, factor: f64) -> f64 {
     let mut total = 0.0;
     let rows = batch.rows.iter().zip(&batch.attributes);
     for ((row, told), noise) in rows.zip(batch.noise.chunks_exact(shape.width)) {

@@ -8,7 +8,7 @@ use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::columns::{ATTRIBUTES, Attributes, Columns, Row};
-use super::network::{self, Batch, Shape};
+use super::network::{self, Batch, TvaeShape};
 use super::{ID, TvaeSettings};
 use crate::graph::{CallGraph, Condition};
 use crate::model::neural::{Learner, Parameters, Schedule};
@@ -78,10 +78,12 @@ pub fn train(
     graphs: &[&CallGraph],
     columns: &Columns,
     attributes: &Attributes,
-    (seed, device, progress): (u64, &Device, Progress),
+    seed: u64,
+    device: &Device,
+    progress: Progress,
 ) -> Result<(Parameters, Vec<(String, String)>)> {
     let table = Table::new(graphs, columns, attributes, seed);
-    let shape = Shape::new(settings, columns, attributes);
+    let shape = TvaeShape::new(settings, columns, attributes);
     let mut learner = Learner::new(Parameters::initial(&shape.layout(), seed), device);
     learner.weight_decay = settings.weight_decay;
     // As in the original.

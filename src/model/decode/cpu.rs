@@ -402,9 +402,10 @@ impl CachedModel for CpuModel {
             let slots = feeds.iter().filter_map(|feed| free[feed.slot].take()).collect();
             groups.push(Group { feeds, slots, buffers, logits, alone });
         }
-        match alone || threads == 1 {
-            true => groups.iter_mut().for_each(|group| stack.pass(group)),
-            false => groups.par_iter_mut().for_each(|group| stack.pass(group)),
+        if alone || threads == 1 {
+            groups.iter_mut().for_each(|group| stack.pass(group))
+        } else {
+            groups.par_iter_mut().for_each(|group| stack.pass(group))
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ pub struct Scratch {
     dropped: Vec<f32>,
     /// `[rows, rank]`.
     low: Vec<f32>,
-    low_slope: Vec<f32>,
+    low_grad: Vec<f32>,
     /// Gradient of the dropped input, `[rows, in]`.
     wide: Vec<f32>,
 }
@@ -102,7 +102,7 @@ impl Adapters<'_> {
         low.iter_mut().for_each(|value| *value *= scale);
     }
 
-    /// Adds the gradients of A and B to `gradients` and that of the input to `x_slope`; `slope` is
+    /// Adds the gradients of A and B to `gradients` and that of the input to `x_grad`; `grad` is
     /// the gradient of the parameter's output.
     #[allow(clippy::too_many_arguments)]
     pub fn backward(
@@ -110,8 +110,8 @@ impl Adapters<'_> {
         parameter: usize,
         chunk: usize,
         x: &[f32],
-        slope: &[f32],
-        x_slope: &mut [f32],
+        grad: &[f32],
+        x_grad: &mut [f32],
         gradients: &mut [Vec<f32>],
         scratch: &mut Scratch,
     ) {
@@ -125,24 +125,24 @@ impl Adapters<'_> {
             let mask = self.mask(number, chunk);
             self.lower(number, mask, x, scratch);
             let [a, b] = self.lora.matrices(number);
-            let Scratch { dropped, low, low_slope, wide } = &mut *scratch;
-            let slope = View::strided(&slope[column..], rows, outputs, stride);
+            let Scratch { dropped, low, low_grad, wide } = &mut *scratch;
+            let grad = View::strided(&grad[column..], rows, outputs, stride);
             let low = View::new(low, rows, rank);
-            multiply(&mut gradients[2 * number + 1], outputs, low.t(), slope, true);
-            low_slope.resize(rows * rank, 0.0);
-            multiply(low_slope, rank, slope, b.t(), false);
-            low_slope.iter_mut().for_each(|value| *value *= scale);
-            let low_slope = View::new(low_slope, rows, rank);
+            multiply(&mut gradients[2 * number + 1], outputs, low.t(), grad, true);
+            low_grad.resize(rows * rank, 0.0);
+            multiply(low_grad, rank, grad, b.t(), false);
+            low_grad.iter_mut().for_each(|value| *value *= scale);
+            let low_grad = View::new(low_grad, rows, rank);
             let dropped = View::new(dropped, rows, inputs);
-            multiply(&mut gradients[2 * number], rank, dropped.t(), low_slope, true);
+            multiply(&mut gradients[2 * number], rank, dropped.t(), low_grad, true);
             let Some(mask) = mask else {
-                multiply(x_slope, inputs, low_slope, a.t(), true);
+                multiply(x_grad, inputs, low_grad, a.t(), true);
                 continue;
             };
             wide.resize(rows * inputs, 0.0);
-            multiply(wide, inputs, low_slope, a.t(), false);
-            for (index, (out, slope)) in x_slope.iter_mut().zip(wide.iter()).enumerate() {
-                *out += slope * mask.at(index);
+            multiply(wide, inputs, low_grad, a.t(), false);
+            for (index, (out, grad)) in x_grad.iter_mut().zip(wide.iter()).enumerate() {
+                *out += grad * mask.at(index);
             }
         }
     }

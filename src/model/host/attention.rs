@@ -41,7 +41,7 @@ impl Heads {
 #[derive(Debug, Default)]
 pub struct Scratch {
     weights: Vec<f32>,
-    slopes: Vec<f32>,
+    grads: Vec<f32>,
 }
 
 /// One block of queries of one head: rows `first..last` of the document that starts at row `start`,
@@ -127,42 +127,42 @@ pub fn backward(
     heads: Heads,
     lengths: &[usize],
     qkv: &[f32],
-    mixed_slope: &[f32],
-    qkv_slope: &mut [f32],
+    mixed_grad: &[f32],
+    qkv_grad: &mut [f32],
     scratch: &mut Scratch,
 ) {
     let (hd, width) = (heads.head_dim, heads.width());
     let scale = 1.0 / (hd as f32).sqrt();
-    qkv_slope.fill(0.0);
+    qkv_grad.fill(0.0);
     blocks(heads, lengths, |block| {
         block.weights(simd, heads, qkv, &mut scratch.weights);
-        let Scratch { weights, slopes } = &mut *scratch;
+        let Scratch { weights, grads } = &mut *scratch;
         let rows = block.last - block.first;
         let [query, key, value] = block.columns;
         let part = |column, rows| block.part(qkv, width, column, rows, hd);
-        let slope = block.part(
-            mixed_slope,
+        let grad = block.part(
+            mixed_grad,
             heads.queries(),
             block.mixed_column,
             block.first..block.last,
             hd,
         );
-        slopes.resize(rows * block.last, 0.0);
-        multiply(slopes, block.last, slope, part(value, 0..block.last).t(), false);
-        let lines = weights.chunks_exact(block.last).zip(slopes.chunks_exact_mut(block.last));
-        for (row, (weights, slopes)) in lines.enumerate() {
+        grads.resize(rows * block.last, 0.0);
+        multiply(grads, block.last, grad, part(value, 0..block.last).t(), false);
+        let lines = weights.chunks_exact(block.last).zip(grads.chunks_exact_mut(block.last));
+        for (row, (weights, grads)) in lines.enumerate() {
             let seen = block.first + row + 1;
-            kernels::softmax_gradient(simd, &weights[..seen], scale, &mut slopes[..seen]);
-            slopes[seen..].fill(0.0);
+            kernels::softmax_gradient(simd, &weights[..seen], scale, &mut grads[..seen]);
+            grads[seen..].fill(0.0);
         }
         let weights = View::new(weights, rows, block.last);
-        let slopes = View::new(slopes, rows, block.last);
+        let grads = View::new(grads, rows, block.last);
         let mut add = |column: usize, first: usize, a: View<'_>, b: View<'_>| {
             let at = (block.start + first) * width + column;
-            multiply(&mut qkv_slope[at..], width, a, b, true);
+            multiply(&mut qkv_grad[at..], width, a, b, true);
         };
-        add(query, block.first, slopes, part(key, 0..block.last));
-        add(key, 0, slopes.t(), part(query, block.first..block.last));
-        add(value, 0, weights.t(), slope);
+        add(query, block.first, grads, part(key, 0..block.last));
+        add(key, 0, grads.t(), part(query, block.first..block.last));
+        add(value, 0, weights.t(), grad);
     });
 }

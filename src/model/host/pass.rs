@@ -63,12 +63,12 @@ pub struct Workspace {
     logits: Vec<f32>,
     normed: Vec<f32>,
     mixed: Vec<f32>,
-    slope: Vec<f32>,
-    wide_slope: Vec<f32>,
-    normed_slope: Vec<f32>,
-    mixed_slope: Vec<f32>,
-    qkv_slope: Vec<f32>,
-    inner_slope: Vec<f32>,
+    grad: Vec<f32>,
+    wide_grad: Vec<f32>,
+    normed_grad: Vec<f32>,
+    mixed_grad: Vec<f32>,
+    qkv_grad: Vec<f32>,
+    inner_grad: Vec<f32>,
     /// Rows with a target.
     picks: Vec<usize>,
     scratch: Scratch,
@@ -163,7 +163,7 @@ impl Pass<'_> {
         }
     }
 
-    /// From the gradient `slope` of the result of [`Pass::linear`] to that of `x`; adds to the
+    /// From the gradient `grad` of the result of [`Pass::linear`] to that of `x`; adds to the
     /// gradient of what learns.
     #[allow(clippy::too_many_arguments)]
     fn linear_backward(
@@ -171,23 +171,23 @@ impl Pass<'_> {
         index: usize,
         chunk: usize,
         x: &[f32],
-        slope: &[f32],
-        x_slope: &mut Vec<f32>,
+        grad: &[f32],
+        x_grad: &mut Vec<f32>,
         gradients: &mut Gradients,
         scratch: &mut adapters::Scratch,
     ) {
         let [inputs, outputs] = self.shape(index);
         let rows = x.len() / inputs;
-        let slope_view = View::new(slope, rows, outputs);
-        let x_slope = room(x_slope, rows * inputs);
-        multiply(x_slope, inputs, slope_view, self.matrix(index).t(), false);
+        let grad_view = View::new(grad, rows, outputs);
+        let x_grad = room(x_grad, rows * inputs);
+        multiply(x_grad, inputs, grad_view, self.matrix(index).t(), false);
         match &self.adapters {
             None => {
                 let x = View::new(x, rows, inputs);
-                multiply(&mut gradients[index], outputs, x.t(), slope_view, true);
+                multiply(&mut gradients[index], outputs, x.t(), grad_view, true);
             }
             Some(adapters) => {
-                adapters.backward(index, chunk, x, slope, x_slope, gradients, scratch);
+                adapters.backward(index, chunk, x, grad, x_grad, gradients, scratch);
             }
         }
     }
@@ -200,13 +200,13 @@ impl Pass<'_> {
         }
     }
 
-    /// Adds to `x_slope` and the gain's gradient what `slope`, the gradient of the result, gives.
+    /// Adds to `x_grad` and the gain's gradient what `grad`, the gradient of the result, gives.
     fn norm_backward(
         &self,
         x: &[f32],
         gain: usize,
-        slope: &[f32],
-        x_slope: &mut [f32],
+        grad: &[f32],
+        x_grad: &mut [f32],
         gradients: &mut Gradients,
         unused: &mut Vec<f32>,
     ) {
@@ -216,9 +216,9 @@ impl Pass<'_> {
             Some(_) => room(unused, d),
         };
         let values = self.values(gain);
-        let rows = x.chunks_exact(d).zip(slope.chunks_exact(d)).zip(x_slope.chunks_exact_mut(d));
-        for ((x, slope), x_slope) in rows {
-            kernels::rms_norm_gradient(self.simd, x, values, epsilon, slope, x_slope, gradient);
+        let rows = x.chunks_exact(d).zip(grad.chunks_exact(d)).zip(x_grad.chunks_exact_mut(d));
+        for ((x, grad), x_grad) in rows {
+            kernels::rms_norm_gradient(self.simd, x, values, epsilon, grad, x_grad, gradient);
         }
     }
 
@@ -318,19 +318,19 @@ impl Pass<'_> {
     /// Adds the gradients of the chunk that [`Pass::forward`] and [`Pass::loss`] have gone through.
     pub fn backward(&self, part: &Chunk<'_>, work: &mut Workspace, gradients: &mut Gradients) {
         let (d, vocabulary, rows) = (self.config.d_model, self.config.vocabulary, work.picks.len());
-        let Workspace { output, logits, normed, slope, normed_slope, unused, .. } = &mut *work;
+        let Workspace { output, logits, normed, grad, normed_grad, unused, .. } = &mut *work;
         let logits = View::new(logits, rows, vocabulary);
         let head = transformer::unembedding(self.config);
         if self.adapters.is_none() {
             let normed = View::new(normed, rows, d);
             multiply(&mut gradients[head], d, logits.t(), normed, true);
         }
-        let normed_slope = room(normed_slope, rows * d);
-        multiply(normed_slope, d, logits, self.matrix(head), false);
-        slope.clear();
-        slope.resize(rows * d, 0.0);
+        let normed_grad = room(normed_grad, rows * d);
+        multiply(normed_grad, d, logits, self.matrix(head), false);
+        grad.clear();
+        grad.resize(rows * d, 0.0);
         let last = transformer::final_norm(self.config);
-        self.norm_backward(output, last, normed_slope, slope, gradients, unused);
+        self.norm_backward(output, last, normed_grad, grad, gradients, unused);
         for layer in (0..self.config.layers).rev() {
             // The last layer's activations are still there.
             if self.recompute && layer + 1 < self.config.layers {
@@ -343,13 +343,13 @@ impl Pass<'_> {
         if self.adapters.is_some() {
             return;
         }
-        for (slope, token) in work.slope.chunks_exact(d).zip(part.tokens) {
+        for (grad, token) in work.grad.chunks_exact(d).zip(part.tokens) {
             let at = *token as usize * d;
-            kernels::add_scaled(self.simd, slope, 1.0, &mut gradients[0][at..at + d]);
+            kernels::add_scaled(self.simd, grad, 1.0, &mut gradients[0][at..at + d]);
         }
     }
 
-    /// From the gradient of the layer's output to that of its middle, both in `work.slope`.
+    /// From the gradient of the layer's output to that of its middle, both in `work.grad`.
     fn feed_forward_backward(
         &self,
         layer: usize,
@@ -358,23 +358,23 @@ impl Pass<'_> {
         gradients: &mut Gradients,
     ) {
         let d_ff = self.config.d_ff;
-        let Workspace { layers, slope, inner_slope, normed, normed_slope, .. } = work;
+        let Workspace { layers, grad, inner_grad, normed, normed_grad, .. } = work;
         let (scratch, unused) = (&mut work.adapters, &mut work.unused);
         let memory = &mut layers[self.slot(layer)];
         let [norm, gate_up, down] = [FFN_NORM, GATE_UP, DOWN].map(|part| self.index(layer, part));
         let (number, inner) = (part.number, &memory.inner);
-        self.linear_backward(down, number, inner, slope, inner_slope, gradients, scratch);
+        self.linear_backward(down, number, inner, grad, inner_grad, gradients, scratch);
         let lines = memory.gate_up.chunks_exact_mut(2 * d_ff);
-        for (row, slope) in lines.zip(inner_slope.chunks_exact(d_ff)) {
-            kernels::swiglu_gradient(self.simd, row, slope);
+        for (row, grad) in lines.zip(inner_grad.chunks_exact(d_ff)) {
+            kernels::swiglu_gradient(self.simd, row, grad);
         }
         self.norm(&memory.middle, norm, normed);
         let inner = &memory.gate_up;
-        self.linear_backward(gate_up, number, normed, inner, normed_slope, gradients, scratch);
-        self.norm_backward(&memory.middle, norm, normed_slope, slope, gradients, unused);
+        self.linear_backward(gate_up, number, normed, inner, normed_grad, gradients, scratch);
+        self.norm_backward(&memory.middle, norm, normed_grad, grad, gradients, unused);
     }
 
-    /// From the gradient of the layer's middle to that of its input, both in `work.slope`.
+    /// From the gradient of the layer's middle to that of its input, both in `work.grad`.
     fn attention_backward(
         &self,
         layer: usize,
@@ -384,32 +384,32 @@ impl Pass<'_> {
     ) {
         let (d, total, heads) = (self.config.d_model, part.tokens.len(), Heads::new(self.config));
         let [norm, qkv, output] = [ATTENTION_NORM, QKV, OUTPUT].map(|part| self.index(layer, part));
-        let Workspace { layers, slope, mixed_slope, adapters, .. } = &mut *work;
+        let Workspace { layers, grad, mixed_grad, adapters, .. } = &mut *work;
         let (number, mixed) = (part.number, &layers[self.slot(layer)].mixed);
-        self.linear_backward(output, number, mixed, slope, mixed_slope, gradients, adapters);
+        self.linear_backward(output, number, mixed, grad, mixed_grad, gradients, adapters);
         if layer + 1 == self.config.layers {
-            let Workspace { slope, wide_slope, mixed_slope, mixed, picks, .. } = work;
-            spread(slope, picks, d, total, wide_slope);
-            std::mem::swap(slope, wide_slope);
-            spread(mixed_slope, picks, heads.queries(), total, mixed);
-            std::mem::swap(mixed_slope, mixed);
+            let Workspace { grad, wide_grad, mixed_grad, mixed, picks, .. } = work;
+            spread(grad, picks, d, total, wide_grad);
+            std::mem::swap(grad, wide_grad);
+            spread(mixed_grad, picks, heads.queries(), total, mixed);
+            std::mem::swap(mixed_grad, mixed);
         }
         let memory = &work.layers[self.slot(layer)];
-        let qkv_slope = room(&mut work.qkv_slope, total * heads.width());
+        let qkv_grad = room(&mut work.qkv_grad, total * heads.width());
         attention::backward(
             self.simd,
             heads,
             part.lengths,
             &memory.qkv,
-            &work.mixed_slope,
-            qkv_slope,
+            &work.mixed_grad,
+            qkv_grad,
             &mut work.scratch,
         );
-        self.turn(part.lengths, qkv_slope, Rotary::turn_back);
+        self.turn(part.lengths, qkv_grad, Rotary::turn_back);
         self.norm(&work.inputs[layer], norm, &mut work.normed);
-        let Workspace { inputs, slope, normed, normed_slope, adapters, unused, .. } = work;
-        let qkv_slope = &work.qkv_slope;
-        self.linear_backward(qkv, number, normed, qkv_slope, normed_slope, gradients, adapters);
-        self.norm_backward(&inputs[layer], norm, normed_slope, slope, gradients, unused);
+        let Workspace { inputs, grad, normed, normed_grad, adapters, unused, .. } = work;
+        let qkv_grad = &work.qkv_grad;
+        self.linear_backward(qkv, number, normed, qkv_grad, normed_grad, gradients, adapters);
+        self.norm_backward(&inputs[layer], norm, normed_grad, grad, gradients, unused);
     }
 }

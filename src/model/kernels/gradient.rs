@@ -36,62 +36,62 @@ fn rms_norm_gradient_body<const FUSED: bool>(
     x: &[f32],
     gain: &[f32],
     epsilon: f32,
-    slope: &[f32],
-    x_slope: &mut [f32],
-    gain_slope: &mut [f32],
+    grad: &[f32],
+    x_grad: &mut [f32],
+    gain_grad: &mut [f32],
 ) {
     let width = x.len();
-    assert!(gain.len() == width && slope.len() == width);
-    assert!(x_slope.len() == width && gain_slope.len() == width);
+    assert!(gain.len() == width && grad.len() == width);
+    assert!(x_grad.len() == width && gain_grad.len() == width);
     let square = dot::<FUSED>(width, |i| (x[i], x[i]));
     let scale = 1.0 / (square / width as f32 + epsilon).sqrt();
-    let inner = dot::<FUSED>(width, |i| (slope[i] * gain[i], x[i]));
+    let inner = dot::<FUSED>(width, |i| (grad[i] * gain[i], x[i]));
     let along = -inner * scale * scale * scale / width as f32;
     for i in 0..width {
-        let value = slope[i] * scale;
-        x_slope[i] += madd::<FUSED>(value, gain[i], along * x[i]);
-        gain_slope[i] = madd::<FUSED>(value, x[i], gain_slope[i]);
+        let value = grad[i] * scale;
+        x_grad[i] += madd::<FUSED>(value, gain[i], along * x[i]);
+        gain_grad[i] = madd::<FUSED>(value, x[i], gain_grad[i]);
     }
 }
 
 dispatch! {
     /// Backward of [`super::rms_norm`] on one row: adds to the gradients of `x` and of the gain what
-    /// the gradient `slope` of its result contributes.
+    /// the gradient `grad` of its result contributes.
     pub fn rms_norm_gradient(
-        x: &[f32], gain: &[f32], epsilon: f32, slope: &[f32],
-        x_slope: &mut [f32], gain_slope: &mut [f32]
+        x: &[f32], gain: &[f32], epsilon: f32, grad: &[f32],
+        x_grad: &mut [f32], gain_grad: &mut [f32]
     ) = rms_norm_gradient_body
 }
 
 #[inline(always)]
-fn swiglu_gradient_body<const FUSED: bool>(gate_up: &mut [f32], slope: &[f32]) {
-    let (gate, up) = gate_up.split_at_mut(slope.len());
-    for ((gate, up), slope) in gate.iter_mut().zip(up).zip(slope) {
+fn swiglu_gradient_body<const FUSED: bool>(gate_up: &mut [f32], grad: &[f32]) {
+    let (gate, up) = gate_up.split_at_mut(grad.len());
+    for ((gate, up), grad) in gate.iter_mut().zip(up).zip(grad) {
         let sigmoid = 1.0 / (1.0 + exp::<FUSED>(-*gate));
         let silu = *gate * sigmoid;
         // d silu = σ + g·σ·(1 − σ) = σ + silu·(1 − σ).
-        let gate_slope = *slope * *up * madd::<FUSED>(silu, 1.0 - sigmoid, sigmoid);
-        *up = *slope * silu;
-        *gate = gate_slope;
+        let gate_grad = *grad * *up * madd::<FUSED>(silu, 1.0 - sigmoid, sigmoid);
+        *up = *grad * silu;
+        *gate = gate_grad;
     }
 }
 
 dispatch! {
     /// Backward of [`super::swiglu`] on one row: replaces `[gate | up]` by their gradients.
-    pub fn swiglu_gradient(gate_up: &mut [f32], slope: &[f32]) = swiglu_gradient_body
+    pub fn swiglu_gradient(gate_up: &mut [f32], grad: &[f32]) = swiglu_gradient_body
 }
 
 #[inline(always)]
-fn softmax_gradient_body<const FUSED: bool>(weights: &[f32], scale: f32, slope: &mut [f32]) {
-    assert_eq!(weights.len(), slope.len());
-    let inner = dot::<FUSED>(weights.len(), |i| (weights[i], slope[i]));
-    for (slope, weight) in slope.iter_mut().zip(weights) {
-        *slope = (*slope - inner) * weight * scale;
+fn softmax_gradient_body<const FUSED: bool>(weights: &[f32], scale: f32, grad: &mut [f32]) {
+    assert_eq!(weights.len(), grad.len());
+    let inner = dot::<FUSED>(weights.len(), |i| (weights[i], grad[i]));
+    for (grad, weight) in grad.iter_mut().zip(weights) {
+        *grad = (*grad - inner) * weight * scale;
     }
 }
 
 dispatch! {
     /// Backward of a softmax whose result is `weights`: replaces the gradient of the result by
     /// `scale` times the gradient of the scores.
-    pub fn softmax_gradient(weights: &[f32], scale: f32, slope: &mut [f32]) = softmax_gradient_body
+    pub fn softmax_gradient(weights: &[f32], scale: f32, grad: &mut [f32]) = softmax_gradient_body
 }

@@ -335,10 +335,8 @@ mod tests {
             let values: Vec<f32> = (9..length * kv + 9).map(number).collect();
             for simd in Simd::all() {
                 let at = if simd.fused() { kv - size } else { 0 };
-                let madd = |a: f32, b: f32, c: f32| match simd.fused() {
-                    false => a * b + c,
-                    true => a.mul_add(b, c),
-                };
+                let madd =
+                    |a: f32, b: f32, c: f32| if simd.fused() { a.mul_add(b, c) } else { a * b + c };
                 let mut found = vec![9.0; length];
                 scores(simd, &query, &keys[at * LANES..], stride, &mut found);
                 for (position, found) in found.iter().enumerate() {
@@ -364,8 +362,8 @@ mod tests {
         let mut all = Vec::new();
         let mut normed = vec![0.0; length];
         rms_norm(simd, &x, &gain, 1e-5, &mut normed);
-        let mut slope = (row(3.0, length), row(4.0, length));
-        rms_norm_gradient(simd, &x, &gain, 1e-5, &row(5.0, length), &mut slope.0, &mut slope.1);
+        let mut grad = (row(3.0, length), row(4.0, length));
+        rms_norm_gradient(simd, &x, &gain, 1e-5, &row(5.0, length), &mut grad.0, &mut grad.1);
         let mut gate_up = row(6.0, 2 * length);
         let mut inner = vec![0.0; length];
         swiglu(simd, &gate_up, &mut inner);
@@ -374,8 +372,8 @@ mod tests {
         let sum = softmax_sum(simd, &mut weights);
         let mut soft = row(9.0, length);
         softmax(simd, 0.5, &mut soft);
-        let mut soft_slope = row(10.0, length);
-        softmax_gradient(simd, &soft, 0.5, &mut soft_slope);
+        let mut soft_grad = row(10.0, length);
+        softmax_gradient(simd, &soft, 0.5, &mut soft_grad);
         let mut logits = row(11.0, length);
         let loss = cross_entropy(simd, length as u32 / 2, Some(0.25), &mut logits);
         let mut added = row(12.0, length);
@@ -390,14 +388,14 @@ mod tests {
         packed.multiply(&row(17.0, 7 * length), &mut products, true);
         for values in [
             normed,
-            slope.0,
-            slope.1,
+            grad.0,
+            grad.1,
             inner,
             gate_up,
             weights,
             vec![sum],
             soft,
-            soft_slope,
+            soft_grad,
             logits,
             added,
             found,

@@ -4,7 +4,6 @@
 
 #[cfg(test)]
 mod tests;
-mod trainer;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +13,6 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use self::trainer::{LoraStep, LoraStepReport, LoraTrainer, LoraTraining};
 use super::kernels::{View, multiply};
 use super::pretrained::{AdapterTensors, hugging_face_module};
 use super::transformer::{self, Parameter, Place};

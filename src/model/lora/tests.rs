@@ -5,7 +5,7 @@ use crate::model::engine::Engine;
 use crate::model::host::Host;
 use crate::model::kernels::{self, Simd};
 use crate::model::reference_tests::{self, DOCUMENTS, Reference, batch, check_gradient};
-use crate::model::{Batch, Footprint, Precision};
+use crate::model::{Batch, Footprint, LoraStep, LoraTrainer, LoraTraining, Precision};
 
 const PEFT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/lora");
 

@@ -1,57 +1,11 @@
-//! What a training step holds in memory, and whether a training fits, asked before it starts.
+//! Whether a training fits into memory, asked before it starts.
 
 mod free;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 
-use super::{Chosen, ModelConfig, host};
+use super::{Chosen, Footprint, ModelConfig, Precision, host};
 use crate::error::UserError;
-
-/// Number format of a network's products in training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    #[default]
-    F32,
-    /// On NVIDIA GPUs; parameters and the optimiser's state stay in f32.
-    Bf16,
-}
-
-impl Precision {
-    /// For files, which leave the usual precision out.
-    pub fn is_f32(&self) -> bool {
-        *self == Self::F32
-    }
-}
-
-/// What a training step may hold in memory. In f32 the result is the same up to rounding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Footprint {
-    /// Tokens in work at once, about; a document is never cut. A batch of more is gone through in
-    /// several forward and backward passes, whose gradients are summed. `None` takes as many as suit
-    /// the device.
-    pub micro_batch_tokens: Option<usize>,
-    /// Computes activations again in the backward pass instead of keeping those of all layers.
-    pub checkpoint_activations: bool,
-    pub precision: Precision,
-}
-
-impl Footprint {
-    /// # Errors
-    /// A precision that the device does not have.
-    pub fn check(self, chosen: &Chosen) -> Result<()> {
-        if chosen.name == "cpu" && self.precision == Precision::Bf16 {
-            let message = format!(
-                "precision = \"bf16\" needs an NVIDIA GPU, and this training runs on the CPU ({}): \
-                 set precision = \"f32\", or use --device cuda",
-                chosen.reason
-            );
-            return Err(UserError::setting(message).into());
-        }
-        Ok(())
-    }
-}
 
 /// Copies of a checkpoint's numbers (values and two moments) on their way to the file.
 const CHECKPOINT: u64 = 2 * 3;
@@ -138,9 +92,10 @@ impl Demand<'_> {
 
     fn too_large(&self, needed: u64, free: u64, what: &str) -> UserError {
         let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-        let checkpoint = match self.footprint.checkpoint_activations {
-            true => "",
-            false => ", or set `checkpoint_activations = true`",
+        let checkpoint = if self.footprint.checkpoint_activations {
+            ""
+        } else {
+            ", or set `checkpoint_activations = true`"
         };
         UserError::setting(format!(
             "training {:.1} of {:.1} million parameters needs about {:.1} GiB of {what}, and {:.1} GiB are free: choose a smaller `size`, `context`, `batch_tokens` or `micro_batch_tokens`{checkpoint}",
@@ -203,18 +158,5 @@ mod tests {
         assert!(gpu(bf16) < gpu(usual));
         let adapters = Demand { learnt: 100_000, ..demand(&model, 8192, usual) };
         assert!(adapters.on_cpu() < cpu(usual));
-    }
-
-    #[test]
-    fn bf16_is_refused_on_the_cpu() {
-        let cpu = crate::model::device(crate::device::DeviceChoice::Cpu).expect("there");
-        let bf16 = Footprint { precision: Precision::Bf16, ..Footprint::default() };
-        let error = bf16.check(&cpu).expect_err("refused");
-        assert!(error.is::<UserError>());
-        let message = error.to_string();
-        for word in ["precision = \"bf16\"", "precision = \"f32\"", "--device cuda"] {
-            assert!(message.contains(word), "{message}");
-        }
-        assert!(Footprint::default().check(&cpu).is_ok());
     }
 }

@@ -553,9 +553,10 @@ impl AdapterTensors {
         match found {
             None => Err(wrong(name, "is missing".to_owned()).into()),
             Some((name, found)) if found != shape => {
-                let hint = match found.contains(&0) {
-                    true => ": was it saved under DeepSpeed ZeRO-3, without gathering the weights?",
-                    false => "",
+                let hint = if found.contains(&0) {
+                    ": was it saved under DeepSpeed ZeRO-3, without gathering the weights?"
+                } else {
+                    ""
                 };
                 let message = format!("has shape {found:?}, expected {shape:?}{hint}");
                 Err(wrong(&name, message).into())

@@ -63,9 +63,10 @@ impl Layout {
         let Some((layer, (_, theirs, in_gguf))) = found else {
             unreachable!("{name} is in the tables")
         };
-        match gguf {
-            false => format!("model.layers.{layer}.{theirs}.weight"),
-            true => format!("blk.{layer}.{in_gguf}.weight"),
+        if gguf {
+            format!("blk.{layer}.{in_gguf}.weight")
+        } else {
+            format!("model.layers.{layer}.{theirs}.weight")
         }
     }
 
@@ -133,15 +134,14 @@ pub fn weights(tensors: &mut dyn Tensors, layout: Layout, config: &ModelConfig) 
         let name = layout.name(&ours);
         let values = read(tensors, &name)?;
         let paired = layout == Layout::Gguf && (ours.ends_with("query") || ours.ends_with("key"));
-        let values = match layout.transposed(&ours, &shape) {
-            false => values,
-            true => {
-                let head = paired.then(|| config.head_dim());
-                transpose(&values, shape[1], shape[0], |row| match head {
-                    Some(head_dim) => unpaired(row, head_dim),
-                    None => row,
-                })
-            }
+        let values = if layout.transposed(&ours, &shape) {
+            let head = paired.then(|| config.head_dim());
+            transpose(&values, shape[1], shape[0], |row| match head {
+                Some(head_dim) => unpaired(row, head_dim),
+                None => row,
+            })
+        } else {
+            values
         };
         all.push((ours, values));
     }

@@ -24,7 +24,7 @@ pub use self::hugging_face::AdapterTensors;
 use self::hugging_face::{Described, Shards};
 pub use self::layout::hugging_face_module;
 use self::layout::{Layout, Tensors};
-pub use self::vocabulary::Vocabulary;
+pub use self::vocabulary::PretrainedTokenizer;
 use super::config::{CONFIG_FILE, UNEMBEDDING};
 use super::{ModelConfig, Weights};
 use crate::error::UserError;
@@ -152,7 +152,7 @@ impl Pretrained {
     ///
     /// # Errors
     /// None, a damaged one, or one with a token that the model does not have.
-    pub fn vocabulary(&self) -> Result<Vocabulary> {
+    pub fn vocabulary(&self) -> Result<PretrainedTokenizer> {
         let beside = self.path.join(TOKENIZER_FILE);
         let (place, vocabulary) = match &self.source {
             Source::Gguf(file) => {
@@ -160,13 +160,13 @@ impl Pretrained {
                     let message = "has no tokenizer (metadata tokenizer.ggml.model)";
                     return Err(UserError::input(&self.path, "vocabulary", message).into());
                 };
-                (&self.path, Vocabulary::of_pieces(&self.path, &pieces)?)
+                (&self.path, PretrainedTokenizer::of_pieces(&self.path, &pieces)?)
             }
             Source::HuggingFace(_, described) => {
                 let ends = described.ends.clone();
-                (&beside, Vocabulary::load(&beside, described.begin, ends)?)
+                (&beside, PretrainedTokenizer::load(&beside, described.begin, ends)?)
             }
-            Source::Own(_) => (&beside, Vocabulary::load(&beside, None, Vec::new())?),
+            Source::Own(_) => (&beside, PretrainedTokenizer::load(&beside, None, Vec::new())?),
         };
         let rows = self.config.vocabulary;
         match vocabulary.highest().filter(|(_, id)| *id as usize >= rows) {

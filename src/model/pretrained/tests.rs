@@ -174,7 +174,7 @@ fn read(bytes: &[u8]) -> Result<(ModelConfig, Weights)> {
     layout::check(&file, Layout::Gguf, &config, |name| name == llama::ROPE_FREQUENCIES)?;
     let weights = layout::weights(&mut file, Layout::Gguf, &config)?;
     if let Some(pieces) = llama::pieces(&file)? {
-        Vocabulary::of_pieces(Path::new("model.gguf"), &pieces)?;
+        PretrainedTokenizer::of_pieces(Path::new("model.gguf"), &pieces)?;
     }
     Ok((config, weights))
 }
@@ -566,8 +566,8 @@ proptest! {
     }
 }
 
-fn vocabulary(pieces: &Pieces) -> Vocabulary {
-    Vocabulary::of_pieces(Path::new("model.gguf"), pieces).expect("builds")
+fn vocabulary(pieces: &Pieces) -> PretrainedTokenizer {
+    PretrainedTokenizer::of_pieces(Path::new("model.gguf"), pieces).expect("builds")
 }
 
 fn pieces(kind: Kind, tokens: &[&str]) -> Pieces {
@@ -606,7 +606,7 @@ fn byte_level_vocabularies() {
 
     let mut broken = smollm.clone();
     broken.merges.push("nothing".to_owned());
-    assert!(Vocabulary::of_pieces(Path::new("model.gguf"), &broken).is_err());
+    assert!(PretrainedTokenizer::of_pieces(Path::new("model.gguf"), &broken).is_err());
     for (broken, named) in [
         (Pieces { ends: vec![9], ..smollm.clone() }, "token 9"),
         (Pieces { types: vec![1.0], ..smollm.clone() }, "token_type"),
@@ -786,12 +786,12 @@ fn heads_that_are_tied_or_not() {
     let tied = opened(json!(true), None, Dtype::F16).expect("tied");
     for dtype in [Dtype::F16, Dtype::F32] {
         assert!(opened(json!(true), Some(&same), dtype).expect("tied, with a copy") == tied);
-        let error = opened(json!(true), Some(&other), dtype).err().expect("refused").to_string();
+        let error = opened(json!(true), Some(&other), dtype).expect_err("refused").to_string();
         assert!(error.contains("lm_head.weight: differs from the embedding"), "{error}");
         assert!(error.contains("tie_word_embeddings"), "{error}");
     }
     for absent in [json!(false), json!(null)] {
-        let error = opened(absent.clone(), None, Dtype::F16).err().expect("refused").to_string();
+        let error = opened(absent.clone(), None, Dtype::F16).expect_err("refused").to_string();
         assert!(error.contains("tensor lm_head.weight: is missing"), "{error}");
         assert!(error.contains("tie_word_embeddings"), "{error}");
         let (parameters, _) = opened(absent, Some(&other), Dtype::F16).expect("untied");
@@ -935,7 +935,7 @@ fn gguf_end_tokens() {
 }
 
 /// A `tokenizer.json` of words, with these added tokens and this post-processor.
-fn words(added: &[(&str, u64)], post_processor: &Value) -> Result<Vocabulary> {
+fn words(added: &[(&str, u64)], post_processor: &Value) -> Result<PretrainedTokenizer> {
     let added: Vec<Value> = added
         .iter()
         .map(|(content, id)| {
@@ -957,7 +957,7 @@ fn words(added: &[(&str, u64)], post_processor: &Value) -> Result<Vocabulary> {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("tokenizer.json");
     std::fs::write(&path, text.to_string()).expect("written");
-    Vocabulary::load(&path, None, Vec::new())
+    PretrainedTokenizer::load(&path, None, Vec::new())
 }
 
 #[test]

@@ -239,7 +239,7 @@ impl Pieces {
 }
 
 /// A pretrained model's tokenizer with its tokens for beginning and end.
-pub struct Vocabulary {
+pub struct PretrainedTokenizer {
     inner: Tokenizer,
     /// Token with which a text begins, if the model has one.
     pub begin: Option<u32>,
@@ -247,7 +247,7 @@ pub struct Vocabulary {
     pub ends: Vec<u32>,
 }
 
-impl Vocabulary {
+impl PretrainedTokenizer {
     /// Reads `tokenizer.json` at `path`.
     ///
     /// # Errors
@@ -310,12 +310,6 @@ impl Vocabulary {
     /// Text of tokens; special tokens are left out.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         self.inner.decode(tokens, true).map_err(|error| anyhow!("tokenizer: {error}"))
-    }
-
-    /// The file `tokenizer.json` that holds this tokenizer.
-    pub fn to_file(&self) -> Result<String> {
-        let text = self.inner.to_string(true).map_err(|error| anyhow!("tokenizer: {error}"))?;
-        Ok(text + "\n")
     }
 }
 

@@ -51,12 +51,11 @@ impl Compact {
     /// What may follow where an edge or sub-condition ends: the next one, or the end.
     fn more(&self) -> Option<String> {
         let left = self.state.countdown();
-        match self.state.is_split() {
-            true => {
-                let more = || line_start(self.countdown, &left, '|') + "e";
-                (self.state.left() > 0).then(more)
-            }
-            false => (left.edges > 0).then(|| line_start(self.countdown, &left, '>')),
+        if self.state.is_split() {
+            let more = || line_start(self.countdown, &left, '|') + "e";
+            (self.state.left() > 0).then(more)
+        } else {
+            (left.edges > 0).then(|| line_start(self.countdown, &left, '>'))
         }
     }
 

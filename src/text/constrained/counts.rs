@@ -89,9 +89,10 @@ impl Case {
                 let wide = current.1.min(edges.1 - depth - fewest + 1);
                 // Most subgraphs: as many as edges, or as few edges as possible.
                 let even = (edges.1 - depth + 1).div_euclid(2);
-                let most = match even >= current.0 {
-                    true => even,
-                    false => (edges.1 - current.0 - depth + 1).min(current.0),
+                let most = if even >= current.0 {
+                    even
+                } else {
+                    (edges.1 - current.0 - depth + 1).min(current.0)
                 };
                 let most = most.min(subgraphs.1).min(current.1);
                 ((edges.0.max(least), edges.1), (narrow, wide), (fewest, most))

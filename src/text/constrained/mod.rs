@@ -13,7 +13,7 @@ mod prose;
 mod ranges;
 mod step;
 mod table;
-mod vocabulary;
+mod trie;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +25,7 @@ pub use self::prose::Prose;
 pub use self::ranges::Ranges;
 pub use self::step::Bounds;
 pub use self::table::Table;
-pub use self::vocabulary::Vocabulary;
+pub use self::trie::TokenTrie;
 use super::Tokenizer;
 use crate::graph::{Condition, Violation, ViolationCode};
 
@@ -203,12 +203,12 @@ impl<G: Grammar> Cursor<G> {
 
 /// The tokens that a grammar permits, one after the other.
 pub struct Automaton<G> {
-    vocabulary: Rc<Vocabulary>,
+    vocabulary: Rc<TokenTrie>,
     cursor: Cursor<G>,
 }
 
 impl<G: Grammar> Automaton<G> {
-    pub fn new(vocabulary: Rc<Vocabulary>, grammar: G) -> Self {
+    pub fn new(vocabulary: Rc<TokenTrie>, grammar: G) -> Self {
         Self { vocabulary, cursor: Cursor::new(grammar) }
     }
 

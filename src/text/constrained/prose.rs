@@ -76,9 +76,10 @@ impl Prose {
     /// The answer to a step's condition; see [`StepState::new`] for what the condition must have.
     pub fn new(condition: LayerCondition, bounds: Bounds, with_notes: bool) -> Self {
         let state = StepState::new(condition, bounds);
-        let (text, at) = match state.is_split() {
-            true => ("\n<layer>\n<split>\n<subgraph>", At::AttributeKey),
-            false => ("\n<layer>\n<edges>\n(", At::FieldKey),
+        let (text, at) = if state.is_split() {
+            ("\n<layer>\n<split>\n<subgraph>", At::AttributeKey)
+        } else {
+            ("\n<layer>\n<edges>\n(", At::FieldKey)
         };
         let notes = (with_notes && state.is_split()).then(|| Scratchpad::split(&state.condition));
         Self { notes, with_notes, at: At::literal(text, at), written: 0, state }

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
 /// A vocabulary from the texts of a few graphs in a format (`None`: tables).
-fn vocabulary(format: Option<Format>, graphs: &[CallGraph]) -> (Rc<Vocabulary>, Tokenizer) {
+fn vocabulary(format: Option<Format>, graphs: &[CallGraph]) -> (Rc<TokenTrie>, Tokenizer) {
     let mut names = BTreeSet::from(["USER".to_owned()]);
     let mut texts = Vec::new();
     for (index, graph) in graphs.iter().enumerate() {
@@ -36,12 +36,12 @@ fn vocabulary(format: Option<Format>, graphs: &[CallGraph]) -> (Rc<Vocabulary>, 
         .expect("learns");
     let microservices: Vec<String> =
         names.into_iter().filter(|name| name.starts_with("MS_")).collect();
-    (Rc::new(Vocabulary::new(&tokenizer, &microservices)), tokenizer)
+    (Rc::new(TokenTrie::new(&tokenizer, &microservices)), tokenizer)
 }
 
 /// Writes a text with random choices.
 fn write<G: Grammar>(
-    vocabulary: &Rc<Vocabulary>,
+    vocabulary: &Rc<TokenTrie>,
     tokenizer: &Tokenizer,
     grammar: G,
     rng: &mut impl rand::Rng,
@@ -213,7 +213,7 @@ fn training_texts_are_permitted() {
 
 /// Goes along a text; returns how many of its tokens were forced.
 fn follow<G: Grammar>(
-    vocabulary: &Rc<Vocabulary>,
+    vocabulary: &Rc<TokenTrie>,
     tokenizer: &Tokenizer,
     grammar: G,
     text: &str,

@@ -6,7 +6,7 @@ use super::{Cursor, Grammar};
 use crate::text::Tokenizer;
 
 /// A vocabulary with its microservices.
-pub struct Vocabulary {
+pub struct TokenTrie {
     /// Bytes of each token.
     tokens: Vec<Vec<u8>>,
     nodes: Vec<Node>,
@@ -23,7 +23,7 @@ struct Node {
     token: Option<u32>,
 }
 
-impl Vocabulary {
+impl TokenTrie {
     /// `microservices`: names of destinations, as texts write them. Those that have no token of
     /// their own cannot be generated.
     pub fn new(tokenizer: &Tokenizer, microservices: &[String]) -> Self {
