@@ -26,6 +26,22 @@ pub fn from_table<T: DeserializeOwned>(
     T::deserialize(toml::Value::Table(table.clone())).map_err(|error| explain(path, text, &error))
 }
 
+/// `base` with the keys of `over` put over it, table by table.
+pub fn merged(base: &toml::Table, over: &toml::Table) -> toml::Table {
+    let mut result = base.clone();
+    for (key, value) in over {
+        match (result.get_mut(key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(over)) => {
+                *inner = merged(inner, over);
+            }
+            _ => {
+                result.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    result
+}
+
 /// The error in the user's terms.
 pub fn explain(path: &Path, text: &str, error: &toml::de::Error) -> UserError {
     let message = error.message();

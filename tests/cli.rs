@@ -185,6 +185,18 @@ fn mistakes_are_told_in_one_message() {
         workplace.refused(&[&TINY[..], &["--without", "resample,probabilistic"]].concat()),
         @"error: --without probabilistic: leaves experiment `tiny` no generator"
     );
+    insta::assert_snapshot!(
+        workplace.refused(&[&TINY[..], &["--with", "@pape"]].concat()),
+        @"error: group `@pape` does not exist — did you mean `paper`?; experiments/groups.toml has @all, @paper, @language-models, @texts"
+    );
+    insta::assert_snapshot!(
+        workplace.refused(&[&TINY[..], &["--set", "probabilstic.max_calls=9"]].concat()),
+        @"error: --set probabilstic.max_calls=9: no generator here has this setting — did you mean `probabilistic`?; generators here: probabilistic, resample"
+    );
+    insta::assert_snapshot!(
+        workplace.refused(&[&TINY[..], &["--with", "markov+max_calls=9+rejection"]].concat()),
+        @r#"error: `markov+max_calls=9+rejection`: a name takes no `+`: a list of generators says { name = "markov", decoding = { rejection = 8 }, set = { max_calls = 9 } }, a command `--with markov --set markov.KEY=VALUE`"#
+    );
     workplace.write("out/results", "a file where a folder should be");
     let message = workplace.refused(&["run", "tiny.toml", "--profile", "smoke", "--out", "out"]);
     assert!(message.starts_with("error: out/results: cannot be written (--out): "), "{message}");
@@ -347,10 +359,48 @@ fn results_of_different_manifests_do_not_replace_each_other() {
     assert!(message.contains("baselines `resample` and `copy` have the same label"), "{message}");
 }
 
+/// Changes, groups and files that extend others, each a row of its own.
+#[test]
+fn variants_are_rows_with_names_and_labels() {
+    let workplace = Workplace::new();
+    let generators = "[{ name = \"probabilistic\", decoding = { rejection = 2 } }, \"@mine\"]";
+    let experiment = EXPERIMENT.replace("[\"probabilistic\", \"resample\"]", generators);
+    workplace.write("tiny.toml", &experiment);
+    let groups =
+        "mine = [\"@other\", { name = \"mine\", label = \"Named\" }]\nother = [\"resample\"]\n";
+    workplace.write("experiments/groups.toml", groups);
+    let mine = "extends = \"probabilistic\"\nlabel = \"Mine\"\n[settings]\nmax_calls = 70\n";
+    workplace.write("baselines/mine.toml", mine);
+    let flags = ["--with", "markov-constrained,markov", "--without", "@other"];
+    let set = ["--set", "markov.max_calls=20", "--set", "probabilistic.max_calls=60"];
+    let (code, said) = workplace.said(&[&TINY[..], &flags, &set].concat());
+    assert_eq!(code, 0, "{said}");
+    let record = std::fs::read(workplace.path().join("results/tiny/smoke/run.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    let of = |key: &str| -> Vec<String> {
+        let baselines = record["baselines"].as_array().unwrap().iter();
+        baselines.map(|baseline| baseline[key].to_string()).collect()
+    };
+    insta::assert_snapshot!(of("name").join("\n"), @r#"
+    "probabilistic-max_calls-60-rejection-2"
+    "mine"
+    "markov-constrained"
+    "markov-max_calls-20"
+    "#);
+    insta::assert_snapshot!(of("label").join("\n"), @r#"
+    "Probabilistic, max_calls 60, up to 2 attempts"
+    "Named"
+    "Markov, constrained"
+    "Markov, max_calls 20"
+    "#);
+    let ids = workplace.run(&["list"]);
+    assert!(!String::from_utf8_lossy(&ids.stdout).contains("\n  groups "));
+}
+
 #[test]
 fn what_goes_round_or_beyond_all_bounds_is_told() {
     let workplace = Workplace::new();
-    for (name, from) in [("one", "two"), ("two", "one+rejection"), ("alone", "alone")] {
+    for (name, from) in [("one", "two"), ("two", "one"), ("alone", "alone")] {
         let text = format!(
             "generator = \"resample\"\nlabel = \"{name}\"\nsource = \"x\"\n[starts_from]\nbaseline = \"{from}\"\n"
         );

@@ -9,12 +9,14 @@ use clap::Args;
 use super::Ending;
 use crate::device::DeviceChoice;
 use crate::error::{UserError, did_you_mean, is_by_user};
+use crate::generators::{self, external};
 use crate::model::{self, Chosen};
 use crate::progress::Progress;
 use crate::report::Format;
 use crate::run::manifest::{EXPERIMENTS, Experiment, Measure, Profile};
-use crate::run::{self, Cache, Plan, PlanOptions, Published, Publisher, RunOptions};
-use crate::{check, display, report};
+use crate::run::variant::Variant;
+use crate::run::{Baseline, Cache, Plan, PlanOptions, Published, Publisher, RunOptions, variant};
+use crate::{check, display, report, run, toml_file};
 
 /// Flags of the verbs that run experiments.
 #[derive(Args, Debug)]
@@ -29,11 +31,14 @@ pub struct RunFlags {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
     graphs: Option<u64>,
     /// Generators besides the experiments' own, such as yours: a row in every table.
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME|@GROUP,…", value_delimiter = ',')]
     with: Vec<String>,
     /// Generators to leave out, such as those that a dataset's graphs are too large for.
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME|@GROUP,…", value_delimiter = ',')]
     without: Vec<String>,
+    /// Changes a setting of the generator NAME, or of all that have it; may be given several times.
+    #[arg(long, value_name = "[NAME.]KEY=VALUE")]
+    set: Vec<String>,
     /// Seeds in place of the profile's: 0,1,2.
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = seed, allow_negative_numbers = true)]
     seeds: Option<Vec<u64>>,
@@ -119,9 +124,15 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
             experiment.more_seeds.clear();
         }
     }
-    flags.with.iter().for_each(|name| add(name, &mut experiments));
+    for name in &flags.with {
+        variant::named(name)?.iter().for_each(|variant| add(variant, &mut experiments));
+    }
     for name in &flags.without {
         leave_out(name, &mut experiments)?;
+    }
+    for assignment in &flags.set {
+        let lists = experiments.iter_mut().flat_map(|e| [&mut e.generators, &mut e.drawn]);
+        set(assignment, &mut lists.collect::<Vec<_>>())?;
     }
     let Chosen { name, reason, .. } = model::device(flags.device)?;
     say(&format!("device {name}: {reason}"));
@@ -196,39 +207,41 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
 }
 
 /// Adds a generator to all experiments in which generators answer.
-fn add(name: &str, experiments: &mut [Experiment]) {
+fn add(variant: &Variant, experiments: &mut [Experiment]) {
     // A probe tunes the networks that it names.
     let answered = |experiment: &&mut Experiment| matches!(experiment.measure, Measure::Answers(_));
     for experiment in experiments.iter_mut().filter(answered) {
-        if !experiment.generators.iter().any(|known| known == name) {
-            experiment.generators.push(name.to_owned());
+        if !experiment.generators.iter().any(|known| known.name() == variant.name()) {
+            experiment.generators.push(variant.clone());
             // Where there is room for one more series.
             if !experiment.drawn.is_empty() && experiment.drawn.len() < report::MAX_DRAWN {
-                experiment.drawn.push(name.to_owned());
+                experiment.drawn.push(variant.clone());
             }
         }
     }
 }
 
-/// Takes a generator out of all experiments.
+/// Takes a generator, or all of a group, out of all experiments.
 ///
 /// # Errors
 /// One that none of them has, or without which one of them would have nothing to do.
-fn leave_out(name: &str, experiments: &mut [Experiment]) -> Result<(), UserError> {
-    let mut known: Vec<&str> =
-        experiments.iter().flat_map(|e| &e.generators).map(String::as_str).collect();
-    if !known.contains(&name) {
+fn leave_out(name: &str, experiments: &mut [Experiment]) -> Result<()> {
+    let meant: Vec<String> = variant::named(name)?.iter().map(Variant::name).collect();
+    let is_meant = |variant: &Variant| meant.contains(&variant.name());
+    if !experiments.iter().flat_map(|e| &e.generators).any(is_meant) {
+        let mut known: Vec<String> =
+            experiments.iter().flat_map(|e| &e.generators).map(Variant::name).collect();
         known.sort_unstable();
         known.dedup();
-        let hint = did_you_mean(name, known.iter().copied());
+        let hint = did_you_mean(name, known.iter().map(String::as_str));
         let known = known.join(", ");
         let message = format!("--without {name}: no experiment here has it{hint}; known: {known}");
-        return Err(UserError::setting(message));
+        return Err(UserError::setting(message).into());
     }
     for experiment in experiments {
-        experiment.generators.retain(|known| known != name);
+        experiment.generators.retain(|known| !is_meant(known));
         let chosen = !experiment.drawn.is_empty();
-        experiment.drawn.retain(|known| known != name);
+        experiment.drawn.retain(|known| !is_meant(known));
         if chosen && experiment.drawn.is_empty() {
             let first = experiment.generators.iter().take(report::MAX_DRAWN);
             experiment.drawn.extend(first.cloned());
@@ -236,10 +249,68 @@ fn leave_out(name: &str, experiments: &mut [Experiment]) -> Result<(), UserError
         if experiment.generators.is_empty() {
             let message =
                 format!("--without {name}: leaves experiment `{}` no generator", experiment.id);
-            return Err(UserError::setting(message));
+            return Err(UserError::setting(message).into());
         }
     }
     Ok(())
+}
+
+/// Does what `--set [NAME.]KEY=VALUE` asks for in all `lists` of generators: NAME is that of a baseline, whose
+/// variants all change, or of one variant; without it every generator that has the setting changes.
+///
+/// # Errors
+/// What is not of this form, or that no generator has.
+fn set(asked: &str, lists: &mut [&mut Vec<Variant>]) -> Result<()> {
+    let wrong = |message: String| UserError::setting(format!("--set {asked}: {message}"));
+    let Some((place, value)) = asked.split_once('=') else {
+        let message = "is not KEY=VALUE or NAME.KEY=VALUE, such as size=m or recursive-llm.size=m";
+        return Err(wrong(message.to_owned()).into());
+    };
+    let mut names: Vec<String> = Vec::new();
+    for variant in lists.iter().flat_map(|list| list.iter()) {
+        names.extend([variant.baseline.clone(), variant.name()]);
+    }
+    names.sort_unstable();
+    names.dedup();
+    let key_of = |name: &String| place.strip_prefix(name.as_str())?.strip_prefix('.');
+    let name = names.iter().filter(|name| key_of(name).is_some()).max_by_key(|name| name.len());
+    let key = name.and_then(key_of).unwrap_or(place);
+    let Some(settings) = variant::assignment(key, value) else {
+        return Err(wrong(format!("`{key}` is no key of TOML")).into());
+    };
+    let mut changed = false;
+    for variant in lists.iter_mut().flat_map(|list| list.iter_mut()) {
+        let meant = match name {
+            Some(name) => variant.baseline == *name || variant.name() == *name,
+            None => takes(variant, &settings)?,
+        };
+        if meant {
+            variant.set(&settings);
+            changed = true;
+        }
+    }
+    if changed {
+        return Ok(());
+    }
+    let hint = place
+        .split_once('.')
+        .map_or_else(String::new, |(name, _)| did_you_mean(name, names.iter().map(String::as_str)));
+    let known = names.join(", ");
+    let message = format!("no generator here has this setting{hint}; generators here: {known}");
+    Err(wrong(message).into())
+}
+
+/// Whether the generator of a variant knows all the settings, whatever their values.
+fn takes(variant: &Variant, settings: &toml::Table) -> Result<bool> {
+    let baseline = Baseline::find(&variant.baseline, Profile::Quick)?;
+    let unknown = |key: &String| {
+        let refused = generators::recipe(
+            &baseline.generator,
+            &toml_file::merged(&baseline.settings, settings),
+        );
+        refused.is_err_and(|error| error.to_string().contains(&format!("unknown field `{key}`")))
+    };
+    Ok(baseline.generator == external::ID || !settings.keys().any(unknown))
 }
 
 /// Where the results of an experiment are.
@@ -263,4 +334,50 @@ fn is_text(flag: &str, path: &Path) -> Result<(), UserError> {
     let message =
         format!("{flag} {path:?}: the path is not UTF-8: rename the folder, or use another");
     Err(UserError::setting(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_change_where_they_are_meant() {
+        let constrained = "name = 'recursive-llm'\ndecoding = 'constrained'\nlabel = 'X'";
+        let plain = |name| Variant::plain(name);
+        let mut variants = vec![
+            plain("recursive-llm"),
+            toml::from_str(constrained).unwrap(),
+            plain("tvae"),
+            plain("resample"),
+        ];
+        let change = |asked: &str| {
+            let mut changed = variants.clone();
+            set(asked, &mut [&mut changed]).map_err(|error| format!("{error:#}"))?;
+            Ok::<_, String>(changed.iter().map(Variant::name).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            change("recursive-llm.size=m").unwrap(),
+            ["recursive-llm-size-m", "recursive-llm-size-m-constrained", "tvae", "resample"]
+        );
+        assert_eq!(
+            change("recursive-llm-constrained.tokens=70_000").unwrap()[..2],
+            ["recursive-llm", "recursive-llm-tokens-70000-constrained"]
+        );
+        // Of those that have it.
+        assert_eq!(
+            change("steps=50").unwrap(),
+            ["recursive-llm", "recursive-llm-constrained", "tvae-steps-50", "resample"]
+        );
+        for (assignment, words) in [
+            ("size", "is not KEY=VALUE or NAME.KEY=VALUE"),
+            ("=3", "`` is no key of TOML"),
+            ("stesp=50", "no generator here has this setting"),
+            ("recursive-lm.size=m", "did you mean `recursive-llm`"),
+        ] {
+            let error = change(assignment).unwrap_err();
+            assert!(error.contains(words), "{assignment}: {error}");
+        }
+        set("recursive-llm.size=m", &mut [&mut variants]).unwrap();
+        assert_eq!(variants[1].label.as_deref(), Some("X, size m"));
+    }
 }

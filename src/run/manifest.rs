@@ -7,13 +7,14 @@ use clap::ValueEnum;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::check;
+use super::variant;
+use super::variant::Variant;
 use crate::error::UserError;
 use crate::evaluate::{Conditions, Evaluation, grid_cells};
 use crate::manifests::{Kind, Manifest, as_named};
 use crate::probes::Probe;
 use crate::report::ReportKind;
-use crate::toml_file;
+use crate::{check, toml_file};
 
 /// Manifests of experiments.
 pub const EXPERIMENTS: Kind =
@@ -70,9 +71,9 @@ struct ExperimentFile {
     paper: String,
     dataset: String,
     report: ReportKind,
-    generators: Vec<String>,
+    generators: Vec<toml::Value>,
     #[serde(default)]
-    drawn: Vec<String>,
+    drawn: Vec<toml::Value>,
     #[serde(default)]
     snapshots: bool,
     conditions: Option<toml::Table>,
@@ -91,7 +92,7 @@ struct ProfileFile {
     #[serde(default)]
     more_seeds: Vec<u64>,
     graphs: Option<u64>,
-    generators: Option<Vec<String>>,
+    generators: Option<Vec<toml::Value>>,
     #[serde(default)]
     conditions: toml::Table,
     #[serde(default)]
@@ -117,11 +118,11 @@ pub struct Experiment {
     /// Name of the dataset manifest that it uses unless told otherwise.
     pub dataset: String,
     pub report: ReportKind,
-    /// Names of baselines, in the order of the tables.
-    pub generators: Vec<String>,
+    /// In the order of the tables.
+    pub generators: Vec<Variant>,
     /// Those in figures that have a series for each generator, which more than a few would make
     /// unreadable; all where it is empty.
-    pub drawn: Vec<String>,
+    pub drawn: Vec<Variant>,
     /// Whether snapshots saved during training are arms of their own.
     pub snapshots: bool,
     #[serde(flatten)]
@@ -179,20 +180,25 @@ impl Experiment {
     }
 
     fn resolve(path: &Path, text: &str, file: &ExperimentFile, profile: Profile) -> Result<Self> {
-        let ExperimentFile { id, title, paper, dataset, report, generators, .. } = file.clone();
+        let ExperimentFile { id, title, paper, dataset, report, .. } = file.clone();
         // Results lie in a folder of this name.
         check::name(&id).map_err(|message| UserError::input(path, "id", message))?;
         let overrides = &file.profiles[&profile];
-        let generators = overrides.generators.clone().unwrap_or(generators);
+        let listed = |entries: &[toml::Value]| variant::listed(path, text, entries);
+        let all = listed(&file.generators)?;
+        let drawn = listed(&file.drawn)?;
+        let names = |variants: &[Variant]| variants.iter().map(Variant::name).collect::<Vec<_>>();
         let wrong = |message: String| {
             UserError::input(path, format!("profile {}", profile.as_str()), message)
         };
         let empty = |what: &str| wrong(format!("`{what}` is empty: name at least one"));
-        if let Some(name) = file.drawn.iter().find(|name| !file.generators.contains(name)) {
+        if let Some(missing) = drawn.iter().find(|drawn| !all.contains(drawn)) {
+            let name = missing.name();
             let message =
                 format!("`{name}` is not one of `generators`: leave it out, or add it there");
             return Err(UserError::input(path, "drawn", message).into());
         }
+        let generators = overrides.generators.as_deref().map_or(Ok(all), listed)?;
         if generators.is_empty() {
             return Err(empty("generators").into());
         }
@@ -206,8 +212,8 @@ impl Experiment {
             }
             answers.check().map_err(wrong)?;
         }
-        check::each_once("generators", &generators).map_err(wrong)?;
-        check::each_once("drawn", &file.drawn).map_err(wrong)?;
+        check::each_once("generators", &names(&generators)).map_err(wrong)?;
+        check::each_once("drawn", &names(&drawn)).map_err(wrong)?;
         check::each_once("seeds", &overrides.seeds).map_err(wrong)?;
         check::each_once("more_seeds", &overrides.more_seeds).map_err(wrong)?;
         let all = [&overrides.seeds[..], &overrides.more_seeds[..]].concat();
@@ -224,7 +230,7 @@ impl Experiment {
             dataset,
             report,
             generators,
-            drawn: file.drawn.clone(),
+            drawn,
             snapshots: file.snapshots,
             measure,
             seeds: overrides.seeds.clone(),
@@ -260,7 +266,7 @@ impl Measure {
             for (key, base, over) in tables {
                 let message = "missing: an experiment has `conditions`, `evaluation` and `sampling`, or a `probe`";
                 let base = base.as_ref().ok_or_else(|| wrong(key, message))?;
-                resolved.push(merged(base, over));
+                resolved.push(toml_file::merged(base, over));
             }
             if !overrides.probe.is_empty() {
                 return Err(wrong("probe", "a profile cannot add one: write `[probe]`").into());
@@ -276,7 +282,8 @@ impl Measure {
                 return Err(wrong(key, "nothing is generated for a `probe`: leave it out").into());
             }
         }
-        let probe: Probe = toml_file::from_table(path, text, &merged(base, &overrides.probe))?;
+        let probe: Probe =
+            toml_file::from_table(path, text, &toml_file::merged(base, &overrides.probe))?;
         probe.check().map_err(|error| wrong("probe", &error.to_string()))?;
         Ok(Self::Probe { probe })
     }
@@ -314,22 +321,6 @@ impl Answers {
         };
         check::within("requests of conditions", requests, 1..=MAX_REQUESTS)
     }
-}
-
-/// `base` with the keys of `over` put over it, table by table.
-pub(super) fn merged(base: &toml::Table, over: &toml::Table) -> toml::Table {
-    let mut result = base.clone();
-    for (key, value) in over {
-        match (result.get_mut(key), value) {
-            (Some(toml::Value::Table(inner)), toml::Value::Table(over)) => {
-                *inner = merged(inner, over);
-            }
-            _ => {
-                result.insert(key.clone(), value.clone());
-            }
-        }
-    }
-    result
 }
 
 #[cfg(test)]
@@ -542,8 +533,8 @@ probe = { train = 20, tuning = { epochs = 1 } }
             for profile in Profile::value_variants() {
                 let experiment = Experiment::find(&id, *profile).unwrap();
                 assert_eq!(experiment.id, id);
-                for baseline in &experiment.generators {
-                    Baseline::find(baseline, *profile).unwrap();
+                for variant in &experiment.generators {
+                    Baseline::of(variant, *profile).unwrap();
                 }
             }
         }

@@ -14,6 +14,7 @@ mod publish;
 mod receipt;
 mod schedule;
 mod show;
+pub mod variant;
 mod work;
 
 pub use baseline::Baseline;

@@ -11,6 +11,7 @@ use indexmap::IndexMap;
 use super::baseline::{Baseline, Lesson};
 use super::cache::Key;
 use super::manifest::{Answers, Experiment, Measure};
+use super::variant::Variant;
 use super::work::{
     Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, LikelihoodWork, Means, ProbeArm,
     ReportWork, SelectWork, TeachWork, TrainWork, Work,
@@ -132,7 +133,7 @@ impl Plan {
         let baselines: Vec<Baseline> = experiment
             .generators
             .iter()
-            .map(|name| Baseline::find(name, experiment.profile))
+            .map(|variant| Baseline::of(variant, experiment.profile))
             .collect::<Result<_>>()?;
         check_labels(&baselines)?;
         let dataset = options.dataset.clone().unwrap_or_else(|| experiment.dataset.clone());
@@ -419,7 +420,7 @@ impl ExperimentPlan {
             report: self.experiment.report,
             dataset: self.dataset_key.clone(),
             arms,
-            drawn: self.experiment.drawn.clone(),
+            drawn: self.experiment.drawn.iter().map(Variant::name).collect(),
             floor: self.floor.clone().filter(|key| failure(key).is_none()),
             probes,
             formats: self.formats.clone(),
@@ -591,13 +592,13 @@ mod tests {
     #[test]
     fn baselines_of_one_label_are_refused() {
         let mut twice = Experiment::find("fig3-accuracy", Profile::Smoke).unwrap();
-        twice.generators = vec!["resample".into(), "markov".into(), "resample".into()];
+        twice.generators = ["resample", "markov", "resample"].map(Variant::plain).into();
         let error = Plan::new(vec![twice], &options()).unwrap_err().to_string();
         assert!(error.starts_with("baselines `resample` and `resample` have the same label"));
         for id in EXPERIMENTS.names() {
             for profile in Profile::value_variants() {
                 let experiment = Experiment::find(&id, *profile).unwrap();
-                let find = |name: &String| Baseline::find(name, *profile).unwrap();
+                let find = |variant: &Variant| Baseline::of(variant, *profile).unwrap();
                 let baselines: Vec<Baseline> = experiment.generators.iter().map(find).collect();
                 check_labels(&baselines).unwrap();
             }

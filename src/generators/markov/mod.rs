@@ -11,7 +11,7 @@
 //! 4. Times are laid out over the finished tree ([`super::times`]).
 //!
 //! Unconstrained, num_edges and depth of the request are ignored, as by the published statistical
-//! model; `+constrained` draws from the very same distribution *given* that the graph has them, which
+//! model; constrained, it draws from the very same distribution *given* that the graph has them, which
 //! can be done exactly here ([`exact`]).
 
 mod exact;

@@ -1,0 +1,341 @@
+//! Lists of generators: baselines, baselines with changes, and groups of both.
+//!
+//! `"markov"`, `{ name = "markov", decoding = "constrained" }`, `"@paper"`, or a table whose name is a group, which
+//! changes each of its members. Groups are in `experiments/groups.toml`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::error::{UserError, did_you_mean};
+use crate::generators::Decoding;
+use crate::manifests;
+use crate::toml_file::{self, merged};
+
+/// A baseline with what a list of generators changes of it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// Name of the baseline, or its file.
+    #[serde(rename = "name")]
+    pub baseline: String,
+    /// In place of the baseline's label followed by the changes.
+    pub label: Option<String>,
+    /// Settings put over those of the baseline.
+    #[serde(default)]
+    pub set: toml::Table,
+    pub decoding: Option<DecodingFile>,
+    pub simulator_first: Option<SimulatorFirst>,
+    pub self_training: Option<SelfTraining>,
+}
+
+/// `"free"`, `"constrained"` or `{ rejection = 8 }`: so many attempts for each prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecodingFile {
+    Free,
+    Constrained,
+    Rejection(u32),
+}
+
+impl From<DecodingFile> for Decoding {
+    fn from(decoding: DecodingFile) -> Self {
+        match decoding {
+            DecodingFile::Free => Self::Free,
+            DecodingFile::Constrained => Self::Constrained,
+            DecodingFile::Rejection(attempts) => Self::Rejection { attempts },
+        }
+    }
+}
+
+/// A part of the training tokens goes to the graphs of another dataset, before the rest goes to the
+/// experiment's. Where one training goes on from another, that is so of the first.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimulatorFirst {
+    /// The other dataset.
+    pub dataset: String,
+    /// The part of the tokens that goes to it.
+    pub fraction: f64,
+}
+
+/// After the whole training, another one on the dataset's graphs and on about as many calls of graphs that
+/// the trained model itself answered with, under constraints, to requests of all shapes.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfTraining {
+    /// Most edges and most depth of the requests.
+    pub max_edges: u32,
+    pub max_depth: u32,
+    /// Tokens of the second training, as a fraction of those of the first.
+    pub fraction: f64,
+}
+
+impl Variant {
+    /// The baseline `name` as it is.
+    pub fn plain(name: &str) -> Self {
+        Self { baseline: name.to_owned(), ..Self::default() }
+    }
+
+    /// What results call it: the baseline's name followed by the changes.
+    pub fn name(&self) -> String {
+        let mut name = self.baseline.clone();
+        for (key, value) in &self.set {
+            let _ = write!(name, "-{key}-{}", shown(value).replace('_', ""));
+        }
+        let decoding = match self.decoding {
+            Some(DecodingFile::Free) => "-free".to_owned(),
+            Some(DecodingFile::Constrained) => "-constrained".to_owned(),
+            Some(DecodingFile::Rejection(attempts)) => format!("-rejection-{attempts}"),
+            None => String::new(),
+        };
+        name.push_str(&decoding);
+        name.push_str(self.simulator_first.as_ref().map_or("", |_| "-simulator-first"));
+        name.push_str(self.self_training.as_ref().map_or("", |_| "-self-trained"));
+        name
+    }
+
+    /// The label of it, where the baseline's is `label`.
+    pub(super) fn label(&self, label: &str) -> String {
+        if let Some(own) = &self.label {
+            return own.clone();
+        }
+        let mut label = label.to_owned();
+        add_settings(&mut label, &self.set);
+        if let Some(decoding) = self.decoding {
+            label.push_str(&match Decoding::from(decoding) {
+                Decoding::Free => ", free".to_owned(),
+                Decoding::Constrained => ", constrained".to_owned(),
+                Decoding::Rejection { attempts } => format!(", up to {attempts} attempts"),
+            });
+        }
+        label.push_str(self.simulator_first.as_ref().map_or("", |_| ", simulator first"));
+        label.push_str(self.self_training.as_ref().map_or("", |_| ", taught"));
+        label
+    }
+
+    /// Changes settings.
+    pub fn set(&mut self, settings: &toml::Table) {
+        self.set = merged(&self.set, settings);
+        if let Some(label) = &mut self.label {
+            add_settings(label, settings);
+        }
+    }
+
+    /// A member of a group with the group's changes put over its own.
+    fn over(&self, member: Self) -> Self {
+        Self {
+            baseline: member.baseline,
+            label: member.label,
+            set: merged(&member.set, &self.set),
+            decoding: self.decoding.or(member.decoding),
+            simulator_first: self.simulator_first.clone().or(member.simulator_first),
+            self_training: self.self_training.or(member.self_training),
+        }
+    }
+}
+
+impl Serialize for Variant {
+    /// By its name: what it changes is in the baseline that it becomes.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
+}
+
+fn add_settings(label: &mut String, settings: &toml::Table) {
+    for (key, value) in settings {
+        let _ = write!(label, ", {key} {}", shown(value));
+    }
+}
+
+/// A value of a setting as labels show it: 8_000_000 and not 8000000, as it is written in manifests.
+fn shown(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Integer(number) if number.unsigned_abs() >= 10_000 => {
+            let digits = number.unsigned_abs().to_string();
+            let mut text = if *number < 0 { "-".to_owned() } else { String::new() };
+            for (index, digit) in digits.char_indices() {
+                if index > 0 && (digits.len() - index) % 3 == 0 {
+                    text.push('_');
+                }
+                text.push(digit);
+            }
+            text
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The generators that the entries of a list in the manifest at `path` name.
+///
+/// # Errors
+/// An entry that is neither a name nor a table with the keys of [`Variant`]; an unknown group.
+pub(super) fn listed(path: &Path, text: &str, entries: &[toml::Value]) -> Result<Vec<Variant>> {
+    expand(path, text, entries, &mut Vec::new())
+}
+
+/// The baseline `name`, or the members of the group `@NAME`.
+///
+/// # Errors
+/// An unknown group, or a name with a `+`.
+pub fn named(name: &str) -> Result<Vec<Variant>> {
+    members(name, &mut Vec::new())
+}
+
+fn expand(
+    path: &Path,
+    text: &str,
+    entries: &[toml::Value],
+    within: &mut Vec<String>,
+) -> Result<Vec<Variant>> {
+    let mut variants = Vec::new();
+    for entry in entries {
+        match entry {
+            toml::Value::String(name) => variants.extend(members(name, within)?),
+            toml::Value::Table(table) => {
+                let change: Variant = toml_file::from_table(path, text, table)?;
+                if change.baseline.starts_with('@') && change.label.is_some() {
+                    let message = "one label for all of a group: leave it out";
+                    return Err(UserError::input(path, &change.baseline, message).into());
+                }
+                let members = members(&change.baseline, within)?;
+                variants.extend(members.into_iter().map(|member| change.over(member)));
+                if let (Some(label), Some(last)) = (&change.label, variants.last_mut()) {
+                    last.label = Some(label.clone());
+                }
+            }
+            other => {
+                let message =
+                    format!("{other} is no generator: write a name, or a table with a `name`");
+                return Err(UserError::input(path, "generators", message).into());
+            }
+        }
+    }
+    Ok(variants)
+}
+
+/// Where groups are defined.
+const GROUPS: &str = "experiments/groups.toml";
+
+/// As [`named`], inside the groups `within`.
+fn members(name: &str, within: &mut Vec<String>) -> Result<Vec<Variant>> {
+    refuse_plus(name)?;
+    let Some(group) = name.strip_prefix('@') else { return Ok(vec![Variant::plain(name)]) };
+    let path = Path::new(GROUPS);
+    let text = match path.exists() {
+        true => std::fs::read_to_string(path)
+            .map_err(|error| UserError::io(path, "cannot be read", error))?,
+        false => manifests::embedded(path).map(|manifest| manifest.text).unwrap_or_default(),
+    };
+    let groups: IndexMap<String, Vec<toml::Value>> = toml_file::parse(path, &text)?;
+    let Some(entries) = groups.get(group) else {
+        let hint = did_you_mean(group, groups.keys().map(String::as_str));
+        let known: Vec<String> = groups.keys().map(|group| format!("@{group}")).collect();
+        let known = known.join(", ");
+        let message = format!("group `@{group}` does not exist{hint}; {GROUPS} has {known}");
+        return Err(UserError::setting(message).into());
+    };
+    if within.iter().any(|one| one == name) {
+        let message = "is a member of itself: leave it out of one of its members";
+        return Err(UserError::input(path, name, message).into());
+    }
+    within.push(name.to_owned());
+    let variants = expand(path, &text, entries, within);
+    within.pop();
+    variants
+}
+
+/// # Errors
+/// A `+` behind the name of a baseline, with what says the same.
+pub(super) fn refuse_plus(name: &str) -> Result<(), UserError> {
+    let is_file = Path::new(name).extension().is_some_and(|extension| extension == "toml");
+    let Some((plain, changes)) = name.split_once('+').filter(|_| !is_file) else { return Ok(()) };
+    let (mut entry, mut settings) = (format!("name = {plain:?}"), Vec::new());
+    for change in changes.split('+') {
+        entry.push_str(match change {
+            "constrained" => ", decoding = \"constrained\"",
+            "rejection" => ", decoding = { rejection = 8 }",
+            "sim-to-real" => ", simulator_first = { dataset = \"simulator\", fraction = 0.5 }",
+            "taught" => ", self_training = { max_edges = 40, max_depth = 8, fraction = 0.5 }",
+            _ => "",
+        });
+        let setting = change.split_once('=').and_then(|(key, value)| assignment(key, value));
+        settings
+            .extend(setting.into_iter().flatten().map(|(key, value)| format!("{key} = {value}")));
+    }
+    let mut command = "the name of a baseline whose file `extends` it".to_owned();
+    if !settings.is_empty() {
+        let _ = write!(entry, ", set = {{ {} }}", settings.join(", "));
+        command = format!("`--with {plain} --set {plain}.KEY=VALUE`");
+    }
+    Err(UserError::setting(format!(
+        "`{name}`: a name takes no `+`: a list of generators says {{ {entry} }}, a command {command}"
+    )))
+}
+
+/// `key = value`, where a value that is nothing in TOML is a text.
+pub fn assignment(key: &str, value: &str) -> Option<toml::Table> {
+    let text = || format!("{key} = {value:?}").parse();
+    format!("{key} = {value}").parse().or_else(|_| text()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(text: &str) -> Result<Vec<Variant>, String> {
+        let table: toml::Table = format!("generators = {text}").parse().expect("TOML");
+        let entries = table["generators"].as_array().expect("a list");
+        listed(Path::new("x.toml"), text, entries).map_err(|error| format!("{error:#}"))
+    }
+
+    fn names(variants: &[Variant]) -> Vec<String> {
+        variants.iter().map(Variant::name).collect()
+    }
+
+    #[test]
+    fn entries_are_names_tables_and_groups() {
+        let all = list("[\"@all\"]").unwrap();
+        assert_eq!(all.len(), 16);
+        assert_eq!(all[0], Variant::plain("recursive-instruction-llm"));
+        let mixed = list(
+            "[\"markov\", { name = \"recursive-llm\", set = { tokens = 600_000, size = \"xs\" } }, { name = \"@texts\", decoding = { rejection = 8 } }]",
+        )
+        .unwrap();
+        let known = names(&mixed);
+        assert_eq!(known[..2], ["markov", "recursive-llm-tokens-600000-size-xs"]);
+        assert_eq!(known[2], "recursive-instruction-llm-rejection-8");
+        assert_eq!(mixed.len(), 8);
+        assert_eq!(mixed[1].label("X"), "X, tokens 600_000, size xs");
+        assert_eq!(mixed[2].label("X"), "X, up to 8 attempts");
+        for (text, words) in [
+            ("[3]", "3 is no generator: write a name, or a table with a `name`"),
+            ("[\"@papers\"]", "group `@papers` does not exist — did you mean `paper`?"),
+            ("[{ name = \"@all\", label = \"X\" }]", "one label for all of a group"),
+            ("[{ name = \"x\", stes = {} }]", "unknown key `stes`; known: name, label, set"),
+            ("[{ name = \"x\", decoding = \"constraint\" }]", "did you mean `constrained`?"),
+            ("[{ decoding = \"free\" }]", "missing key `name`"),
+        ] {
+            let error = list(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_plus_is_refused_with_what_says_the_same() {
+        assert_eq!(
+            list("[\"recursive-llm+size=m+taught\"]").unwrap_err(),
+            "`recursive-llm+size=m+taught`: a name takes no `+`: a list of generators says { name = \"recursive-llm\", self_training = { max_edges = 40, max_depth = 8, fraction = 0.5 }, set = { size = \"m\" } }, a command `--with recursive-llm --set recursive-llm.KEY=VALUE`"
+        );
+        let error = named("markov+constrained").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "`markov+constrained`: a name takes no `+`: a list of generators says { name = \"markov\", decoding = \"constrained\" }, a command the name of a baseline whose file `extends` it"
+        );
+        assert!(named("a+b/mine.toml").is_ok());
+    }
+}
