@@ -2,18 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::VERSION;
 use super::source::Source;
-use super::{VERSION, call_table, nezha, raw, simulator, structures};
 use crate::version::Version;
 
 /// Makes an enum of the sources: the `kind` in manifests, the settings, and what the source is.
 macro_rules! registry {
-    ($($id:literal => $module:ident::$kind:ident, $about:literal;)+) => {
+    ($($id:literal => super::$module:ident::$kind:ident, $about:literal;)+) => {
         /// Where graphs come from (`[source]`, told apart by `kind`).
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind")]
         pub enum SourceSpec {
-            $(#[doc = $about] #[serde(rename = $id)] $kind($module::$kind),)+
+            $(#[doc = $about] #[serde(rename = $id)] $kind(super::$module::$kind),)+
         }
 
         impl SourceSpec {
@@ -28,28 +28,28 @@ macro_rules! registry {
 
             /// Whether it makes graphs, as many as are asked for.
             pub(super) fn makes_graphs(&self) -> bool {
-                match self { $(Self::$kind(_) => $module::$kind::makes_graphs(),)+ }
+                match self { $(Self::$kind(_) => super::$module::$kind::makes_graphs(),)+ }
             }
 
             fn version(&self) -> Version {
-                match self { $(Self::$kind(_) => $module::$kind::version(),)+ }
+                match self { $(Self::$kind(_) => super::$module::$kind::version(),)+ }
             }
         }
 
         /// Versions of all sources, and whether they make graphs.
         fn all() -> Vec<(Version, bool)> {
-            vec![$(($module::$kind::version(), $module::$kind::makes_graphs()),)+]
+            vec![$((super::$module::$kind::version(), super::$module::$kind::makes_graphs()),)+]
         }
     };
 }
 
 registry! {
-    "call-table" => call_table::CallTable, "complete graphs, one row per call";
-    "alibaba-v2022" => raw::AlibabaV2022, "raw rows of Alibaba's v2022 table `CallGraph`";
-    "alibaba-v2021" => raw::AlibabaV2021, "raw rows of Alibaba's v2021 table `MSCallGraph`";
-    "nezha" => nezha::Nezha, "tables of spans, with lists of injected faults";
-    "weighted-structures" => structures::WeightedStructures, "distinct graphs with frequencies, without times";
-    "simulator" => simulator::Simulator, "graphs of a simulated cloud";
+    "call-table" => super::call_table::CallTable, "complete graphs, one row per call";
+    "alibaba-v2022" => super::raw::AlibabaV2022, "raw rows of Alibaba's v2022 table `CallGraph`";
+    "alibaba-v2021" => super::raw::AlibabaV2021, "raw rows of Alibaba's v2021 table `MSCallGraph`";
+    "nezha" => super::nezha::Nezha, "tables of spans, with lists of injected faults";
+    "weighted-structures" => super::structures::WeightedStructures, "distinct graphs with frequencies, without times";
+    "simulator" => super::simulator::Simulator, "graphs of a simulated cloud";
 }
 
 impl SourceSpec {
@@ -85,9 +85,10 @@ mod tests {
         let spec =
             serde_json::json!({"kind": "weighted-structures", "path": "p", "times_from": "t"});
         let spec: SourceSpec = serde_json::from_value(spec).unwrap();
-        let versions: Vec<&str> = spec.versions().iter().map(|version| version.name).collect();
-        let expected = ["dataset", "source/weighted-structures", "source/call-table"];
-        assert_eq!(versions[..3], expected);
-        assert_eq!(versions[3..], ["source/alibaba", "source/nezha"]);
+        let versions = spec.versions();
+        for (version, makes_graphs) in all() {
+            let own = version == spec.version();
+            assert_eq!(versions.contains(&version), own || !makes_graphs, "{version}");
+        }
     }
 }
