@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-pub use arms::COST;
+pub use arms::{COST, describe};
 pub use figure::Figure;
 pub use table::Table;
 
