@@ -146,8 +146,8 @@ fn a_stage_reads_nothing_that_is_not_as_it_was_written() {
         ("train", "timing.json", &["report"]),
         ("generate", "calls.parquet", &["evaluate", "report"]),
         ("generate", "failures.jsonl", &["report"]),
-        ("evaluate", "records.csv", &["report"]),
-        ("evaluate", "units.csv", &["report"]),
+        ("evaluate", "records.parquet", &["report"]),
+        ("evaluate", "units.parquet", &["report"]),
     ] {
         let workplace = finished(SMALL);
         let results = workplace.files("results");

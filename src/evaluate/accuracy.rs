@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Record;
+use super::{Bin, Dimensions, Record, WHOLE};
 use crate::data::Dataset;
 use crate::graph::{Condition, Name, Verdict, ViolationCode};
 
@@ -26,14 +26,14 @@ pub const FAILURE: &str = "failure/1";
 /// Training graphs with exactly a cell's num_edges and depth, over all services.
 pub const TRAIN_GRAPHS: &str = "train-graphs/1";
 
-/// Cells of the grid by how many training graphs they have: name, fewest, most.
-const TRAIN_BINS: [(&str, u64, u64); 4] =
-    [("0", 0, 0), ("1-4", 1, 4), ("5-19", 5, 19), ("20+", 20, u64::MAX)];
+/// Cells of the grid by how many training graphs they have.
+pub const TRAIN_BINS: [Bin; 4] =
+    [Bin::new(0, 0), Bin::new(1, 4), Bin::new(5, 19), Bin::at_least(20)];
 
 /// Whether a prompt whose service has so many training graphs is in a group.
 type InGroup = fn(&Condition, u64) -> bool;
 
-/// Groups of prompts in cells `group=NAME`: by size, and by how many training graphs the service of
+/// Groups of prompts: by size, and by how many training graphs the service of
 /// the prompt has. Prompts that leave the attribute open are in no group.
 pub const GROUPS: [(&str, InGroup); 8] = [
     ("edges 1-10", |condition, _| condition.num_edges.is_some_and(|edges| edges <= 10)),
@@ -48,7 +48,7 @@ pub const GROUPS: [(&str, InGroup); 8] = [
 
 /// Index of the bin of [`TRAIN_BINS`] that so many training graphs fall into.
 fn train_bin(graphs: u64) -> usize {
-    let bin = TRAIN_BINS.iter().position(|(_, fewest, most)| (*fewest..=*most).contains(&graphs));
+    let bin = TRAIN_BINS.iter().position(|bin| bin.contains(graphs));
     bin.expect("the bins hold every number")
 }
 
@@ -69,7 +69,7 @@ impl Tally {
 /// Accuracy over all prompts.
 pub fn whole(verdicts: &[Verdict]) -> Record {
     let hits = verdicts.iter().filter(|verdict| verdict.violation.is_none()).count();
-    Record::share(ACCURACY, "", hits as u64, verdicts.len() as u64)
+    Record::share(ACCURACY, WHOLE, hits as u64, verdicts.len() as u64)
 }
 
 /// All records of the accuracy evaluation.
@@ -100,15 +100,15 @@ pub fn records(dataset: &Dataset, conditions: &[Condition], verdicts: &[Verdict]
         }
     }
     let share =
-        |cell: String, tally: &Tally| Record::share(ACCURACY, cell, tally.hits, tally.count);
+        |of: Dimensions, tally: &Tally| Record::share(ACCURACY, of, tally.hits, tally.count);
     let mut records = vec![whole(verdicts)];
-    let name = |(edges, depth): &(u32, u32)| format!("edges={edges}/depth={depth}");
+    let name = |(edges, depth): &(u32, u32)| WHOLE.edges(*edges).depth(*depth);
     records.extend(by_cell.iter().map(|(cell, tally)| share(name(cell), tally)));
-    records.extend(by_edges.iter().map(|(edges, tally)| share(format!("edges={edges}"), tally)));
-    records.extend(by_depth.iter().map(|(depth, tally)| share(format!("depth={depth}"), tally)));
+    records.extend(by_edges.iter().map(|(edges, tally)| share(WHOLE.edges(*edges), tally)));
+    records.extend(by_depth.iter().map(|(depth, tally)| share(WHOLE.depth(*depth), tally)));
     let bins = TRAIN_BINS.iter().zip(&by_train);
-    records.extend(bins.map(|((bin, ..), tally)| share(format!("train-graphs={bin}"), tally)));
-    records.extend(by_group.iter().map(|(group, tally)| share(format!("group={group}"), tally)));
+    records.extend(bins.map(|(bin, tally)| share(WHOLE.train_graphs(*bin), tally)));
+    records.extend(by_group.iter().map(|(group, tally)| share(WHOLE.group(*group), tally)));
     records.extend(failures(verdicts));
     records.extend(by_cell.keys().map(|cell| {
         let graphs = train_of(cell);
@@ -140,7 +140,7 @@ fn failures(verdicts: &[Verdict]) -> Vec<Record> {
     let prompts = verdicts.len() as u64;
     let records = codes.iter();
     records
-        .map(|(code, hits)| Record::share(FAILURE, format!("code={code}"), *hits, prompts))
+        .map(|(code, hits)| Record::share(FAILURE, WHOLE.code(code.as_str()), *hits, prompts))
         .collect()
 }
 
@@ -197,7 +197,7 @@ mod tests {
         let (dataset, asked, answers) = example();
         let text = |asked: &[Condition], answers: &[Generated]| {
             let records = evaluate(&Evaluation::Accuracy, &dataset, asked, answers, 1).unwrap();
-            serde_json::to_string(&records).unwrap()
+            format!("{records:?}")
         };
         assert_eq!(text(&asked, &answers), text(&reversed(&asked), &reversed(&answers)));
     }

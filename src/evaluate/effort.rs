@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Record;
 use super::interval::bootstrap;
+use super::{Record, WHOLE};
 use crate::graph::{Condition, Generated, Name, Verdict};
 
 /// Mean number of tokens that went through the model per prompt: prompts, answers and forced tokens of
@@ -82,7 +82,7 @@ pub fn records(
     let metrics = [MODEL_TOKENS, TOKENS_PER_ACCURATE, FEASIBLE_MASS];
     let values = whole.statistics().into_iter().zip(intervals);
     let count = answers.len() as u64;
-    let record = |(metric, (value, interval))| Record::new(metric, "", value, interval, count);
+    let record = |(metric, (value, interval))| Record::new(metric, WHOLE, value, interval, count);
     let masked = whole.mass < whole.choices;
     let records = metrics.into_iter().zip(values).map(record);
     // Without a mask its mass is 1 and says nothing.

@@ -4,7 +4,7 @@
 use rand::seq::SliceRandom;
 
 use super::observed::{Answer, Observations, Observed};
-use super::{Interval, Record, accuracy, heavy_hitters, popular_calls, shape};
+use super::{Dimensions, Interval, Record, WHOLE, accuracy, heavy_hitters, popular_calls, shape};
 use crate::data::Dataset;
 use crate::graph::{CallGraph, CallRow, Condition, Generated, Name, Verdict};
 use crate::random;
@@ -38,7 +38,7 @@ pub fn records(
     let observations = Observations::new(&real, &answers);
     let valid = verdicts.iter().filter(|verdict| verdict.graph.is_some()).count();
     let mut records = vec![
-        Record::share(VALID, "", valid as u64, verdicts.len() as u64),
+        Record::share(VALID, WHOLE, valid as u64, verdicts.len() as u64),
         accuracy::whole(verdicts),
     ];
     records.extend(popular_calls::records(&observations, seed));
@@ -79,27 +79,26 @@ pub fn floor(dataset: &Dataset, seed: u64) -> Vec<Record> {
         let cut = half.min(heavy_hitters::TRACES);
         overlaps.push(heavy_hitters::overlaps(&observations, &one[..cut], &other[..cut]));
     }
-    let summed = |metric: &str, cell: &str, repeats: &[Vec<f64>], index: usize| {
+    let summed = |metric: &'static str, of: Dimensions, repeats: &[Vec<f64>], index: usize| {
         let values: Vec<f64> = repeats.iter().map(|repeat| repeat[index]).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
-        Record::new(metric, cell, mean, Interval::percentiles(&values), half as u64)
+        Record::new(metric, of, mean, Interval::percentiles(&values), half as u64)
     };
     let mut records = Vec::new();
-    for cell in ["graphs=valid", "graphs=all"] {
-        records.push(summed(popular_calls::KL_TOP100, cell, &divergences, 0));
-        records.push(summed(popular_calls::KL_TOP100_OTHER, cell, &divergences, 1));
+    for of in [WHOLE.graphs("valid"), WHOLE.graphs("all")] {
+        records.push(summed(popular_calls::KL_TOP100, of.clone(), &divergences, 0));
+        records.push(summed(popular_calls::KL_TOP100_OTHER, of, &divergences, 1));
     }
     records.extend(heavy_hitters::summary(&overlaps, half.min(heavy_hitters::TRACES) as u64));
     for (index, metric) in [shape::EDGES_TV, shape::DEPTH_TV, shape::LATENCY_KS].iter().enumerate()
     {
-        records.push(summed(metric, "", &distances, index));
+        records.push(summed(metric, WHOLE, &distances, index));
     }
     records.extend(train_against_test(dataset, seed));
     records
 }
 
 fn train_against_test(dataset: &Dataset, seed: u64) -> Vec<Record> {
-    const CELL: &str = "graphs=train";
     let (test, train) = (dataset.test(), dataset.train());
     let rows: Vec<Vec<CallRow>> = train.iter().map(|graph| graph.rows()).collect();
     let train: Vec<Answer> = train
@@ -109,8 +108,9 @@ fn train_against_test(dataset: &Dataset, seed: u64) -> Vec<Record> {
         .collect();
     let observations = Observations::new(&test, &train);
     let train: Vec<&Observed> = observations.synthetic.iter().collect();
-    let mut records = popular_calls::divergence_records(&observations, CELL, &train, seed);
-    records.extend(shape::distance_records(&observations, CELL, &train, seed));
+    let mut records =
+        popular_calls::divergence_records(&observations, &WHOLE.graphs("train"), &train, seed);
+    records.extend(shape::distance_records(&observations, &WHOLE.graphs("train"), &train, seed));
     records
 }
 
@@ -179,7 +179,8 @@ mod tests {
         let of = |rank, side, (source, destination): (&str, &str)| {
             let (source, destination) = (source.into(), destination.into());
             let call = Communication { source, destination, kind: CallType::Rpc };
-            find(&records, POPULAR_CALL, &PopularCall { rank, call }.cell(side)).value
+            let about = PopularCall { rank, call }.dimensions(side);
+            find(&records, POPULAR_CALL, &about.to_string()).value
         };
         // Rank 1 and 2 are equal in count and ordered by name: MS_… before USER.
         assert_eq!(of(1, "real", ("MS_00100", "MS_00201")), 0.4);
@@ -268,7 +269,7 @@ mod tests {
         // Heavy hitters draw prompts by their index.
         let text = |records: &[Record]| {
             let same = records.iter().filter(|r| r.metric != heavy_hitters::HEAVY_HITTERS);
-            serde_json::to_string(&same.collect::<Vec<_>>()).unwrap()
+            format!("{:?}", same.collect::<Vec<_>>())
         };
         assert_eq!(text(&one), text(&other));
     }

@@ -68,7 +68,7 @@ fn number(value: f64) -> String {
 }
 
 fn lines(title: &str, records: &[Record]) -> String {
-    let shown = records.iter().filter(|record| match record.metric.as_str() {
+    let shown = records.iter().filter(|record| match record.metric {
         // Most of these never occur.
         "edges-share/1" | "depth-share/1" => record.value != 0.0,
         // The same function for all evaluations.
@@ -76,8 +76,8 @@ fn lines(title: &str, records: &[Record]) -> String {
         _ => true,
     });
     let lines = shown.map(|record| {
-        let Record { metric, cell, value, .. } = record;
-        format!("{metric} {cell} {}\n", number(*value))
+        let Record { metric, dimensions, value, .. } = record;
+        format!("{metric} {dimensions} {}\n", number(*value))
     });
     format!("\n{title}\n{}", lines.collect::<String>())
 }

@@ -6,7 +6,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::observed::{Observations, Observed};
-use super::{Interval, Record};
+use super::{Interval, Record, WHOLE};
 use crate::graph::{Condition, Name};
 use crate::random;
 
@@ -47,7 +47,8 @@ pub fn records(
 ) -> Vec<Record> {
     let valid = observations.synthetic.iter().filter(|graph| graph.shape.is_some()).count();
     if valid == 0 || observations.real.is_empty() {
-        let none = |k| Record::new(HEAVY_HITTERS, format!("k={k}"), f64::NAN, Interval::NONE, 0);
+        let none =
+            |k: usize| Record::new(HEAVY_HITTERS, WHOLE.k(k as u32), f64::NAN, Interval::NONE, 0);
         return KS.map(none).to_vec();
     }
     let origins = origins(observations, services);
@@ -134,7 +135,7 @@ pub fn summary(repeats: &[[f64; KS.len()]], count: u64) -> Vec<Record> {
     let record = |(index, k): (usize, &usize)| {
         let values: Vec<f64> = repeats.iter().map(|repeat| repeat[index]).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
-        Record::new(HEAVY_HITTERS, format!("k={k}"), mean, Interval::percentiles(&values), count)
+        Record::new(HEAVY_HITTERS, WHOLE.k(*k as u32), mean, Interval::percentiles(&values), count)
     };
     KS.iter().enumerate().map(record).collect()
 }

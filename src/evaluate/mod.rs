@@ -6,6 +6,7 @@
 pub mod accuracy;
 pub mod classifier;
 mod conditions;
+mod dimensions;
 pub mod distribution;
 pub mod downstream;
 pub mod effort;
@@ -27,9 +28,10 @@ pub mod truth;
 mod units;
 
 pub use conditions::{VERSION as CONDITIONS_VERSION, conditions, grid, grid_cells};
+pub use dimensions::{Bin, Dimensions, WHOLE};
 pub use interval::Interval;
 pub use joined::Joined;
-pub use record::{Conditions, Evaluation, Record, Task, reference_cell};
+pub use record::{Conditions, Evaluation, Record, Task};
 pub use units::Units;
 
 use anyhow::Result;
@@ -194,9 +196,10 @@ mod tests {
         items.iter().rev().cloned().collect()
     }
 
-    /// The one record of `metric` and `cell`.
+    /// The one record of `metric` whose dimensions are shown as `cell`.
     pub fn find<'a>(records: &'a [Record], metric: &str, cell: &str) -> &'a Record {
-        let mut found = records.iter().filter(|r| r.metric == metric && r.cell == cell);
+        let mut found =
+            records.iter().filter(|r| r.metric == metric && r.dimensions.to_string() == cell);
         let record = found.next().unwrap_or_else(|| panic!("no record {metric} {cell}"));
         assert!(found.next().is_none(), "two records {metric} {cell}");
         record
@@ -212,8 +215,8 @@ mod tests {
         assert_eq!(one.len(), other.len());
         for (one, other) in one.iter().zip(other) {
             assert_eq!(
-                (&one.metric, &one.cell, one.count),
-                (&other.metric, &other.cell, other.count)
+                (&one.metric, &one.dimensions, one.count),
+                (&other.metric, &other.dimensions, other.count)
             );
             assert!(near(one.value, other.value, tolerance), "{one:?} {other:?}");
         }

@@ -1,7 +1,7 @@
 //! Popular calls: figure 4a.
 
 use super::observed::{Counts, Observations, Observed, Sides, with_intervals};
-use super::{Interval, Record};
+use super::{Dimensions, Interval, Record, WHOLE};
 use crate::graph::Communication;
 
 /// Kullback-Leibler divergence KL(real ‖ synthetic), in nats, of the distributions over the 100
@@ -35,25 +35,14 @@ pub const SYNTHETIC: &str = "synthetic";
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PopularCall {
     /// 1 for the most frequent real call.
-    pub rank: u64,
+    pub rank: u32,
     pub call: Communication,
 }
 
 impl PopularCall {
-    /// The record's cell: `rank=1/side=real/call={"source":…,"destination":…,"type":…}`. The call is
-    /// JSON, as its names may hold whatever separates them elsewhere.
-    pub fn cell(&self, side: &str) -> String {
-        // Two names and a type are JSON whatever they hold.
-        let call = serde_json::to_string(&self.call).unwrap_or_default();
-        format!("rank={}/side={side}/call={call}", self.rank)
-    }
-
-    /// Side and call of a [cell](Self::cell); `None` for another text.
-    pub fn read(cell: &str) -> Option<(&str, Self)> {
-        let (rank, rest) = cell.strip_prefix("rank=")?.split_once("/side=")?;
-        let (side, call) = rest.split_once("/call=")?;
-        let call = serde_json::from_str(call).ok()?;
-        Some((side, Self { rank: rank.parse().ok()?, call }))
+    /// What a record of its fraction on a side is about.
+    pub fn dimensions(&self, side: &str) -> Dimensions {
+        WHOLE.rank(self.rank).side(side).call(self.call.clone())
     }
 }
 
@@ -141,7 +130,7 @@ pub fn divergences(
 /// Both divergences of `graphs` from the real ones, with intervals.
 pub fn divergence_records(
     observations: &Observations,
-    cell: &str,
+    of: &Dimensions,
     graphs: &[&Observed],
     seed: u64,
 ) -> Vec<Record> {
@@ -151,7 +140,7 @@ pub fn divergence_records(
     let metrics = [KL_TOP100, KL_TOP100_OTHER].iter().zip(values);
     let count = graphs.len() as u64;
     metrics
-        .map(|(metric, (value, interval))| Record::new(metric, cell, value, interval, count))
+        .map(|(metric, (value, interval))| Record::new(metric, of.clone(), value, interval, count))
         .collect()
 }
 
@@ -161,8 +150,8 @@ pub fn records(observations: &Observations, seed: u64) -> Vec<Record> {
     let with_calls = |graph: &&Observed| !graph.calls.is_empty();
     let all: Vec<&Observed> = observations.synthetic.iter().filter(with_calls).collect();
     let valid: Vec<&Observed> = all.iter().copied().filter(|graph| graph.shape.is_some()).collect();
-    let mut records = divergence_records(observations, "graphs=valid", &valid, seed);
-    records.extend(divergence_records(observations, "graphs=all", &all, seed));
+    let mut records = divergence_records(observations, &WHOLE.graphs("valid"), &valid, seed);
+    records.extend(divergence_records(observations, &WHOLE.graphs("all"), &all, seed));
     let popular = PopularCalls::new(observations, &real, &valid);
     let shares = with_intervals(seed, observations.services, |drawn| popular.shares(drawn));
     let counts = [(REAL, real.len()), (SYNTHETIC, valid.len())];
@@ -181,43 +170,12 @@ fn share_record(
     (value, interval): (f64, Interval),
     count: u64,
 ) -> Record {
-    Record::new(POPULAR_CALL, call.cell(side), value, interval, count)
+    Record::new(POPULAR_CALL, call.dimensions(side), value, interval, count)
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::graph::CallType;
-    use crate::testing::hostile_names;
-
-    proptest! {
-        /// Cells of different calls differ, whatever their names hold: each gives its call back.
-        #[test]
-        fn cells_give_their_calls_back(
-            (source, destination) in (hostile_names(), hostile_names()),
-            (rank, kind) in (1..31u64, prop::sample::select(&CallType::ALL[..])),
-        ) {
-            let (source, destination) = (source.as_str().into(), destination.as_str().into());
-            let call = PopularCall { rank, call: Communication { source, destination, kind } };
-            let cell = call.cell(REAL);
-            prop_assert_eq!(PopularCall::read(&cell), Some((REAL, call)));
-        }
-    }
-
-    #[test]
-    fn cells_are_structured() {
-        let call = Communication {
-            source: "a>b".into(),
-            destination: "c/call=\"d\"".into(),
-            kind: CallType::Rpc,
-        };
-        let cell = PopularCall { rank: 2, call }.cell(SYNTHETIC);
-        let expected = r#"rank=2/side=synthetic/call={"source":"a>b","destination":"c/call=\"d\"","type":"rpc"}"#;
-        assert_eq!(cell, expected);
-        assert_eq!(PopularCall::read("rank=2/side=real/call=a>b:rpc"), None);
-    }
 
     #[test]
     fn divergence_by_hand() {

@@ -1,60 +1,52 @@
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+use super::dimensions::Dimensions;
 use super::interval::Interval;
 use crate::version::Version;
 
 /// One measured number with its uncertainty, in long form.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     /// Id of the metric with the version of its definition: `accuracy/1`. A changed definition
     /// gets a new version, so that numbers of different meaning are never compared.
-    pub metric: String,
-    /// What the number is about, as `name=value` pairs joined by `/`: `edges=7/depth=3`; empty for
-    /// the whole.
-    pub cell: String,
+    pub metric: &'static str,
+    /// What the number is about.
+    pub dimensions: Dimensions,
     /// NaN where the number does not exist: no valid graph, a degenerate case.
-    #[serde(deserialize_with = "nan_if_null")]
     pub value: f64,
     /// Lower end of the 95 % interval; NaN where there is none.
-    #[serde(deserialize_with = "nan_if_null")]
     pub low: f64,
     /// Upper end of the 95 % interval; NaN where there is none.
-    #[serde(deserialize_with = "nan_if_null")]
     pub high: f64,
     /// Graphs (or prompts) behind the number.
     pub count: u64,
 }
 
-/// JSON has no NaN: `serde_json` writes null.
-fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
-}
-
 impl Record {
     pub(crate) fn new(
-        metric: &str,
-        cell: impl Into<String>,
+        metric: &'static str,
+        dimensions: Dimensions,
         value: f64,
         interval: Interval,
         count: u64,
     ) -> Self {
-        let (metric, cell) = (metric.to_owned(), cell.into());
-        Self { metric, cell, value, low: interval.low, high: interval.high, count }
+        Self { metric, dimensions, value, low: interval.low, high: interval.high, count }
     }
 
     /// `hits` of `count`, with a Wilson interval.
-    pub(crate) fn share(metric: &str, cell: impl Into<String>, hits: u64, count: u64) -> Self {
+    pub(crate) fn share(
+        metric: &'static str,
+        dimensions: Dimensions,
+        hits: u64,
+        count: u64,
+    ) -> Self {
         let value = hits as f64 / count as f64;
-        Self::new(metric, cell, value, Interval::wilson(hits, count), count)
+        Self::new(metric, dimensions, value, Interval::wilson(hits, count), count)
     }
-}
 
-/// Cell of a reference row's record: `cell` with `reference=…` behind it, if it has a name.
-pub fn reference_cell(cell: &str, reference: &str) -> String {
-    match (cell.is_empty(), reference.is_empty()) {
-        (_, true) => cell.to_owned(),
-        (true, false) => format!("reference={reference}"),
-        (false, false) => format!("{cell}/reference={reference}"),
+    /// Whether the number is of this metric and about this.
+    pub fn is(&self, metric: &str, dimensions: &Dimensions) -> bool {
+        self.metric == metric && self.dimensions == *dimensions
     }
 }
 
@@ -131,18 +123,4 @@ pub enum Task {
     HighLatency,
     /// Whether a call's children hold an uncommon communication (paper, table 2).
     UncommonCommunication,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn records_survive_json_with_nan() {
-        let record = Record::new("kl-top100/1", "graphs=all", f64::NAN, Interval::NONE, 0);
-        let text = serde_json::to_string(&record).expect("JSON");
-        let back: Record = serde_json::from_str(&text).expect("a record");
-        assert!(back.value.is_nan() && back.low.is_nan());
-        assert_eq!((back.metric, back.cell, back.count), (record.metric, record.cell, 0));
-    }
 }

@@ -1,7 +1,7 @@
 //! Sizes, depths and latencies of graphs: figure 8.
 
-use super::Record;
 use super::observed::{Counts, Observations, Observed, Shape, Sides, with_intervals};
+use super::{Bin, Dimensions, Record, WHOLE};
 
 /// Share of a side's graphs with a number of edges (paper, figure 8): test graphs, or valid
 /// synthetic graphs. Cells 1 to 30 and `31+`, so that they add up to 1. Wilson interval, which
@@ -107,7 +107,7 @@ pub fn distances(
 /// The distances of valid `graphs` from the real ones, with intervals.
 pub fn distance_records(
     observations: &Observations,
-    cell: &str,
+    of: &Dimensions,
     graphs: &[&Observed],
     seed: u64,
 ) -> Vec<Record> {
@@ -117,7 +117,7 @@ pub fn distance_records(
     let metrics = [EDGES_TV, DEPTH_TV, LATENCY_KS].iter().zip(distances);
     let count = graphs.len() as u64;
     metrics
-        .map(|(metric, (value, interval))| Record::new(metric, cell, value, interval, count))
+        .map(|(metric, (value, interval))| Record::new(metric, of.clone(), value, interval, count))
         .collect()
 }
 
@@ -126,22 +126,21 @@ pub fn records(observations: &Observations, seed: u64) -> Vec<Record> {
     let real: Vec<&Observed> = observations.real.iter().collect();
     let valid = observations.synthetic.iter().filter(|graph| graph.shape.is_some());
     let valid: Vec<&Observed> = valid.collect();
-    let mut records = distance_records(observations, "", &valid, seed);
+    let mut records = distance_records(observations, &WHOLE, &valid, seed);
     for (side, graphs) in [("real", &real), ("synthetic", &valid)] {
         let shapes: Vec<Shape> = graphs.iter().filter_map(|graph| graph.shape).collect();
         let edges = shapes.iter().map(|shape| shape.num_edges);
-        records.extend(shares(EDGES_SHARE, "edges", side, MOST_EDGES, edges));
+        records.extend(shares(EDGES_SHARE, |bin| WHOLE.edges(bin).side(side), MOST_EDGES, edges));
         let depths = shapes.iter().map(|shape| shape.depth);
-        records.extend(shares(DEPTH_SHARE, "depth", side, MOST_DEPTH, depths));
+        records.extend(shares(DEPTH_SHARE, |bin| WHOLE.depth(bin).side(side), MOST_DEPTH, depths));
     }
     records
 }
 
 /// Shares of the values 1 to `most`, and of all above.
 fn shares(
-    metric: &str,
-    name: &str,
-    side: &str,
+    metric: &'static str,
+    of: impl Fn(Bin) -> Dimensions,
     most: u32,
     values: impl Iterator<Item = u32>,
 ) -> Vec<Record> {
@@ -151,11 +150,9 @@ fn shares(
         hits[value.clamp(1, most + 1) as usize - 1] += 1;
         count += 1;
     }
-    let cell = |value: u32| match value > most {
-        true => format!("{name}={value}+/side={side}"),
-        false => format!("{name}={value}/side={side}"),
-    };
-    (1..).zip(hits).map(|(value, hits)| Record::share(metric, cell(value), hits, count)).collect()
+    let bin = |value: u32| if value > most { Bin::at_least(value) } else { value.into() };
+    let counted = (1..).zip(hits);
+    counted.map(|(value, hits)| Record::share(metric, of(bin(value)), hits, count)).collect()
 }
 
 #[cfg(test)]
@@ -177,9 +174,9 @@ mod tests {
 
     #[test]
     fn shares_add_up_with_the_tail() {
-        let records = shares(EDGES_SHARE, "edges", "real", 3, [1, 1, 3, 4, 90].into_iter());
+        let records = shares(EDGES_SHARE, |bin| WHOLE.edges(bin), 3, [1, 1, 3, 4, 90].into_iter());
         let values: Vec<f64> = records.iter().map(|record| record.value).collect();
         assert_eq!(values, [0.4, 0.0, 0.2, 0.4]);
-        assert_eq!(records[3].cell, "edges=4+/side=real");
+        assert_eq!(records[3].dimensions, WHOLE.edges(Bin::at_least(4)));
     }
 }

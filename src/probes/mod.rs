@@ -12,10 +12,11 @@ mod tasks;
 mod tests;
 mod tune;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::references::Reference;
 pub use self::tasks::{Sample, Samples, Task, draw};
@@ -24,8 +25,8 @@ use crate::check::{each_once, within};
 use crate::data::Dataset;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::evaluate::Record;
 use crate::evaluate::metric::{Better, Family, Metric, Unit, WILSON, metric};
+use crate::evaluate::{Dimensions, Record, WHOLE};
 use crate::generators::{self, FitReport};
 use crate::progress::Progress;
 use crate::version::Version;
@@ -217,12 +218,19 @@ pub struct Context<'a> {
 }
 
 /// One question about a test graph and what was answered.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Answered {
-    pub cell: String,
+    /// What was asked.
+    #[serde(serialize_with = "as_text")]
+    pub about: Dimensions,
     pub right: String,
     /// Empty where nothing was understood.
     pub answered: String,
+}
+
+/// For readers of `answers.csv`, which nothing else reads.
+fn as_text<S: Serializer>(about: &Dimensions, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(about)
 }
 
 /// What came of an arm.
@@ -271,7 +279,7 @@ pub fn run(
         .iter()
         .zip(answers)
         .map(|(sample, answered)| Answered {
-            cell: sample.cell(),
+            about: sample.dimensions(),
             right: sample.answer(),
             answered: answered.unwrap_or_default(),
         })
@@ -279,18 +287,15 @@ pub fn run(
     Ok(Outcome { records: records(task, &answers), answers, fit })
 }
 
-/// Accuracy of the whole, then of each cell in alphabetical order.
+/// Accuracy of the whole, then of its parts in order.
 fn records(task: Task, answers: &[Answered]) -> Vec<Record> {
-    let whole = format!("task={}", task.id());
-    let mut cells: Vec<&str> = answers.iter().map(|answer| answer.cell.as_str()).collect();
-    cells.sort_unstable();
-    cells.dedup();
-    cells.retain(|cell| *cell != whole);
-    cells.insert(0, &whole);
-    let record = |cell: &str| {
-        let of_cell = || answers.iter().filter(|answer| cell == whole || answer.cell == cell);
-        let hits = of_cell().filter(|answer| answer.right == answer.answered).count();
-        Record::share(ACCURACY, cell, hits as u64, of_cell().count() as u64)
+    let whole = WHOLE.task(task.id());
+    let parts: BTreeSet<&Dimensions> =
+        answers.iter().map(|answer| &answer.about).filter(|about| **about != whole).collect();
+    let record = |about: &Dimensions| {
+        let inside = || answers.iter().filter(|a| *about == whole || a.about == *about);
+        let hits = inside().filter(|answer| answer.right == answer.answered).count();
+        Record::share(ACCURACY, about.clone(), hits as u64, inside().count() as u64)
     };
-    cells.into_iter().map(record).collect()
+    std::iter::once(&whole).chain(parts).map(record).collect()
 }

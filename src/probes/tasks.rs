@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Dataset, ServiceStatistics, Side};
 use crate::error::UserError;
-use crate::evaluate::Joined;
+use crate::evaluate::{Dimensions, Joined, WHOLE};
 use crate::graph::{CallGraph, LayerCondition, LayerEdge, Name, Step, StepBody, Subgraph, steps};
 use crate::random;
 use crate::text::{name, recursive};
@@ -352,15 +352,13 @@ impl Sample {
         }
     }
 
-    /// Its cell in tables.
-    pub fn cell(&self) -> String {
+    /// What a record of its answers is about.
+    pub fn dimensions(&self) -> Dimensions {
         match self {
-            Self::Later { .. } => format!("task=later/answer={}", self.answer()),
-            Self::Attribute { attribute, .. } => {
-                format!("task=attribute/attribute={}", attribute.key())
-            }
-            Self::Call { .. } => "task=call".to_owned(),
-            Self::HighLatency { .. } => format!("task=high-latency/answer={}", self.answer()),
+            Self::Later { .. } => WHOLE.task("later").answer(self.answer().as_str()),
+            Self::Attribute { attribute, .. } => WHOLE.task("attribute").attribute(attribute.key()),
+            Self::Call { .. } => WHOLE.task("call"),
+            Self::HighLatency { .. } => WHOLE.task("high-latency").answer(self.answer().as_str()),
         }
     }
 

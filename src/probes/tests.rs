@@ -53,7 +53,7 @@ fn a_later_communication_by_hand() {
     assert!(text(yes).ends_with("</layer>\nuncommon: "), "{}", text(yes));
     assert!(text(yes).contains("num_edges:10/") && !text(yes).contains("MS_9"));
     assert_eq!(yes.bag().len(), 11);
-    assert_eq!(yes.cell(), "task=later/answer=yes");
+    assert_eq!(yes.dimensions().to_string(), "task=later/answer=yes");
 }
 
 /// A slow graph and a usual one of the same calls give the same question, letter for letter.
@@ -80,7 +80,7 @@ fn high_latency_by_hand() {
     for told in ["latency", "start_communication_at", "milliseconds"] {
         assert!(!text(slow).contains(told), "{}", text(slow));
     }
-    assert_eq!(slow.cell(), "task=high-latency/answer=yes");
+    assert_eq!(slow.dimensions().to_string(), "task=high-latency/answer=yes");
     assert_eq!(slow.situations(), usual.situations());
     // No service is known well enough.
     let few = dataset(vec![graph(10); 9], vec![graph(10)]);
@@ -140,7 +140,7 @@ fn missing_attributes_by_hand() {
     let shown = text(kind);
     assert!(shown.contains("type is ?") && shown.ends_with("\n(edge_id is 2"), "{shown}");
     assert!(!shown.contains("mc") && shown.contains("type is rpc"), "{shown}");
-    assert_eq!(kind.cell(), "task=attribute/attribute=type");
+    assert_eq!(kind.dimensions().to_string(), "task=attribute/attribute=type");
     assert_eq!(kind.bag(), ["MS_2:rpc", "caller USER", "known MS_4", "service S_1", "source MS_1"]);
 }
 
@@ -278,9 +278,10 @@ fn references_by_hand() {
     given.dedup();
     assert_eq!(given.len(), 2);
     assert!((0.1..0.5).contains(&accuracy(&majority)), "{:?}", majority.records);
-    let cells: Vec<&str> = majority.records.iter().map(|record| record.cell.as_str()).collect();
+    let parts: Vec<String> =
+        majority.records.iter().map(|record| record.dimensions.to_string()).collect();
     assert_eq!(
-        cells,
+        parts,
         ["task=attribute", "task=attribute/attribute=destination", "task=attribute/attribute=type"]
     );
     assert_eq!(majority.records[0].count, 60);
@@ -517,7 +518,7 @@ fn probes_are_those_of_their_version() {
         let Ok(samples) = draw(task, &dataset, (40, 10), 3) else { continue };
         for sample in &samples.test {
             let digest = blake3::hash(text(sample).as_bytes()).to_hex();
-            shown += &format!("{} {} {}\n", sample.cell(), &digest[..12], sample.answer());
+            shown += &format!("{} {} {}\n", sample.dimensions(), &digest[..12], sample.answer());
         }
         for arm in [Arm::Majority, Arm::Counts, Arm::CountsAll, Arm::Nearest, Arm::Logistic] {
             if arm == Arm::Logistic && task.choices().is_none() {

@@ -9,19 +9,33 @@ use super::figure::{
 use super::notes::{background, figure_notes, notes};
 use super::table::{Cell, Column, Table};
 use super::{ReportFiles, ReportInput, comparisons, published};
-use crate::evaluate::Interval;
-use crate::evaluate::accuracy::{ACCURACY, FAILURE, GROUPS, TRAIN_GRAPHS};
+use crate::evaluate::accuracy::{ACCURACY, FAILURE, GROUPS, TRAIN_BINS, TRAIN_GRAPHS};
 use crate::evaluate::metric::Family;
+use crate::evaluate::{Bin, Dimensions, Interval, Record, WHOLE};
+use crate::graph::Name;
 
-/// How many training graphs a cell of the grid has.
-const TRAIN_BINS: [&str; 4] = ["0", "1-4", "5-19", "20+"];
+/// One of the two attributes that prompts vary.
+struct Attribute {
+    name: &'static str,
+    value: fn(&Dimensions) -> &Option<Bin>,
+}
+
+const EDGES: Attribute = Attribute { name: "edges", value: |about| &about.edges };
+const DEPTH: Attribute = Attribute { name: "depth", value: |about| &about.depth };
+
+impl Attribute {
+    /// All prompts with this value of the attribute.
+    fn is(&self, value: Bin) -> Dimensions {
+        if self.name == EDGES.name { WHOLE.edges(value) } else { WHOLE.depth(value) }
+    }
+}
 
 pub fn report(input: &ReportInput) -> ReportFiles {
     let arms = arms::arms(input.runs);
     let mut files = ReportFiles::default();
     files.table("accuracy", overview(input, &arms));
-    for by in ["depth", "edges"] {
-        files.table(&format!("accuracy-by-{by}"), by_attribute(input, &arms, by));
+    for by in [DEPTH, EDGES] {
+        files.table(&format!("accuracy-by-{}", by.name), by_attribute(input, &arms, &by));
     }
     files.table("accuracy-by-group", by_group(input, &arms));
     files.table("failures", failures(input, &arms));
@@ -39,9 +53,9 @@ pub fn report(input: &ReportInput) -> ReportFiles {
         };
         let shown = at_temperature(&arms, *temperature);
         files.figure(format!("accuracy-heat-map{suffix}"), heat_maps(input, &shown));
-        let by_edges = by_value(input, &shown, "edges", "number of edges (calls)");
+        let by_edges = by_value(input, &shown, &EDGES, "number of edges (calls)");
         files.figure(format!("accuracy-by-edges{suffix}"), by_edges);
-        let by_depth = by_value(input, &shown, "depth", "depth (calls)");
+        let by_depth = by_value(input, &shown, &DEPTH, "depth (calls)");
         files.figure(format!("accuracy-by-depth{suffix}"), by_depth);
         let by_training = by_training_graphs(input, &shown);
         files.figure(format!("accuracy-by-training-graphs{suffix}"), by_training);
@@ -51,6 +65,11 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     }
     comparisons::add(&mut files, input, &arms, &comparisons::SHARES);
     files
+}
+
+/// Bins as names on an axis.
+fn texts(bins: &[Bin]) -> Vec<String> {
+    bins.iter().map(Bin::to_string).collect()
 }
 
 fn at_temperature<'a>(arms: &[Arm<'a>], temperature: f64) -> Vec<Arm<'a>> {
@@ -65,11 +84,11 @@ fn overview(input: &ReportInput, arms: &[Arm]) -> Table {
         Column::number("prompts", ""),
         Column::share("accuracy"),
     ];
-    let bins = TRAIN_BINS.map(|bin| format!("train-graphs={bin}"));
     columns.extend(TRAIN_BINS.map(|bin| Column::share(format!("{bin} training graphs"))));
     let mut table = Table::new(format!("Accuracy: {}", input.title), columns);
-    let metrics: Vec<(&str, &str)> =
-        std::iter::once("").chain(bins.iter().map(String::as_str)).map(|c| (ACCURACY, c)).collect();
+    let bins = TRAIN_BINS.into_iter().map(|bin| WHOLE.train_graphs(bin));
+    let metrics: Vec<(&str, Dimensions)> =
+        std::iter::once(WHOLE).chain(bins).map(|about| (ACCURACY, about)).collect();
     for arm in arms {
         let head = vec![
             Cell::text(arm.label),
@@ -130,16 +149,16 @@ impl<'a, 'b> ByGenerator<'a, 'b> {
 }
 
 /// Columns: the attribute, training graphs, one per generator.
-fn by_attribute(input: &ReportInput, arms: &[Arm], attribute: &str) -> Table {
+fn by_attribute(input: &ReportInput, arms: &[Arm], attribute: &Attribute) -> Table {
     let by = ByGenerator::new(arms);
-    let head = [Column::number(attribute, "calls"), Column::number("training graphs", "")];
-    let mut table = by.table(format!("Accuracy by {attribute}: {}", input.title), head);
+    let head = [Column::number(attribute.name, "calls"), Column::number("training graphs", "")];
+    let mut table = by.table(format!("Accuracy by {}: {}", attribute.name, input.title), head);
     for temperature in &by.temperatures {
-        for value in values_of(arms, ACCURACY, attribute) {
-            let Ok(number) = value.parse() else { continue };
-            let cell = format!("{attribute}={value}");
-            let head = [Cell::Integer(number), train_graphs(arms, &cell)];
-            table.push(by.row(*temperature, head, |arm| arm.cell(ACCURACY, &cell)));
+        for value in values_of(arms, ACCURACY, attribute.value) {
+            let Some(number) = value.single() else { continue };
+            let graphs = train_graphs(arms, |about| *(attribute.value)(about) == Some(value));
+            let (head, about) = ([Cell::Integer(number.into()), graphs], attribute.is(value));
+            table.push(by.row(*temperature, head, |arm| arm.cell(ACCURACY, &about)));
         }
     }
     table.notes = notes(input, arms);
@@ -153,8 +172,8 @@ fn by_group(input: &ReportInput, arms: &[Arm]) -> Table {
     let mut table = by.table(format!("Accuracy by group: {}", input.title), head);
     for temperature in &by.temperatures {
         for (group, _) in GROUPS {
-            let cell = format!("group={group}");
-            let prompts = arms.iter().map(|arm| arm.answers(ACCURACY, &cell)).max().unwrap_or(0);
+            let about = WHOLE.group(group);
+            let prompts = arms.iter().map(|arm| arm.answers(ACCURACY, &about)).max().unwrap_or(0);
             if prompts == 0 {
                 continue;
             }
@@ -163,21 +182,20 @@ fn by_group(input: &ReportInput, arms: &[Arm]) -> Table {
                 None => group.to_owned(),
             };
             let head = [Cell::text(group), Cell::Integer(prompts)];
-            table.push(by.row(*temperature, head, |arm| arm.cell(ACCURACY, &cell)));
+            table.push(by.row(*temperature, head, |arm| arm.cell(ACCURACY, &about)));
         }
     }
     table.notes = notes(input, arms);
     table
 }
 
-/// Training graphs of all cells of the grid that lie in `part` (`depth=3`).
-fn train_graphs(arms: &[Arm], part: &str) -> Cell {
-    let Some(arm) = arms.iter().find(|arm| !arm.cells_of(TRAIN_GRAPHS).is_empty()) else {
+/// Training graphs of all cells of the grid that are `inside`.
+fn train_graphs(arms: &[Arm], inside: impl Fn(&Dimensions) -> bool) -> Cell {
+    let Some(arm) = arms.iter().find(|arm| !arm.dimensions_of(TRAIN_GRAPHS).is_empty()) else {
         return Cell::Missing;
     };
-    let cells = arm.cells_of(TRAIN_GRAPHS).into_iter();
-    let inside = cells.filter(|cell| cell.split('/').any(|other| other == part));
-    let graphs = inside.filter_map(|cell| arm.estimate(TRAIN_GRAPHS, cell));
+    let inside = arm.dimensions_of(TRAIN_GRAPHS).into_iter().filter(|about| inside(about));
+    let graphs = inside.filter_map(|about| arm.estimate(TRAIN_GRAPHS, about));
     Cell::Integer(graphs.map(|graphs| graphs.value.round() as u64).sum())
 }
 
@@ -186,22 +204,24 @@ fn failures(input: &ReportInput, arms: &[Arm]) -> Table {
     let by = ByGenerator::new(arms);
     let head = [Column::text("first violation")];
     let mut table = by.table(format!("Why answers fail: {}", input.title), head);
-    let mut codes: BTreeMap<String, u64> = BTreeMap::new();
+    let mut codes: BTreeMap<Name, u64> = BTreeMap::new();
     for arm in arms {
         let records = arm.runs.iter().filter_map(|run| run.outcome.as_ref().ok()).flatten();
         for record in records.filter(|record| record.metric == FAILURE) {
             let hits = (record.value * record.count as f64).round() as u64;
-            *codes.entry(record.cell.clone()).or_insert(0) += hits;
+            if let Some(code) = &record.dimensions.code {
+                *codes.entry(code.clone()).or_insert(0) += hits;
+            }
         }
     }
-    let mut codes: Vec<(String, u64)> = codes.into_iter().collect();
+    let mut codes: Vec<(Name, u64)> = codes.into_iter().collect();
     codes.sort_by_key(|(_, hits)| std::cmp::Reverse(*hits));
     for temperature in &by.temperatures {
         let head = [Cell::text("(none: accurate)")];
-        table.push(by.row(*temperature, head, |arm| arm.cell(ACCURACY, "")));
-        for (cell, _) in &codes {
-            let head = [Cell::text(cell.strip_prefix("code=").unwrap_or(cell))];
-            table.push(by.row(*temperature, head, |arm| failure_cell(arm, cell)));
+        table.push(by.row(*temperature, head, |arm| arm.cell(ACCURACY, &WHOLE)));
+        for (code, _) in &codes {
+            let (head, about) = ([Cell::text(code.as_str())], WHOLE.code(code.clone()));
+            table.push(by.row(*temperature, head, |arm| failure_cell(arm, &about)));
         }
     }
     table.notes = notes(input, arms);
@@ -209,18 +229,18 @@ fn failures(input: &ReportInput, arms: &[Arm]) -> Table {
 }
 
 /// Seeds without a record of the code have met it in none of their prompts.
-fn failure_cell(arm: &Arm, cell: &str) -> Cell {
+fn failure_cell(arm: &Arm, about: &Dimensions) -> Cell {
     if arm.failure().is_some() {
         return Cell::Failed(String::new());
     }
     let records = arm.runs.iter().filter_map(|run| {
         let records = run.outcome.as_ref().ok()?;
-        let found = records.iter().find(|record| record.metric == FAILURE && record.cell == cell);
+        let found = records.iter().find(|record| record.is(FAILURE, about));
         found.cloned().or_else(|| {
-            let whole = records.iter().find(|r| r.metric == ACCURACY && r.cell.is_empty())?;
+            let whole = records.iter().find(|record| record.is(ACCURACY, &WHOLE))?;
             let Interval { low, high } = Interval::wilson(0, whole.count);
             let value = if whole.count == 0 { f64::NAN } else { 0.0 };
-            Some(crate::evaluate::Record { value, low, high, ..whole.clone() })
+            Some(Record { value, low, high, ..whole.clone() })
         })
     });
     let records: Vec<_> = records.collect();
@@ -228,22 +248,18 @@ fn failure_cell(arm: &Arm, cell: &str) -> Cell {
     combined.map_or(Cell::Missing, |combined| table_cell(FAILURE, combined))
 }
 
-fn cell_of(edges: &str, depth: &str) -> String {
-    format!("edges={edges}/depth={depth}")
-}
-
 /// One panel per arm that has results.
 fn heat_maps(input: &ReportInput, arms: &[Arm]) -> Figure {
-    let (edges, depths) = (values_of(arms, ACCURACY, "edges"), values_of(arms, ACCURACY, "depth"));
+    let [edges, depths] = [EDGES, DEPTH].map(|by| values_of(arms, ACCURACY, by.value));
     let mut dots = false;
     let panels = arms.iter().filter(|arm| arm.failure().is_none()).map(|arm| {
         let mut map = HeatMap { columns: edges.len(), rows: depths.len(), ..HeatMap::default() };
         for (column, e) in edges.iter().enumerate() {
             for (row, d) in depths.iter().enumerate() {
-                let cell = cell_of(e, d);
-                let Some(share) = arm.estimate(ACCURACY, &cell) else { continue };
+                let about = WHOLE.edges(*e).depth(*d);
+                let Some(share) = arm.estimate(ACCURACY, &about) else { continue };
                 map.cells.insert((column, row), share.value);
-                if arm.estimate(TRAIN_GRAPHS, &cell).is_some_and(|graphs| graphs.value == 0.0) {
+                if arm.estimate(TRAIN_GRAPHS, &about).is_some_and(|graphs| graphs.value == 0.0) {
                     map.dotted.insert((column, row));
                     dots = true;
                 }
@@ -251,8 +267,8 @@ fn heat_maps(input: &ReportInput, arms: &[Arm]) -> Figure {
         }
         Panel {
             title: arm.label.to_owned(),
-            x: Axis::names("number of edges (calls)", edges.clone()),
-            y: Axis::names("depth (calls)", depths.clone()),
+            x: Axis::names("number of edges (calls)", texts(&edges)),
+            y: Axis::names("depth (calls)", texts(&depths)),
             content: Content::HeatMap(map),
         }
     });
@@ -276,29 +292,27 @@ fn heat_maps(input: &ReportInput, arms: &[Arm]) -> Figure {
 }
 
 /// Accuracy along one attribute, a line per arm.
-fn by_value(input: &ReportInput, arms: &[Arm], attribute: &str, label: &str) -> Figure {
-    let values: Vec<f64> = values_of(arms, ACCURACY, attribute)
-        .iter()
-        .filter_map(|value| value.parse().ok())
-        .collect();
+fn by_value(input: &ReportInput, arms: &[Arm], attribute: &Attribute, label: &str) -> Figure {
+    let values = values_of(arms, ACCURACY, attribute.value);
+    let values: Vec<u32> = values.into_iter().filter_map(Bin::single).collect();
     let lines = arms.iter().map(|arm| Line {
         label: arm.label.to_owned(),
         style: arm.style,
         points: values
             .iter()
-            .map(|value| (*value, arm.bounded(ACCURACY, &format!("{attribute}={value}"))))
+            .map(|value| ((*value).into(), arm.bounded(ACCURACY, &attribute.is((*value).into()))))
             .collect(),
         markers: true,
     });
     let lines = Lines { lines: lines.collect(), levels: Vec::new() };
-    let (first, last) = (values.first().unwrap_or(&1.0), values.last().unwrap_or(&1.0));
+    let (first, last) = (values.first().copied().unwrap_or(1), values.last().copied().unwrap_or(1));
     let panel = Panel {
         title: String::new(),
-        x: Axis::linear(label, first - 0.5, last + 0.5).whole(),
+        x: Axis::linear(label, f64::from(first) - 0.5, f64::from(last) + 0.5).whole(),
         y: Axis::share("accuracy (%)"),
         content: Content::Lines(lines),
     };
-    column_figure(input, arms, format!("Accuracy by {attribute}: {}", input.title), panel)
+    column_figure(input, arms, format!("Accuracy by {}: {}", attribute.name, input.title), panel)
 }
 
 fn column_figure(input: &ReportInput, arms: &[Arm], title: String, panel: Panel) -> Figure {
@@ -310,15 +324,13 @@ fn by_training_graphs(input: &ReportInput, arms: &[Arm]) -> Figure {
     let series = arms.iter().filter(|arm| arm.failure().is_none()).map(|arm| BarSeries {
         label: arm.label.to_owned(),
         style: arm.style,
-        values: TRAIN_BINS
-            .map(|bin| arm.bounded(ACCURACY, &format!("train-graphs={bin}")))
-            .to_vec(),
+        values: TRAIN_BINS.map(|bin| arm.bounded(ACCURACY, &WHOLE.train_graphs(bin))).to_vec(),
     });
     let panel = Panel {
         title: String::new(),
         x: Axis::names(
             "training graphs with the prompt's number of edges and depth",
-            TRAIN_BINS.map(|bin| bin.replace('-', "–")).to_vec(),
+            TRAIN_BINS.map(|bin| bin.to_string().replace('-', "–")).to_vec(),
         ),
         y: Axis::share("accuracy (%)"),
         content: Content::Bars(Bars { backdrop: None, series: series.collect() }),
@@ -331,7 +343,7 @@ fn by_temperature(input: &ReportInput, arms: &[Arm]) -> Figure {
     let lines = by.labels.iter().map(|label| {
         let at = |temperature: &f64| {
             let arm = by.arm(label, *temperature);
-            (*temperature, arm.map_or(Bounded::NONE, |arm| arm.bounded(ACCURACY, "")))
+            (*temperature, arm.map_or(Bounded::NONE, |arm| arm.bounded(ACCURACY, &WHOLE)))
         };
         let first = arms.iter().position(|arm| arm.label == *label).unwrap_or(0);
         Line {

@@ -1,13 +1,13 @@
 //! Runs put together: what is compared, and one number with an interval for several seeds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::figure::{Bounded, Style};
 use super::statistics::Seeds;
 use super::table::{Cell, Column, Table};
 use super::{ReportInput, RunRecords};
 use crate::evaluate::metric::{Family, IntervalKind, Metric, Unit};
-use crate::evaluate::{Interval, Record, accuracy, effort};
+use crate::evaluate::{Dimensions, Interval, Record, WHOLE, accuracy, effort};
 use crate::probes;
 
 /// Name of the table of wall times: the only one that differs from run to run.
@@ -82,7 +82,7 @@ fn snapshot_index(runs: &[RunRecords], run: &RunRecords) -> Option<usize> {
 }
 
 /// The description of a metric; `None` for an id that nothing describes.
-fn describe(metric: &str) -> Option<&'static Metric> {
+pub fn describe(metric: &str) -> Option<&'static Metric> {
     Metric::find(metric).or_else(|| probes::METRICS.iter().find(|known| known.id == metric))
 }
 
@@ -170,23 +170,23 @@ impl Arm<'_> {
         })
     }
 
-    /// The number for `metric` and `cell`; `None` if a seed failed or lacks it.
-    pub fn estimate(&self, metric: &str, cell: &str) -> Option<Bounded> {
+    /// The number for `metric` about this; `None` if a seed failed or lacks it.
+    pub fn estimate(&self, metric: &str, about: &Dimensions) -> Option<Bounded> {
         let records = self.runs.iter().map(|run| {
             let records = run.outcome.as_ref().ok()?;
-            records.iter().find(|record| record.metric == metric && record.cell == cell)
+            records.iter().find(|record| record.is(metric, about))
         });
         combine(metric, &records.collect::<Option<Vec<_>>>()?)
     }
 
     /// As [`Arm::estimate`], for figures.
-    pub fn bounded(&self, metric: &str, cell: &str) -> Bounded {
-        self.estimate(metric, cell).unwrap_or(Bounded::NONE)
+    pub fn bounded(&self, metric: &str, about: &Dimensions) -> Bounded {
+        self.estimate(metric, about).unwrap_or(Bounded::NONE)
     }
 
     /// As [`Arm::estimate`], for tables. Which failure it was, notes and rows say once.
-    pub fn cell(&self, metric: &str, cell: &str) -> Cell {
-        match self.estimate(metric, cell) {
+    pub fn cell(&self, metric: &str, about: &Dimensions) -> Cell {
+        match self.estimate(metric, about) {
             _ if self.failure().is_some() => Cell::Failed(String::new()),
             Some(bounded) => table_cell(metric, bounded),
             None => Cell::Missing,
@@ -195,9 +195,9 @@ impl Arm<'_> {
 
     /// A row of a table: what the arm is, then numbers, of which the first says why a failed arm
     /// failed.
-    pub fn row(&self, head: Vec<Cell>, metrics: &[(&str, &str)]) -> Vec<Cell> {
+    pub fn row(&self, head: Vec<Cell>, metrics: &[(&str, Dimensions)]) -> Vec<Cell> {
         let mut cells: Vec<Cell> =
-            metrics.iter().map(|(metric, cell)| self.cell(metric, cell)).collect();
+            metrics.iter().map(|(metric, about)| self.cell(metric, about)).collect();
         if let (Some(first), Some(reason)) = (cells.first_mut(), self.failure()) {
             *first = Cell::Failed(reason);
         }
@@ -209,10 +209,10 @@ impl Arm<'_> {
         self.runs.iter().map(|run| run.graphs).sum()
     }
 
-    /// Answers of a cell over all seeds, 0 where there are none.
-    pub fn answers(&self, metric: &str, cell: &str) -> u64 {
+    /// Answers behind a number over all seeds, 0 where there are none.
+    pub fn answers(&self, metric: &str, about: &Dimensions) -> u64 {
         let records = self.runs.iter().filter_map(|run| run.outcome.as_ref().ok()).flatten();
-        let inside = records.filter(|record| record.metric == metric && record.cell == cell);
+        let inside = records.filter(|record| record.is(metric, about));
         inside.map(|record| record.count).sum()
     }
 
@@ -229,14 +229,14 @@ impl Arm<'_> {
         Some(names.collect::<BTreeSet<_>>().len() as u64)
     }
 
-    /// All cells of `metric`, in the order of the first run that has them.
-    pub fn cells_of(&self, metric: &str) -> Vec<&str> {
+    /// What the records of `metric` are about, in the order of the first run that has them.
+    pub fn dimensions_of(&self, metric: &str) -> Vec<&Dimensions> {
         let records = self.runs.iter().filter_map(|run| run.outcome.as_ref().ok());
-        let mut cells = records.map(|records| {
+        let mut found = records.map(|records| {
             let of_metric = records.iter().filter(|record| record.metric == metric);
-            of_metric.map(|record| record.cell.as_str()).collect::<Vec<_>>()
+            of_metric.map(|record| &record.dimensions).collect::<Vec<_>>()
         });
-        cells.find(|cells| !cells.is_empty()).unwrap_or_default()
+        found.find(|found| !found.is_empty()).unwrap_or_default()
     }
 }
 
@@ -276,18 +276,15 @@ pub fn temperatures(arms: &[Arm]) -> Vec<f64> {
     temperatures
 }
 
-/// Values of `name` in cells like `name=value`, ascending; open ranges (`31+`) last.
-pub fn values_of(arms: &[Arm], metric: &str, name: &str) -> Vec<String> {
-    let mut values: BTreeMap<(u64, String), ()> = BTreeMap::new();
-    for cell in arms.iter().flat_map(|arm| arm.cells_of(metric)) {
-        let Some(value) = cell.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) else {
-            continue;
-        };
-        let value = value.split('/').next().unwrap_or(value);
-        let digits: String = value.chars().take_while(char::is_ascii_digit).collect();
-        values.insert((digits.parse().unwrap_or(u64::MAX), value.to_owned()), ());
-    }
-    values.into_keys().map(|(_, value)| value).collect()
+/// The values of a dimension in the records of `metric`, ascending.
+pub fn values_of<T: Ord + Clone>(
+    arms: &[Arm],
+    metric: &str,
+    dimension: impl Fn(&Dimensions) -> &Option<T>,
+) -> Vec<T> {
+    let about = arms.iter().flat_map(|arm| arm.dimensions_of(metric));
+    let values: BTreeSet<&T> = about.filter_map(|about| dimension(about).as_ref()).collect();
+    values.into_iter().cloned().collect()
 }
 
 /// What answers took in tokens, and what a mask left of the model; `None` where no arm is a language
@@ -304,12 +301,12 @@ pub fn effort_table(input: &ReportInput, arms: &[Arm]) -> Option<Table> {
         ],
     );
     let metrics = [
-        (accuracy::ACCURACY, ""),
-        (effort::MODEL_TOKENS, ""),
-        (effort::TOKENS_PER_ACCURATE, ""),
-        (effort::FEASIBLE_MASS, ""),
+        (accuracy::ACCURACY, WHOLE),
+        (effort::MODEL_TOKENS, WHOLE),
+        (effort::TOKENS_PER_ACCURATE, WHOLE),
+        (effort::FEASIBLE_MASS, WHOLE),
     ];
-    for arm in arms.iter().filter(|arm| arm.estimate(effort::MODEL_TOKENS, "").is_some()) {
+    for arm in arms.iter().filter(|arm| arm.estimate(effort::MODEL_TOKENS, &WHOLE).is_some()) {
         let snapshot = arm.tokens.map_or(String::new(), |tokens| format!(" at {tokens} tokens"));
         table.push(arm.row(vec![Cell::text(name(arm, arms) + &snapshot)], &metrics));
     }
@@ -393,12 +390,12 @@ fn trainings(arms: &[Arm]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn record(metric: &str, value: f64, low: f64, high: f64, count: u64) -> Record {
-        Record { metric: metric.into(), cell: String::new(), value, low, high, count }
+    fn record(metric: &'static str, value: f64, low: f64, high: f64, count: u64) -> Record {
+        Record { metric, dimensions: WHOLE, value, low, high, count }
     }
 
     fn combined(records: &[Record]) -> Bounded {
-        combine(&records[0].metric, &records.iter().collect::<Vec<_>>()).expect("records")
+        combine(records[0].metric, &records.iter().collect::<Vec<_>>()).expect("records")
     }
 
     #[test]

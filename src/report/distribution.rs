@@ -6,6 +6,7 @@ use super::notes::{figure_notes, list};
 use super::overview::{self, Entry, Reference};
 use super::table::{Cell, Table};
 use super::{ReportFiles, ReportInput, published};
+use crate::evaluate::WHOLE;
 use crate::evaluate::distribution::{
     CONCURRENCY_KS, CONTINGENCY_SIMILARITY, CORRELATION_SIMILARITY, DESCRIPTORS, DETECTION,
     EMD_IN_DEGREE, EMD_OUT_DEGREE, EMD_RESPONSE_TIME, FEWEST, MMD, PGD, QUANTILE_RATIO, QUANTILES,
@@ -15,7 +16,7 @@ use crate::evaluate::fidelity::VALID;
 use crate::evaluate::metric::Family;
 
 const REFERENCES: [Reference; 2] =
-    [("real (half against half)", ""), ("real (training against test)", "train")];
+    [("real (half against half)", None), ("real (training against test)", Some("train"))];
 
 pub fn report(input: &ReportInput) -> ReportFiles {
     let arms = arms::arms(input.runs);
@@ -86,57 +87,56 @@ fn without_number(table: &Table, entries: &[Entry]) -> Vec<String> {
 
 fn overview_entries() -> Vec<Entry> {
     vec![
-        Entry::new("valid", VALID, ""),
-        Entry::new("PGD", PGD, ""),
-        Entry::new("MMD²", MMD, ""),
-        Entry::new("EMD in-degree", EMD_IN_DEGREE, "nodes=microservices"),
-        Entry::new("EMD out-degree", EMD_OUT_DEGREE, "nodes=microservices"),
-        Entry::new("EMD response time", EMD_RESPONSE_TIME, ""),
-        Entry::new("KS response time", RESPONSE_TIME_KS, ""),
-        Entry::new("KS start offset", START_OFFSET_KS, ""),
-        Entry::new("KS concurrency", CONCURRENCY_KS, ""),
-        Entry::new("similarity of pairs", CONTINGENCY_SIMILARITY, ""),
+        Entry::new("valid", VALID, WHOLE),
+        Entry::new("PGD", PGD, WHOLE),
+        Entry::new("MMD²", MMD, WHOLE),
+        Entry::new("EMD in-degree", EMD_IN_DEGREE, WHOLE.nodes("microservices")),
+        Entry::new("EMD out-degree", EMD_OUT_DEGREE, WHOLE.nodes("microservices")),
+        Entry::new("EMD response time", EMD_RESPONSE_TIME, WHOLE),
+        Entry::new("KS response time", RESPONSE_TIME_KS, WHOLE),
+        Entry::new("KS start offset", START_OFFSET_KS, WHOLE),
+        Entry::new("KS concurrency", CONCURRENCY_KS, WHOLE),
+        Entry::new("similarity of pairs", CONTINGENCY_SIMILARITY, WHOLE),
     ]
 }
 
 fn descriptor_entries(metric: &'static str) -> Vec<Entry> {
-    let entry =
-        |name: &str| Entry::new(name.replace('-', " "), metric, format!("descriptor={name}"));
+    let entry = |name: &str| Entry::new(name.replace('-', " "), metric, WHOLE.descriptor(name));
     DESCRIPTORS.iter().map(|descriptor| entry(descriptor.name)).collect()
 }
 
 fn degree_entries() -> Vec<Entry> {
     vec![
-        Entry::new("in-degree, microservices", EMD_IN_DEGREE, "nodes=microservices"),
-        Entry::new("out-degree, microservices", EMD_OUT_DEGREE, "nodes=microservices"),
-        Entry::new("out-degree, calls", EMD_OUT_DEGREE, "nodes=calls"),
-        Entry::new("in-degree, service graph", EMD_IN_DEGREE, "nodes=service-graph"),
-        Entry::new("out-degree, service graph", EMD_OUT_DEGREE, "nodes=service-graph"),
-        Entry::new("response time", EMD_RESPONSE_TIME, ""),
+        Entry::new("in-degree, microservices", EMD_IN_DEGREE, WHOLE.nodes("microservices")),
+        Entry::new("out-degree, microservices", EMD_OUT_DEGREE, WHOLE.nodes("microservices")),
+        Entry::new("out-degree, calls", EMD_OUT_DEGREE, WHOLE.nodes("calls")),
+        Entry::new("in-degree, service graph", EMD_IN_DEGREE, WHOLE.nodes("service-graph")),
+        Entry::new("out-degree, service graph", EMD_OUT_DEGREE, WHOLE.nodes("service-graph")),
+        Entry::new("response time", EMD_RESPONSE_TIME, WHOLE),
     ]
 }
 
 fn time_entries() -> Vec<Entry> {
     let mut entries = vec![
-        Entry::new("KS response time", RESPONSE_TIME_KS, ""),
-        Entry::new("EMD response time / mean", RESPONSE_TIME_EMD, ""),
-        Entry::new("calls looked at", RESPONSE_TIME_COVERAGE, ""),
+        Entry::new("KS response time", RESPONSE_TIME_KS, WHOLE),
+        Entry::new("EMD response time / mean", RESPONSE_TIME_EMD, WHOLE),
+        Entry::new("calls looked at", RESPONSE_TIME_COVERAGE, WHOLE),
     ];
     for of in ["latency", "response-time"] {
         entries.extend(QUANTILES.iter().map(|(name, _)| {
-            let cell = format!("of={of}/quantile={name}");
-            Entry::new(format!("{name} {}", of.replace('-', " ")), QUANTILE_RATIO, cell)
+            let about = WHOLE.of(of).quantile(*name);
+            Entry::new(format!("{name} {}", of.replace('-', " ")), QUANTILE_RATIO, about)
         }));
     }
     entries.extend(["edges-depth", "edges-latency", "depth-latency"].map(|pair| {
         let heading = format!("correlation {}", pair.replace('-', ", "));
-        Entry::new(heading, CORRELATION_SIMILARITY, format!("pair={pair}"))
+        Entry::new(heading, CORRELATION_SIMILARITY, WHOLE.pair(pair))
     }));
     entries
 }
 
 fn discrepancy_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
-    let entries = [Entry::new("all descriptors", PGD, "")];
+    let entries = [Entry::new("all descriptors", PGD, WHOLE)];
     let axis = |_: &Bars| Axis::linear("PolyGraph discrepancy", 0.0, 1.0);
     let panel = overview::panel("", axis, input, arms, &REFERENCES, &entries);
     figure("PolyGraph discrepancy", vec![panel], input, arms, OVERVIEW_FIGURE_NOTE)
@@ -147,9 +147,9 @@ const OVERVIEW_FIGURE_NOTE: &str = "How well a logistic regression tells valid s
 /// Figure 16.
 fn distances_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let entries = [
-        Entry::new("in-degree", EMD_IN_DEGREE, "nodes=microservices"),
-        Entry::new("out-degree", EMD_OUT_DEGREE, "nodes=microservices"),
-        Entry::new("response time", EMD_RESPONSE_TIME, ""),
+        Entry::new("in-degree", EMD_IN_DEGREE, WHOLE.nodes("microservices")),
+        Entry::new("out-degree", EMD_OUT_DEGREE, WHOLE.nodes("microservices")),
+        Entry::new("response time", EMD_RESPONSE_TIME, WHOLE),
     ];
     // A few services can stretch an interval to many times the distance.
     let axis = |bars: &Bars| {

@@ -8,12 +8,12 @@ use super::{ReportFiles, ReportInput, downstream_anomalies, published};
 use crate::evaluate::downstream::{
     ACCURACY, ACCURACY_GAP, APPLICATION, AUC, BALANCED_ACCURACY, F1, GAP, TRAINING,
 };
-use crate::evaluate::{Record, reference_cell};
+use crate::evaluate::{Dimensions, Record, WHOLE};
 use crate::number::grouped;
 
 /// A task: its tables, named after it, have a row for each reference and arm.
 struct Shown {
-    /// Value of `task=`.
+    /// Name in records.
     task: &'static str,
     title: &'static str,
     references: &'static [Reference],
@@ -25,11 +25,11 @@ struct Shown {
     note: &'static str,
 }
 
-const REAL: Reference = ("real training graphs", "real");
-const MAJORITY: Reference = ("majority class", "majority");
+const REAL: Reference = ("real training graphs", Some("real"));
+const MAJORITY: Reference = ("majority class", Some("majority"));
 /// What an example's group says without a look at its features.
-const RATES: Reference = ("real rates by service", "rates");
-const CALL_RATES: Reference = ("real rates by service and call", "rates");
+const RATES: Reference = ("real rates by service", Some("rates"));
+const CALL_RATES: Reference = ("real rates by service and call", Some("rates"));
 
 const TASKS: [Shown; 3] = [
     Shown {
@@ -45,7 +45,7 @@ const TASKS: [Shown; 3] = [
         task: "high-latency",
         title: "High latency, trained on generated and tested on real graphs",
         references: &[REAL, RATES, MAJORITY],
-        entries: || classification("task=high-latency"),
+        entries: || classification(WHOLE.task("high-latency")),
         measures: (&[BALANCED_ACCURACY, AUC], "balanced accuracy, ROC AUC"),
         gap: (GAP, "difference to real (points)"),
         note: "Whether a graph's latency reaches the p90 of its service, from its calls without any times, by logistic regression. Cross-fitted: no model has seen an answer to the prompt that was taken from the graph it judges.",
@@ -54,7 +54,7 @@ const TASKS: [Shown; 3] = [
         task: "uncommon-communication",
         title: "Uncommon communications, trained on generated and tested on real graphs",
         references: &[REAL, CALL_RATES, MAJORITY],
-        entries: || classification("task=uncommon-communication"),
+        entries: || classification(WHOLE.task("uncommon-communication")),
         measures: (&[BALANCED_ACCURACY, AUC], "balanced accuracy, ROC AUC"),
         gap: (GAP, "difference to real (points)"),
         note: "Whether a call's children hold a communication that occurs in fewer than 10 % of the service's graphs, from the call, its parent and its siblings, by logistic regression. Cross-fitted: no model has seen an answer to the prompt that was taken from the graph it judges.",
@@ -81,7 +81,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     downstream_anomalies::add(input, &arms, &mut files);
     if files.tables.is_empty() {
         // Every arm failed: rows say why.
-        let entries = classification("");
+        let entries = classification(WHOLE);
         files.table("downstream", overview::table("Downstream tasks", input, &arms, &[], &entries));
     }
     files.table(COST, arms::cost_table(input, &arms));
@@ -90,9 +90,9 @@ pub fn report(input: &ReportInput) -> ReportFiles {
 
 fn critical() -> Vec<Entry> {
     let of = |place: u32| {
-        let cell = format!("task=critical-components/application={place}");
+        let about = WHOLE.task("critical-components").application(place);
         let entry = |heading: &str, metric| {
-            Entry::new(format!("{heading}, application {place}"), metric, &cell)
+            Entry::new(format!("{heading}, application {place}"), metric, about.clone())
         };
         [
             entry("accuracy", ACCURACY),
@@ -105,23 +105,22 @@ fn critical() -> Vec<Entry> {
     (1..=2).flat_map(of).collect()
 }
 
-fn classification(cell: &str) -> Vec<Entry> {
+fn classification(about: Dimensions) -> Vec<Entry> {
     vec![
-        Entry::new(MEASURE, BALANCED_ACCURACY, cell),
-        Entry::new("difference", GAP, cell),
-        Entry::new("ROC AUC", AUC, cell),
-        Entry::new("true in training", TRAINING, cell),
+        Entry::new(MEASURE, BALANCED_ACCURACY, about.clone()),
+        Entry::new("difference", GAP, about.clone()),
+        Entry::new("ROC AUC", AUC, about.clone()),
+        Entry::new("true in training", TRAINING, about),
     ]
 }
 
 impl Shown {
     /// Whether a record is about this task.
     fn is_asked(&self, input: &ReportInput, arms: &[Arm]) -> bool {
-        let cell = format!("task={}", self.task);
-        let is_own = |other: &str| other.split('/').next() == Some(&cell);
+        let is_own = |about: &Dimensions| about.task.as_deref() == Some(self.task);
         let floor = input.floor.unwrap_or_default();
-        floor.iter().any(|record| is_own(&record.cell))
-            || arms.iter().flat_map(|arm| arm.cells_of(BALANCED_ACCURACY)).any(is_own)
+        floor.iter().any(|record| is_own(&record.dimensions))
+            || arms.iter().flat_map(|arm| arm.dimensions_of(BALANCED_ACCURACY)).any(is_own)
     }
 
     fn notes(&self, input: &ReportInput) -> Vec<String> {
@@ -132,8 +131,8 @@ impl Shown {
             .iter()
             .filter(|record| record.metric == APPLICATION)
             .filter_map(|record| {
-                let (place, service) =
-                    record.cell.strip_prefix("application=")?.split_once("/service=")?;
+                let Dimensions { application, service, .. } = &record.dimensions;
+                let (place, service) = (application.as_ref()?, service.as_ref()?);
                 Some(format!("{place} is `{service}` with {} training graphs", record.count))
             })
             .collect();
@@ -150,8 +149,8 @@ impl Shown {
 
     /// What stands behind the numbers of a classification, or why there are none.
     fn tested_on(&self, floor: &[Record]) -> Option<String> {
-        let cell = reference_cell(&format!("task={}", self.task), "real");
-        let measured = |record: &&Record| record.metric == BALANCED_ACCURACY && record.cell == cell;
+        let about = WHOLE.task(self.task).reference("real");
+        let measured = |record: &&Record| record.is(BALANCED_ACCURACY, &about);
         let record = floor.iter().find(measured)?;
         let graphs = match record.count {
             0 => return Some("No number: no test graph gives an example.".to_owned()),
@@ -174,8 +173,8 @@ impl Shown {
         let of = |metrics: &[&str]| -> Vec<Entry> {
             let entries = (self.entries)().into_iter();
             let entries = entries.filter(|entry| metrics.contains(&entry.metric));
-            let named = entries.map(|entry| match entry.cell.split_once("application=") {
-                Some((_, place)) => Entry { heading: format!("application {place}"), ..entry },
+            let named = entries.map(|entry| match entry.about.application {
+                Some(place) => Entry { heading: format!("application {place}"), ..entry },
                 None if entry.metric == GAP => Entry { heading: MEASURE.to_owned(), ..entry },
                 None => entry,
             });

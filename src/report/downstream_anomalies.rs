@@ -5,38 +5,38 @@ use super::figure::{Axis, Figure};
 use super::notes::figure_notes;
 use super::overview::{self, Entry, Reference};
 use super::{ReportFiles, ReportInput, figure};
+use crate::evaluate::WHOLE;
 use crate::evaluate::downstream::anomalies::{AUC, AUC_PR};
 
 /// Trained on real graphs, as many as arms may use and as many as the quick profile asks for; a
 /// detector without a network; the size of a graph as its score.
 const REFERENCES: [Reference; 4] = [
-    ("real training graphs", "train"),
-    ("2,000 real graphs", "train-2000"),
-    ("real: counts of calls", "counting"),
-    ("size of the graph", "size"),
+    ("real training graphs", Some("train")),
+    ("2,000 real graphs", Some("train-2000")),
+    ("real: counts of calls", Some("counting")),
+    ("size of the graph", Some("size")),
 ];
 
-const KINDS: [(&str, &str); 4] = [
-    ("all", "kind=all"),
-    ("structure", "kind=structure"),
-    ("latency", "kind=latency"),
-    ("faults", "kind=fault"),
-];
+const KINDS: [(&str, &str); 4] =
+    [("all", "all"), ("structure", "structure"), ("latency", "latency"), ("faults", "fault")];
 
-/// The cells that there are records of: few datasets have real faults.
+/// The kinds that there are records of: few datasets have real faults.
 fn entries(input: &ReportInput, arms: &[Arm], metric: &'static str, name: &str) -> Vec<Entry> {
     let floor = input.floor.unwrap_or_default();
-    let known = |cell: &str| {
-        let of_floor = floor.iter().any(|record| record.cell.split('/').next() == Some(cell));
-        of_floor || arms.iter().any(|arm| arm.cells_of(metric).contains(&cell))
+    let known = |kind: &str| {
+        let of_floor = floor.iter().any(|record| record.dimensions.kind.as_deref() == Some(kind));
+        let about = WHOLE.kind(kind);
+        of_floor || arms.iter().any(|arm| arm.dimensions_of(metric).contains(&&about))
     };
-    let kinds = KINDS.iter().filter(|(_, cell)| known(cell));
-    kinds.map(|(kind, cell)| Entry::new(format!("{name}{kind}"), metric, *cell)).collect()
+    let kinds = KINDS.iter().filter(|(_, kind)| known(kind));
+    kinds
+        .map(|(word, kind)| Entry::new(format!("{name}{word}"), metric, WHOLE.kind(*kind)))
+        .collect()
 }
 
 /// Adds table and figure, if the records are about anomalies.
 pub fn add(input: &ReportInput, arms: &[Arm], files: &mut ReportFiles) {
-    let of_arms = arms.iter().any(|arm| !arm.cells_of(AUC).is_empty());
+    let of_arms = arms.iter().any(|arm| !arm.dimensions_of(AUC).is_empty());
     let of_floor = input.floor.is_some_and(|records| records.iter().any(|r| r.metric == AUC));
     if !of_arms && !of_floor {
         return;

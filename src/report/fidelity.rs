@@ -8,7 +8,6 @@ use super::notes::{figure_notes, list, notes};
 use super::table::{Cell, Column, Table};
 use super::{ReportFiles, ReportInput, comparisons, published};
 use crate::display;
-use crate::evaluate::Record;
 use crate::evaluate::accuracy::ACCURACY;
 use crate::evaluate::fidelity::VALID;
 use crate::evaluate::heavy_hitters::HEAVY_HITTERS;
@@ -16,25 +15,34 @@ use crate::evaluate::metric::Family;
 use crate::evaluate::popular_calls::{
     KL_TOP100, KL_TOP100_OTHER, POPULAR_CALL, PopularCall, REAL, SYNTHETIC,
 };
-use crate::evaluate::shape::{DEPTH_TV, EDGES_TV, LATENCY_KS};
+use crate::evaluate::shape::{DEPTH_SHARE, DEPTH_TV, EDGES_SHARE, EDGES_TV, LATENCY_KS};
+use crate::evaluate::{Bin, Dimensions, Record, WHOLE};
 use crate::graph::Communication;
 
-/// Rows of the floor: label, what its cells end in, and whether it has heavy hitters.
+/// Rows of the floor: label, and whose graphs its records are about, if it is not the entry's.
 const FLOORS: [(&str, Option<&str>); 2] =
-    [("real (half against half)", None), ("real (training against test)", Some("graphs=train"))];
+    [("real (half against half)", None), ("real (training against test)", Some("train"))];
 
-/// Columns of the overview: heading, metric, cell.
-const OVERVIEW: [(&str, &str, &str); 9] = [
-    ("valid", VALID, ""),
-    ("accuracy", ACCURACY, ""),
-    ("KL top 100, valid", KL_TOP100, "graphs=valid"),
-    ("KL top 100, all", KL_TOP100, "graphs=all"),
-    ("KL top 100 + other, valid", KL_TOP100_OTHER, "graphs=valid"),
-    ("KL top 100 + other, all", KL_TOP100_OTHER, "graphs=all"),
-    ("TV edges", EDGES_TV, ""),
-    ("TV depth", DEPTH_TV, ""),
-    ("KS latency", LATENCY_KS, ""),
-];
+/// What a row of the floor has for a number of the arms.
+fn of_floor(about: &Dimensions, graphs: Option<&str>) -> Dimensions {
+    graphs.map_or_else(|| about.clone(), |graphs| WHOLE.graphs(graphs))
+}
+
+/// Columns of the overview: heading, metric, what its numbers are about.
+fn columns() -> [(&'static str, &'static str, Dimensions); 9] {
+    let (valid, all) = (WHOLE.graphs("valid"), WHOLE.graphs("all"));
+    [
+        ("valid", VALID, WHOLE),
+        ("accuracy", ACCURACY, WHOLE),
+        ("KL top 100, valid", KL_TOP100, valid.clone()),
+        ("KL top 100, all", KL_TOP100, all.clone()),
+        ("KL top 100 + other, valid", KL_TOP100_OTHER, valid),
+        ("KL top 100 + other, all", KL_TOP100_OTHER, all),
+        ("TV edges", EDGES_TV, WHOLE),
+        ("TV depth", DEPTH_TV, WHOLE),
+        ("KS latency", LATENCY_KS, WHOLE),
+    ]
+}
 
 pub fn report(input: &ReportInput) -> ReportFiles {
     let arms = arms::arms(input.runs);
@@ -42,8 +50,8 @@ pub fn report(input: &ReportInput) -> ReportFiles {
     files.table("fidelity", overview(input, &arms));
     files.table("heavy-hitters", heavy_hitters(input, &arms));
     files.table("popular-calls", popular_calls(input, &arms));
-    files.table("edges", sizes(input, &arms, "edges"));
-    files.table("depth", sizes(input, &arms, "depth"));
+    files.table("edges", sizes(input, &arms, &EDGES));
+    files.table("depth", sizes(input, &arms, &DEPTH));
     files.table("published", published::compare(input, &arms, Family::Fidelity));
     files.tables.extend(arms::effort_table(input, &arms).map(|table| ("effort".to_owned(), table)));
     files.table(COST, arms::cost_table(input, &arms));
@@ -60,27 +68,30 @@ pub fn report(input: &ReportInput) -> ReportFiles {
 }
 
 /// The floor's number; `None` where it has none.
-pub fn floor_value(floor: Option<&[Record]>, metric: &str, cell: &str) -> Option<Bounded> {
-    let records = floor?.iter().filter(|record| record.metric == metric && record.cell == cell);
+pub fn floor_value(floor: Option<&[Record]>, metric: &str, about: &Dimensions) -> Option<Bounded> {
+    let records = floor?.iter().filter(|record| record.is(metric, about));
     combine(metric, &records.collect::<Vec<_>>())
 }
 
-fn floor_cell(input: &ReportInput, metric: &str, cell: &str) -> Cell {
-    floor_value(input.floor, metric, cell).map_or(Cell::Missing, |value| table_cell(metric, value))
+fn floor_cell(input: &ReportInput, metric: &str, about: &Dimensions) -> Cell {
+    floor_value(input.floor, metric, about).map_or(Cell::Missing, |value| table_cell(metric, value))
 }
 
 fn overview(input: &ReportInput, arms: &[Arm]) -> Table {
     let mut columns = vec![Column::text("generator"), Column::number("answers", "")];
-    columns.extend(OVERVIEW.map(|(heading, metric, _)| Column::estimate(heading, unit(metric))));
+    let entries = self::columns();
+    columns.extend(entries.iter().map(|(name, metric, _)| Column::estimate(*name, unit(metric))));
     let mut table = Table::new(format!("Fidelity: {}", input.title), columns);
-    for (label, other_cell) in FLOORS.iter().filter(|_| input.floor.is_some()) {
+    for (label, graphs) in FLOORS.iter().filter(|_| input.floor.is_some()) {
         let mut row = vec![Cell::text(*label), Cell::Missing];
         row.extend(
-            OVERVIEW.map(|(_, metric, cell)| floor_cell(input, metric, other_cell.unwrap_or(cell))),
+            entries
+                .iter()
+                .map(|(_, metric, about)| floor_cell(input, metric, &of_floor(about, *graphs))),
         );
         table.push(row);
     }
-    let metrics = OVERVIEW.map(|(_, metric, cell)| (metric, cell));
+    let metrics = entries.map(|(_, metric, about)| (metric, about));
     for arm in arms {
         let head = vec![Cell::text(name(arm, arms)), Cell::Integer(arm.graphs())];
         table.push(arm.row(head, &metrics));
@@ -94,8 +105,8 @@ fn overview(input: &ReportInput, arms: &[Arm]) -> Table {
 }
 
 /// Values of K in the records of arms or floor.
-fn ks(arms: &[Arm]) -> Vec<String> {
-    values_of(arms, HEAVY_HITTERS, "k")
+fn ks(arms: &[Arm]) -> Vec<u32> {
+    values_of(arms, HEAVY_HITTERS, |about| &about.k)
 }
 
 fn heavy_hitters(input: &ReportInput, arms: &[Arm]) -> Table {
@@ -104,12 +115,11 @@ fn heavy_hitters(input: &ReportInput, arms: &[Arm]) -> Table {
     columns.extend(ks.iter().map(|k| Column::share(format!("K = {k}"))));
     let mut table =
         Table::new(format!("Overlap of the K most called microservices: {}", input.title), columns);
-    let cells: Vec<String> = ks.iter().map(|k| format!("k={k}")).collect();
-    let metrics: Vec<(&str, &str)> =
-        cells.iter().map(|cell| (HEAVY_HITTERS, cell.as_str())).collect();
+    let metrics: Vec<(&str, Dimensions)> =
+        ks.iter().map(|k| (HEAVY_HITTERS, WHOLE.k(*k))).collect();
     if input.floor.is_some() {
         let mut row = vec![Cell::text(FLOORS[0].0)];
-        row.extend(metrics.iter().map(|(metric, cell)| floor_cell(input, metric, cell)));
+        row.extend(metrics.iter().map(|(metric, about)| floor_cell(input, metric, about)));
         table.push(row);
     }
     for arm in arms {
@@ -125,18 +135,20 @@ fn heavy_hitters(input: &ReportInput, arms: &[Arm]) -> Table {
 
 /// The popular calls in order of rank.
 fn calls(arms: &[Arm]) -> Vec<PopularCall> {
-    let Some(arm) = arms.iter().find(|arm| !arm.cells_of(POPULAR_CALL).is_empty()) else {
+    let Some(arm) = arms.iter().find(|arm| !arm.dimensions_of(POPULAR_CALL).is_empty()) else {
         return Vec::new();
     };
-    let cells = arm.cells_of(POPULAR_CALL).into_iter().filter_map(PopularCall::read);
-    let mut calls: Vec<PopularCall> =
-        cells.filter_map(|(side, call)| (side == REAL).then_some(call)).collect();
+    let about = arm.dimensions_of(POPULAR_CALL).into_iter();
+    let real = about.filter(|about| about.side.as_deref() == Some(REAL));
+    let mut calls: Vec<PopularCall> = real
+        .filter_map(|about| Some(PopularCall { rank: about.rank?, call: about.call.clone()? }))
+        .collect();
     calls.sort();
     calls
 }
 
 fn call_value(arm: &Arm, side: &str, call: &PopularCall) -> Option<Bounded> {
-    arm.estimate(POPULAR_CALL, &call.cell(side))
+    arm.estimate(POPULAR_CALL, &call.dimensions(side))
 }
 
 /// What is real is the same for all arms.
@@ -158,14 +170,14 @@ fn popular_calls(input: &ReportInput, arms: &[Arm]) -> Table {
         let real = real_value(arms, |arm| call_value(arm, REAL, &popular));
         let Communication { source, destination, kind } = &popular.call;
         let mut row = vec![
-            Cell::Integer(popular.rank),
+            Cell::Integer(popular.rank.into()),
             Cell::text(source.as_str()),
             Cell::text(destination.as_str()),
             Cell::text(kind.as_str()),
             table_cell(POPULAR_CALL, real),
         ];
-        let cell = popular.cell(SYNTHETIC);
-        row.extend(arms.iter().map(|arm| arm.cell(POPULAR_CALL, &cell)));
+        let about = popular.dimensions(SYNTHETIC);
+        row.extend(arms.iter().map(|arm| arm.cell(POPULAR_CALL, &about)));
         table.push(row);
     }
     table
@@ -175,18 +187,40 @@ fn popular_calls(input: &ReportInput, arms: &[Arm]) -> Table {
     table
 }
 
+/// The distribution of graphs over one attribute.
+struct Size {
+    name: &'static str,
+    metric: &'static str,
+    value: fn(&Dimensions) -> &Option<Bin>,
+    /// All graphs of this value.
+    is: fn(Bin) -> Dimensions,
+}
+
+const EDGES: Size = Size {
+    name: "edges",
+    metric: EDGES_SHARE,
+    value: |about| &about.edges,
+    is: |edges| WHOLE.edges(edges),
+};
+const DEPTH: Size = Size {
+    name: "depth",
+    metric: DEPTH_SHARE,
+    value: |about| &about.depth,
+    is: |depth| WHOLE.depth(depth),
+};
+
 /// Shares of graphs by number of edges or depth.
-fn sizes(input: &ReportInput, arms: &[Arm], attribute: &str) -> Table {
-    let metric = format!("{attribute}-share/1");
+fn sizes(input: &ReportInput, arms: &[Arm], size: &Size) -> Table {
+    let Size { name: attribute, metric, .. } = size;
     let mut columns = vec![Column::text(format!("{attribute} (calls)")), Column::share("real")];
     columns[0].align = super::table::Align::Right;
     columns.extend(arms.iter().map(|arm| Column::share(name(arm, arms))));
     let mut table = Table::new(format!("Graphs by {attribute}: {}", input.title), columns);
-    for value in values_of(arms, &metric, attribute) {
-        let cell = |side: &str| format!("{attribute}={value}/side={side}");
-        let real = real_value(arms, |arm| arm.estimate(&metric, &cell("real")));
-        let mut row = vec![Cell::text(value.clone()), table_cell(&metric, real)];
-        row.extend(arms.iter().map(|arm| arm.cell(&metric, &cell("synthetic"))));
+    for value in values_of(arms, metric, size.value) {
+        let about = |side: &str| (size.is)(value).side(side);
+        let real = real_value(arms, |arm| arm.estimate(metric, &about(REAL)));
+        let mut row = vec![Cell::text(value.to_string()), table_cell(metric, real)];
+        row.extend(arms.iter().map(|arm| arm.cell(metric, &about(SYNTHETIC))));
         table.push(row);
     }
     table.notes.push("Share of the test graphs or of the valid synthetic graphs.".into());
@@ -197,14 +231,14 @@ fn sizes(input: &ReportInput, arms: &[Arm], attribute: &str) -> Table {
 /// Divergence of the popular calls, a place on the axis for each arm.
 fn divergence_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let shown: Vec<&Arm> = arms.iter().filter(|arm| arm.failure().is_none()).collect();
-    let series = [("valid graphs", "graphs=valid"), ("all answers", "graphs=all")];
-    let series = series.iter().enumerate().map(|(index, (label, cell))| {
+    let series = [("valid graphs", WHOLE.graphs("valid")), ("all answers", WHOLE.graphs("all"))];
+    let series = series.iter().enumerate().map(|(index, (label, about))| {
         let floor = FLOORS.iter().filter(|_| input.floor.is_some()).map(|(_, other)| {
-            let cell = other.unwrap_or(cell);
-            floor_value(input.floor, KL_TOP100_OTHER, cell).unwrap_or(Bounded::NONE)
+            let about = of_floor(about, *other);
+            floor_value(input.floor, KL_TOP100_OTHER, &about).unwrap_or(Bounded::NONE)
         });
         let values =
-            floor.chain(shown.iter().map(|arm| arm.bounded(KL_TOP100_OTHER, cell))).collect();
+            floor.chain(shown.iter().map(|arm| arm.bounded(KL_TOP100_OTHER, about))).collect();
         BarSeries { label: (*label).to_owned(), style: Style::Generator(index), values }
     });
     let bars = Bars { backdrop: None, series: series.collect() };
@@ -247,10 +281,10 @@ fn popular_calls_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
             .collect(),
     };
     // A handful of graphs may be all of one call, beside which no other share could be read.
-    let (shown, few): (Vec<&Arm>, Vec<&Arm>) = arms
-        .iter()
-        .filter(|arm| arm.failure().is_none())
-        .partition(|arm| arm.estimate(VALID, "").is_none_or(|valid| valid.value >= LEAST_VALID));
+    let (shown, few): (Vec<&Arm>, Vec<&Arm>) =
+        arms.iter().filter(|arm| arm.failure().is_none()).partition(|arm| {
+            arm.estimate(VALID, &WHOLE).is_none_or(|valid| valid.value >= LEAST_VALID)
+        });
     let series = shown.iter().map(|arm| BarSeries {
         label: name(arm, arms),
         style: arm.style,
@@ -296,25 +330,25 @@ fn cut(name: &str) -> String {
 
 fn heavy_hitters_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let ks = ks(arms);
-    let cells: Vec<String> = ks.iter().map(|k| format!("k={k}")).collect();
+    let about: Vec<Dimensions> = ks.iter().map(|k| WHOLE.k(*k)).collect();
     let value = |value: Option<Bounded>| value.unwrap_or(Bounded::NONE);
     let mut series = Vec::new();
     if input.floor.is_some() {
-        let floor = |cell| value(floor_value(input.floor, HEAVY_HITTERS, cell));
+        let floor = |about| value(floor_value(input.floor, HEAVY_HITTERS, about));
         series.push(BarSeries {
             label: FLOORS[0].0.to_owned(),
             style: Style::Real,
-            values: cells.iter().map(|cell| floor(cell)).collect(),
+            values: about.iter().map(floor).collect(),
         });
     }
     series.extend(arms.iter().filter(|arm| arm.failure().is_none()).map(|arm| BarSeries {
         label: name(arm, arms),
         style: arm.style,
-        values: cells.iter().map(|cell| arm.bounded(HEAVY_HITTERS, cell)).collect(),
+        values: about.iter().map(|about| arm.bounded(HEAVY_HITTERS, about)).collect(),
     }));
     let panel = Panel {
         title: String::new(),
-        x: Axis::names("K (microservices)", ks),
+        x: Axis::names("K (microservices)", ks.iter().map(u32::to_string).collect()),
         y: Axis::share("overlap of the top K (%)"),
         content: Content::Bars(Bars { backdrop: None, series }),
     };
@@ -340,8 +374,8 @@ fn sizes_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     Figure {
         title: format!("Graphs by number of edges and depth: {}", input.title),
         panels: vec![
-            size_panel(arms, "edges", "number of edges (calls)"),
-            size_panel(arms, "depth", "depth (calls)"),
+            size_panel(arms, &EDGES, "number of edges (calls)"),
+            size_panel(arms, &DEPTH, "depth (calls)"),
         ],
         across: 2,
         width: PAGE,
@@ -350,40 +384,38 @@ fn sizes_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     }
 }
 
-fn size_panel(arms: &[Arm], attribute: &str, label: &str) -> Panel {
-    let metric = format!("{attribute}-share/1");
-    let mut values = values_of(arms, &metric, attribute);
-    let at = |value: &str, side: &str, arm: &Arm| {
+fn size_panel(arms: &[Arm], size: &Size, label: &str) -> Panel {
+    let mut values = values_of(arms, size.metric, size.value);
+    let at = |value: Bin, side: &str, arm: &Arm| {
         // A logarithmic axis has no place for 0.
-        arm.estimate(&metric, &format!("{attribute}={value}/side={side}"))
-            .filter(|share| share.value > 0.0)
+        arm.estimate(size.metric, &(size.is)(value).side(side)).filter(|share| share.value > 0.0)
     };
     // Depths end where nobody has a graph any more.
-    let sides = ["real", "synthetic"];
-    let used = |value: &String| {
-        arms.iter().any(|arm| sides.iter().any(|side| at(value, side, arm).is_some()))
+    let sides = [REAL, SYNTHETIC];
+    let used = |value: &Bin| {
+        arms.iter().any(|arm| sides.iter().any(|side| at(*value, side, arm).is_some()))
     };
     values.truncate(values.iter().rposition(used).map_or(0, |last| last + 1));
-    let points = |share: &dyn Fn(&str) -> Bounded| {
-        values.iter().enumerate().map(|(place, value)| (place as f64, share(value))).collect()
+    let points = |share: &dyn Fn(Bin) -> Bounded| {
+        values.iter().enumerate().map(|(place, value)| (place as f64, share(*value))).collect()
     };
     let mut lines = vec![Line {
         label: "real".to_owned(),
         style: Style::Real,
-        points: points(&|value| real_value(arms, |arm| at(value, "real", arm))),
+        points: points(&|value| real_value(arms, |arm| at(value, REAL, arm))),
         markers: true,
     }];
     lines.extend(arms.iter().filter(|arm| arm.failure().is_none()).map(|arm| Line {
         label: name(arm, arms),
         style: arm.style,
-        points: points(&|value| at(value, "synthetic", arm).unwrap_or(Bounded::NONE)),
+        points: points(&|value| at(value, SYNTHETIC, arm).unwrap_or(Bounded::NONE)),
         markers: true,
     }));
     let shares: Vec<f64> =
         lines.iter().flat_map(|line| line.points.iter().map(|(_, share)| share.value)).collect();
     Panel {
         title: String::new(),
-        x: Axis::names(label, values),
+        x: Axis::names(label, values.iter().map(Bin::to_string).collect()),
         y: Axis::log("share of graphs (%)", shares).percent(),
         content: Content::Lines(Lines { lines, levels: Vec::new() }),
     }

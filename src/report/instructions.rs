@@ -10,11 +10,11 @@ use super::{ReportFiles, ReportInput, comparisons, published};
 use crate::evaluate::accuracy::ACCURACY;
 use crate::evaluate::instructions::{ACCURACY_CHANGE, FOLLOWED, GAIN, Kind, PROMPTS};
 use crate::evaluate::metric::Family;
-use crate::evaluate::reference_cell;
+use crate::evaluate::{Dimensions, WHOLE};
 
 /// Reference rows: real graphs other than the one that lends the prompt.
 const REFERENCES: [Reference; 2] =
-    [("real, same service", "service"), ("real, same shape", "shape")];
+    [("real, same service", Some("service")), ("real, same shape", Some("shape"))];
 
 pub fn report(input: &ReportInput) -> ReportFiles {
     let arms = arms::arms(input.runs);
@@ -54,10 +54,11 @@ fn instructions(input: &ReportInput, arms: &[Arm]) -> Table {
     ];
     let mut table = Table::new(format!("Instruction following: {}", input.title), columns);
     for kind in Kind::ALL {
-        let cell = format!("kind={}", kind.id());
-        let (with, without) = (format!("{cell}/asked=yes"), format!("{cell}/asked=no"));
+        let about = WHOLE.kind(kind.id());
+        let (with, without) = (about.clone().asked(true), about.clone().asked(false));
         for (label, reference) in REFERENCES {
-            let value = floor_value(input.floor, FOLLOWED, &reference_cell(&without, reference));
+            let of_reference = without.clone().referring(reference);
+            let value = floor_value(input.floor, FOLLOWED, &of_reference);
             if let Some(value) = value {
                 let mut row = vec![Cell::text(words(kind)), Cell::text(label)];
                 row.extend([Cell::Missing, Cell::Missing, table_cell(FOLLOWED, value)]);
@@ -66,15 +67,15 @@ fn instructions(input: &ReportInput, arms: &[Arm]) -> Table {
             }
         }
         let metrics = [
-            (FOLLOWED, without.as_str()),
-            (FOLLOWED, &with),
-            (GAIN, &cell),
-            (ACCURACY, &without),
-            (ACCURACY, &with),
-            (ACCURACY_CHANGE, &cell),
+            (FOLLOWED, without.clone()),
+            (FOLLOWED, with.clone()),
+            (GAIN, about.clone()),
+            (ACCURACY, without),
+            (ACCURACY, with),
+            (ACCURACY_CHANGE, about.clone()),
         ];
         for arm in arms {
-            let (asked, different) = prompts(arm, &cell);
+            let (asked, different) = prompts(arm, &about);
             let head = vec![Cell::text(words(kind)), Cell::text(name(arm, arms)), asked, different];
             table.push(arm.row(head, &metrics));
         }
@@ -93,12 +94,12 @@ fn parts(input: &ReportInput, arms: &[Arm]) -> Table {
     let halves = [Kind::HighLatency, Kind::Uncommon];
     let mut entries = Vec::new();
     for half in halves {
-        let cell = format!("kind=both/part={}", half.id());
+        let about = WHOLE.kind(Kind::Both.id()).part(half.id());
         let heading = |what: &str| format!("{}, {what}", words(half));
         entries.extend([
-            Entry::new(heading("without"), FOLLOWED, format!("{cell}/asked=no")),
-            Entry::new(heading("with"), FOLLOWED, format!("{cell}/asked=yes")),
-            Entry::new(heading("gain"), GAIN, cell),
+            Entry::new(heading("without"), FOLLOWED, about.clone().asked(false)),
+            Entry::new(heading("with"), FOLLOWED, about.clone().asked(true)),
+            Entry::new(heading("gain"), GAIN, about),
         ]);
     }
     let title = "Both requests at once, each half alone";
@@ -106,9 +107,9 @@ fn parts(input: &ReportInput, arms: &[Arm]) -> Table {
 }
 
 /// Prompts of a kind over all seeds, and how many of one seed are different.
-fn prompts(arm: &Arm, cell: &str) -> (Cell, Cell) {
+fn prompts(arm: &Arm, about: &Dimensions) -> (Cell, Cell) {
     let records = arm.runs.iter().filter_map(|run| run.outcome.as_ref().ok()).flatten();
-    let of_kind = records.filter(|record| record.metric == PROMPTS && record.cell == cell);
+    let of_kind = records.filter(|record| record.is(PROMPTS, about));
     let of_kind: Vec<_> = of_kind.collect();
     let asked = of_kind.iter().map(|record| record.count).sum();
     match of_kind.first() {
@@ -119,10 +120,10 @@ fn prompts(arm: &Arm, cell: &str) -> (Cell, Cell) {
 
 fn figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let panels = Kind::ALL.map(|kind| {
-        let cell = |asked: &str| format!("kind={}/asked={asked}", kind.id());
+        let about = |asked: bool| WHOLE.kind(kind.id()).asked(asked);
         let entries = [
-            Entry::new("without the request", FOLLOWED, cell("no")),
-            Entry::new("with the request", FOLLOWED, cell("yes")),
+            Entry::new("without the request", FOLLOWED, about(false)),
+            Entry::new("with the request", FOLLOWED, about(true)),
         ];
         let y = |_: &_| Axis::share("request followed (%)");
         overview::panel(words(kind), y, input, arms, &REFERENCES, &entries)

@@ -10,15 +10,19 @@ use super::{ReportFiles, ReportInput};
 use crate::evaluate::accuracy::ACCURACY;
 use crate::evaluate::fidelity::VALID;
 use crate::evaluate::popular_calls::{KL_TOP100, KL_TOP100_OTHER};
+use crate::evaluate::{Dimensions, WHOLE};
 
-/// What is followed through training: heading, metric, cell, is a share.
-const FOLLOWED: [(&str, &str, &str, bool); 5] = [
-    ("accuracy", ACCURACY, "", true),
-    ("valid", VALID, "", true),
-    ("KL top 100, valid", KL_TOP100, "graphs=valid", false),
-    ("KL top 100, all", KL_TOP100, "graphs=all", false),
-    ("KL top 100 + other, all", KL_TOP100_OTHER, "graphs=all", false),
-];
+/// What is followed through training: heading, metric, what it is about, is a share.
+fn followed() -> [(&'static str, &'static str, Dimensions, bool); 5] {
+    let (valid, all) = (WHOLE.graphs("valid"), WHOLE.graphs("all"));
+    [
+        ("accuracy", ACCURACY, WHOLE, true),
+        ("valid", VALID, WHOLE, true),
+        ("KL top 100, valid", KL_TOP100, valid, false),
+        ("KL top 100, all", KL_TOP100, all.clone(), false),
+        ("KL top 100 + other, all", KL_TOP100_OTHER, all, false),
+    ]
+}
 
 const MEANING: &str = "KL: divergence of the real from the synthetic distribution of the 100 most popular real calls, without or with one more bucket for all other calls; `valid` counts the calls of valid graphs, `all` those of all answers.";
 
@@ -50,20 +54,20 @@ pub fn report(input: &ReportInput) -> ReportFiles {
 
 fn learning_table(input: &ReportInput, arms: &[Arm]) -> Table {
     let mut columns = vec![Column::text("generator"), Column::number("training tokens", "")];
-    columns.extend(FOLLOWED.map(|(heading, _, _, share)| match share {
+    columns.extend(followed().map(|(heading, _, _, share)| match share {
         true => Column::share(heading),
         false => Column::estimate(heading, "nats"),
     }));
     let mut table = Table::new(format!("Learning: {}", input.title), columns);
     if input.floor.is_some() {
         let mut row = vec![Cell::text("real (half against half)"), Cell::Missing];
-        row.extend(FOLLOWED.map(|(_, metric, cell, _)| {
-            floor_value(input.floor, metric, cell)
+        row.extend(followed().map(|(_, metric, about, _)| {
+            floor_value(input.floor, metric, &about)
                 .map_or(Cell::Missing, |value| arms::table_cell(metric, value))
         }));
         table.push(row);
     }
-    let metrics = FOLLOWED.map(|(_, metric, cell, _)| (metric, cell));
+    let metrics = followed().map(|(_, metric, about, _)| (metric, about));
     for arm in arms {
         let tokens = arm.tokens.map_or(Cell::Missing, Cell::Integer);
         table.push(arm.row(vec![Cell::text(name(arm, arms)), tokens], &metrics));
@@ -135,10 +139,10 @@ fn mean(values: &[f64]) -> Option<f64> {
 /// Curves for generators with snapshots, dashed levels for the others and the floor.
 fn learning_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let panels = DRAWN.map(|index| {
-        let (heading, metric, cell, share) = FOLLOWED[index];
+        let (heading, metric, about, share) = followed()[index].clone();
         let lines = Lines {
-            lines: curves(arms, |arm| arm.bounded(metric, cell)),
-            levels: levels(input, arms, metric, cell),
+            lines: curves(arms, |arm| arm.bounded(metric, &about)),
+            levels: levels(input, arms, metric, &about),
         };
         let tokens: Vec<f64> =
             lines.lines.iter().flat_map(|line| line.points.iter().map(|point| point.0)).collect();
@@ -180,13 +184,13 @@ fn curves(arms: &[Arm], value: impl Fn(&Arm) -> Bounded) -> Vec<Line> {
     lines
 }
 
-fn levels(input: &ReportInput, arms: &[Arm], metric: &str, cell: &str) -> Vec<Level> {
+fn levels(input: &ReportInput, arms: &[Arm], metric: &str, about: &Dimensions) -> Vec<Level> {
     let flat = arms.iter().filter(|arm| arm.tokens.is_none()).map(|arm| Level {
         label: name(arm, arms),
         style: arm.style,
-        value: arm.bounded(metric, cell),
+        value: arm.bounded(metric, about),
     });
-    let floor = floor_value(input.floor, metric, cell).map(|value| Level {
+    let floor = floor_value(input.floor, metric, about).map(|value| Level {
         label: "real (half against half)".to_owned(),
         style: Style::Real,
         value,

@@ -33,7 +33,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-pub use arms::COST;
+pub use arms::{COST, describe};
 pub use figure::Figure;
 pub use table::Table;
 

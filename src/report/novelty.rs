@@ -7,19 +7,19 @@ use super::notes::figure_notes;
 use super::overview::{self, Entry, Reference};
 use super::table::Table;
 use super::{ReportFiles, ReportInput, comparisons, published};
+use crate::evaluate::WHOLE;
 use crate::evaluate::fidelity::VALID;
 use crate::evaluate::metric::Family;
 use crate::evaluate::novelty::membership::{LOG_LIKELIHOOD, MEMBERSHIP, MEMBERSHIP_BY_SIZE};
 use crate::evaluate::novelty::occurrence::{
-    DISTINCT_PROMPTS, MEMORISED, NOVELTY, UNIQUENESS, VALID_UNIQUE_NOVEL,
+    DISTINCT_PROMPTS, MEMORISED, NOVELTY, SIZES, UNIQUENESS, VALID_UNIQUE_NOVEL,
 };
 use crate::evaluate::novelty::privacy::{AUTHENTICITY, NEAREST, PROTECTION};
-use crate::evaluate::reference_cell;
 
 const REFERENCES: [Reference; 2] =
-    [("real (test graphs)", "test"), ("real (half against half)", "half")];
+    [("real (test graphs)", Some("test")), ("real (half against half)", Some("half"))];
 
-/// Levels of the canonical hash, as cells and in words.
+/// Levels of the canonical hash, as in records and in words.
 const LEVELS: [(&str, &str); 4] = [
     ("structure", "structure"),
     ("names", "names"),
@@ -29,9 +29,7 @@ const LEVELS: [(&str, &str); 4] = [
 
 /// What figure 15 may mean by edge attributes.
 const ATTRIBUTES: [(&str, &str); 2] =
-    [("attributes=names", "names and types"), ("attributes=times", "names, types and exact times")];
-
-const SIZES: [&str; 5] = ["1", "2-3", "4-7", "8-15", "16+"];
+    [("names", "names and types"), ("times", "names, types and exact times")];
 
 pub fn report(input: &ReportInput) -> ReportFiles {
     let arms = arms::arms(input.runs);
@@ -54,7 +52,7 @@ pub fn report(input: &ReportInput) -> ReportFiles {
 }
 
 fn novelty(input: &ReportInput, arms: &[Arm]) -> Table {
-    let mut entries = vec![Entry::new("valid", VALID, "")];
+    let mut entries = vec![Entry::new("valid", VALID, WHOLE)];
     let levels = [
         ("novel", NOVELTY, &[0, 1, 2, 3][..]),
         ("unique", UNIQUENESS, &[0, 1, 3]),
@@ -64,7 +62,7 @@ fn novelty(input: &ReportInput, arms: &[Arm]) -> Table {
     for (heading, metric, places) in levels {
         entries.extend(places.iter().map(|place| {
             let (level, words) = LEVELS[*place];
-            Entry::new(format!("{heading}: {words}"), metric, format!("level={level}"))
+            Entry::new(format!("{heading}: {words}"), metric, WHOLE.level(level))
         }));
     }
     let mut table = overview::table("Novelty", input, arms, &REFERENCES, &entries);
@@ -79,12 +77,16 @@ fn novelty(input: &ReportInput, arms: &[Arm]) -> Table {
 fn memorisation(input: &ReportInput, arms: &[Arm]) -> Table {
     let mut entries: Vec<Entry> = ATTRIBUTES
         .iter()
-        .map(|(cell, words)| Entry::new(format!("in training: {words}"), MEMORISED, *cell))
+        .map(|(attributes, words)| {
+            let about = WHOLE.attributes(*attributes);
+            Entry::new(format!("in training: {words}"), MEMORISED, about)
+        })
         .collect();
     entries.extend(SIZES.map(|size| {
-        let words = if size == "1" { "call" } else { "calls" };
-        let cell = format!("attributes=names/edges={size}");
-        Entry::new(format!("names, {} {words}", size.replace('-', "–")), MEMORISED, cell)
+        let words = if size.single() == Some(1) { "call" } else { "calls" };
+        let about = WHOLE.attributes("names").edges(size);
+        let size = size.to_string().replace('-', "–");
+        Entry::new(format!("names, {size} {words}"), MEMORISED, about)
     }));
     let mut table = overview::table("Memorisation", input, arms, &REFERENCES, &entries);
     table.notes.insert(
@@ -97,18 +99,18 @@ fn memorisation(input: &ReportInput, arms: &[Arm]) -> Table {
 
 fn privacy(input: &ReportInput, arms: &[Arm]) -> Table {
     let entries = [
-        Entry::new("protection, all graphs", PROTECTION, "sets=all"),
-        Entry::new("protection, equal sets", PROTECTION, "sets=equal"),
-        Entry::new("authentic", AUTHENTICITY, ""),
-        Entry::new("distance to training", NEAREST, "to=train"),
-        Entry::new("distance to hold-out", NEAREST, "to=holdout"),
-        Entry::new("membership AUC, held out", MEMBERSHIP, "against=held-out"),
-        Entry::new("by size, held out", MEMBERSHIP_BY_SIZE, "against=held-out"),
-        Entry::new("membership AUC, test", MEMBERSHIP, "against=test"),
-        Entry::new("by size, test", MEMBERSHIP_BY_SIZE, "against=test"),
-        Entry::new("log-likelihood, member", LOG_LIKELIHOOD, "graphs=member"),
-        Entry::new("log-likelihood, held out", LOG_LIKELIHOOD, "graphs=held-out"),
-        Entry::new("log-likelihood, test", LOG_LIKELIHOOD, "graphs=test"),
+        Entry::new("protection, all graphs", PROTECTION, WHOLE.sets("all")),
+        Entry::new("protection, equal sets", PROTECTION, WHOLE.sets("equal")),
+        Entry::new("authentic", AUTHENTICITY, WHOLE),
+        Entry::new("distance to training", NEAREST, WHOLE.to("train")),
+        Entry::new("distance to hold-out", NEAREST, WHOLE.to("holdout")),
+        Entry::new("membership AUC, held out", MEMBERSHIP, WHOLE.against("held-out")),
+        Entry::new("by size, held out", MEMBERSHIP_BY_SIZE, WHOLE.against("held-out")),
+        Entry::new("membership AUC, test", MEMBERSHIP, WHOLE.against("test")),
+        Entry::new("by size, test", MEMBERSHIP_BY_SIZE, WHOLE.against("test")),
+        Entry::new("log-likelihood, member", LOG_LIKELIHOOD, WHOLE.graphs("member")),
+        Entry::new("log-likelihood, held out", LOG_LIKELIHOOD, WHOLE.graphs("held-out")),
+        Entry::new("log-likelihood, test", LOG_LIKELIHOOD, WHOLE.graphs("test")),
     ];
     let mut table = overview::table("Privacy", input, arms, &REFERENCES[..1], &entries);
     table.notes.insert(
@@ -122,18 +124,19 @@ fn privacy(input: &ReportInput, arms: &[Arm]) -> Table {
 /// Figure 15: a line for each generator that has a temperature, a level for everything else.
 fn by_temperature(input: &ReportInput, arms: &[Arm], temperatures: &[f64]) -> Figure {
     let labels = arms::labels(arms);
-    let panel = |(cell, words): &(&str, &str)| {
+    let panel = |(attributes, words): &(&str, &str)| {
+        let about = WHOLE.attributes(*attributes);
         let mut lines = Lines::default();
         for (index, (label, reference)) in REFERENCES.iter().enumerate() {
-            let cell = reference_cell(cell, reference);
-            if let Some(value) = floor_value(input.floor, MEMORISED, &cell) {
+            let of_reference = about.clone().referring(*reference);
+            if let Some(value) = floor_value(input.floor, MEMORISED, &of_reference) {
                 let style = if index == 0 { Style::Real } else { Style::Generator(labels.len()) };
                 lines.levels.push(Level { label: (*label).to_owned(), style, value });
             }
         }
         for label in &labels {
             let of_label: Vec<&Arm> = arms.iter().filter(|arm| arm.label == *label).collect();
-            let at = |arm: &&Arm| (arm.temperature, arm.bounded(MEMORISED, cell));
+            let at = |arm: &&Arm| (arm.temperature, arm.bounded(MEMORISED, &about));
             let (label, style) = ((*label).to_owned(), of_label[0].style);
             match of_label[..] {
                 [only] => lines.levels.push(Level { label, style, value: at(&only).1 }),
@@ -171,7 +174,7 @@ fn by_temperature(input: &ReportInput, arms: &[Arm], temperatures: &[f64]) -> Fi
 fn novelty_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let entries: Vec<Entry> = LEVELS
         .iter()
-        .map(|(level, words)| Entry::new(*words, NOVELTY, format!("level={level}")))
+        .map(|(level, words)| Entry::new(*words, NOVELTY, WHOLE.level(*level)))
         .collect();
     let y = |_: &Bars| Axis::share("graphs that training lacks (%)");
     let panel = overview::panel("", y, input, arms, &REFERENCES, &entries);
@@ -186,8 +189,8 @@ fn novelty_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
 
 fn privacy_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let shares = [
-        Entry::new("protection against overfitting", PROTECTION, "sets=all"),
-        Entry::new("authentic", AUTHENTICITY, ""),
+        Entry::new("protection against overfitting", PROTECTION, WHOLE.sets("all")),
+        Entry::new("authentic", AUTHENTICITY, WHOLE),
     ];
     let y = |_: &Bars| Axis::share("share (%)");
     let panels = vec![overview::panel("", y, input, arms, &REFERENCES[..1], &shares)];

@@ -7,19 +7,19 @@ use super::fidelity::floor_value;
 use super::figure::{Axis, BarSeries, Bars, Bounded, Content, Panel, Style};
 use super::notes::notes;
 use super::table::{Cell, Column, Table};
-use crate::evaluate::reference_cell;
+use crate::evaluate::Dimensions;
 
-/// A column: heading, metric and cell.
+/// A column: heading, metric and what its numbers are about.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     pub heading: String,
     pub metric: &'static str,
-    pub cell: String,
+    pub about: Dimensions,
 }
 
 impl Entry {
-    pub fn new(heading: impl Into<String>, metric: &'static str, cell: impl Into<String>) -> Self {
-        Self { heading: heading.into(), metric, cell: cell.into() }
+    pub fn new(heading: impl Into<String>, metric: &'static str, about: Dimensions) -> Self {
+        Self { heading: heading.into(), metric, about }
     }
 
     fn column(&self) -> Column {
@@ -27,12 +27,12 @@ impl Entry {
     }
 }
 
-/// A reference row: its label, and the value of `reference=` that its records have behind their cell;
-/// empty for records that have none.
-pub type Reference = (&'static str, &'static str);
+/// A reference row: its label, and the reference that its records name; `None` for records that name
+/// none.
+pub type Reference = (&'static str, Option<&'static str>);
 
-fn reference_value(input: &ReportInput, entry: &Entry, reference: &str) -> Option<Bounded> {
-    floor_value(input.floor, entry.metric, &reference_cell(&entry.cell, reference))
+fn reference_value(input: &ReportInput, entry: &Entry, reference: Option<&str>) -> Option<Bounded> {
+    floor_value(input.floor, entry.metric, &entry.about.clone().referring(reference))
 }
 
 /// One row for each reference that has a record, then one for each arm.
@@ -48,7 +48,7 @@ pub fn table(
     let mut table = Table::new(format!("{title}: {}", input.title), columns);
     for (label, reference) in references {
         let values: Vec<Option<Bounded>> =
-            entries.iter().map(|entry| reference_value(input, entry, reference)).collect();
+            entries.iter().map(|entry| reference_value(input, entry, *reference)).collect();
         if values.iter().all(Option::is_none) {
             continue;
         }
@@ -58,8 +58,8 @@ pub fn table(
         }));
         table.push(row);
     }
-    let metrics: Vec<(&str, &str)> =
-        entries.iter().map(|entry| (entry.metric, entry.cell.as_str())).collect();
+    let metrics: Vec<(&str, Dimensions)> =
+        entries.iter().map(|entry| (entry.metric, entry.about.clone())).collect();
     for arm in arms {
         let head = vec![Cell::text(name(arm, arms)), Cell::Integer(arm.graphs())];
         table.push(arm.row(head, &metrics));
@@ -81,14 +81,14 @@ pub fn panel(
     let known: Vec<&Reference> = references
         .iter()
         .filter(|(_, reference)| {
-            entries.iter().any(|entry| reference_value(input, entry, reference).is_some())
+            entries.iter().any(|entry| reference_value(input, entry, *reference).is_some())
         })
         .collect();
     let series = entries.iter().enumerate().map(|(index, entry)| {
         let floor = known.iter().map(|(_, reference)| {
-            reference_value(input, entry, reference).unwrap_or(Bounded::NONE)
+            reference_value(input, entry, *reference).unwrap_or(Bounded::NONE)
         });
-        let values = shown.iter().map(|arm| arm.bounded(entry.metric, &entry.cell));
+        let values = shown.iter().map(|arm| arm.bounded(entry.metric, &entry.about));
         BarSeries {
             label: entry.heading.clone(),
             style: Style::Generator(index),

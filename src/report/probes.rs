@@ -6,6 +6,7 @@ use super::notes::figure_notes;
 use super::overview::{self, Entry};
 use super::{ReportFiles, ReportInput, published};
 use crate::evaluate::metric::Family;
+use crate::evaluate::{Dimensions, WHOLE};
 use crate::probes::ACCURACY;
 
 const ARMS: &str = "Share of questions about test graphs that are answered exactly. Tuned: the network that was trained on traces, tuned on questions about training graphs; untrained: the same network from random weights, with the same vocabulary, questions and number of tokens. The other rows know the same questions and have no network, but `all training graphs`, which has counted every question that training graphs give.";
@@ -25,17 +26,18 @@ pub fn report(input: &ReportInput) -> ReportFiles {
 
 /// The whole, then its parts.
 fn entries(arms: &[Arm]) -> Vec<Entry> {
-    let cells = arms.iter().map(|arm| arm.cells_of(ACCURACY)).find(|cells| !cells.is_empty());
+    let parts = arms.iter().map(|arm| arm.dimensions_of(ACCURACY)).find(|parts| !parts.is_empty());
     // Failed arms need a column for the reason.
-    let cells = cells.unwrap_or_else(|| vec![""]);
-    let entry = |cell: &str| {
-        let heading = match cell.split_once('/') {
-            Some((_, part)) => part.replacen('=', " ", 1),
-            None => "accuracy".to_owned(),
+    let parts = parts.unwrap_or_else(|| vec![&WHOLE]);
+    let entry = |about: &Dimensions| {
+        let heading = match (&about.answer, &about.attribute) {
+            (Some(answer), _) => format!("answer {answer}"),
+            (None, Some(attribute)) => format!("attribute {attribute}"),
+            (None, None) => "accuracy".to_owned(),
         };
-        Entry::new(heading, ACCURACY, cell)
+        Entry::new(heading, ACCURACY, about.clone())
     };
-    cells.into_iter().map(entry).collect()
+    parts.into_iter().map(entry).collect()
 }
 
 fn figure(input: &ReportInput, arms: &[Arm], entries: &[Entry]) -> Figure {

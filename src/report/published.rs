@@ -7,6 +7,7 @@ use super::arms::{Arm, family, table_cell, unit};
 use super::figure::Bounded;
 use super::notes::notes;
 use super::table::{Cell, Column, Table};
+use crate::evaluate::Dimensions;
 use crate::evaluate::metric::Family;
 use crate::{number, probes};
 
@@ -25,7 +26,8 @@ struct Claim {
     claim: String,
     generator: String,
     metric: String,
-    cell: String,
+    #[serde(default)]
+    dimensions: Dimensions,
     value: Option<f64>,
     at_least: Option<f64>,
     at_most: Option<f64>,
@@ -63,10 +65,9 @@ pub fn compare(input: &ReportInput, arms: &[Arm], of: Family) -> Table {
 
 /// As [`compare`], for the claims about a downstream task.
 pub fn compare_task(input: &ReportInput, arms: &[Arm], task: &str) -> Table {
-    let cell = format!("task={task}");
     compare_claims(input, arms, |claim| {
         family(&claim.metric) == Some(Family::Downstream)
-            && claim.cell.split('/').next() == Some(&cell)
+            && claim.dimensions.task.as_deref() == Some(task)
     })
 }
 
@@ -84,7 +85,7 @@ fn compare_claims(input: &ReportInput, arms: &[Arm], belongs: impl Fn(&Claim) ->
     );
     // Probes share a metric and differ in the task.
     let asked = |claim: &Claim| {
-        let of_task = |arm: &Arm| arm.cells_of(&claim.metric).contains(&claim.cell.as_str());
+        let of_task = |arm: &Arm| arm.dimensions_of(&claim.metric).contains(&&claim.dimensions);
         let here = claim.experiment.as_ref().is_none_or(|id| id == input.experiment);
         here && (claim.metric != probes::ACCURACY || arms.iter().any(of_task))
     };
@@ -166,7 +167,7 @@ impl Claim {
         if let Some(reason) = arm.failure() {
             return Err(format!("`{generator}` failed: {reason}"));
         }
-        match arm.estimate(&self.metric, &self.cell) {
+        match arm.estimate(&self.metric, &self.dimensions) {
             Some(ours) if !ours.value.is_nan() => Ok(ours),
             Some(_) => Err("the number is degenerate on this dataset".to_owned()),
             None => Err("this run did not ask for it".to_owned()),

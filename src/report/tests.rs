@@ -10,8 +10,8 @@ use super::figure::Content;
 use super::table::Cell;
 use super::*;
 use crate::data::SplitCard;
-use crate::evaluate::Interval;
 use crate::evaluate::popular_calls::PopularCall;
+use crate::evaluate::{Bin, Dimensions, Interval, WHOLE};
 use crate::graph::{CallType, Communication};
 
 const CALLS: [(&str, &str, CallType); 3] = [
@@ -35,108 +35,111 @@ fn card() -> DatasetCard {
     }
 }
 
-fn share(metric: &str, cell: impl Into<String>, share: f64, count: u64) -> Record {
+fn share(metric: &'static str, dimensions: Dimensions, share: f64, count: u64) -> Record {
     let hits = (share.clamp(0.0, 1.0) * count as f64).round() as u64;
     let Interval { low, high } = Interval::wilson(hits, count);
     let value = hits as f64 / count as f64;
-    Record { metric: metric.into(), cell: cell.into(), value, low, high, count }
+    Record { metric, dimensions, value, low, high, count }
 }
 
-fn number(metric: &str, cell: impl Into<String>, value: f64) -> Record {
+fn number(metric: &'static str, dimensions: Dimensions, value: f64) -> Record {
     let (low, high) = (value * 0.8, value * 1.3);
-    Record { metric: metric.into(), cell: cell.into(), value, low, high, count: 500 }
+    Record { metric, dimensions, value, low, high, count: 500 }
 }
 
 /// Accuracy falls with edges and depth, by `skill`.
 fn accuracy_records(skill: f64) -> Vec<Record> {
     let at = |size: f64| skill - size / 20.0;
-    let mut records = vec![share("accuracy/1", "", at(4.0), 400)];
+    let mut records = vec![share("accuracy/1", WHOLE, at(4.0), 400)];
     for edges in 1..=8u32 {
-        records.push(share("accuracy/1", format!("edges={edges}"), at(edges.into()), 50));
+        records.push(share("accuracy/1", WHOLE.edges(edges), at(edges.into()), 50));
         for depth in (1..=4.min(edges)).filter(|depth| (*depth == 1) == (edges == 1)) {
-            let cell = format!("edges={edges}/depth={depth}");
-            records.push(share("accuracy/1", &cell, at((edges + depth).into()), 10));
+            let about = WHOLE.edges(edges).depth(depth);
+            records.push(share("accuracy/1", about.clone(), at((edges + depth).into()), 10));
             let mut graphs =
-                number("train-graphs/1", &cell, f64::from(24u32.saturating_sub(edges * depth)));
+                number("train-graphs/1", about, f64::from(24u32.saturating_sub(edges * depth)));
             (graphs.low, graphs.high) = (f64::NAN, f64::NAN);
             records.push(graphs);
         }
     }
     for depth in 1..=4u32 {
-        records.push(share("accuracy/1", format!("depth={depth}"), at((2 * depth).into()), 100));
+        records.push(share("accuracy/1", WHOLE.depth(depth), at((2 * depth).into()), 100));
     }
-    for (bin, size) in [("0", 9.0), ("1-4", 6.0), ("20+", 2.0)] {
-        records.push(share("accuracy/1", format!("train-graphs={bin}"), at(size), 120));
+    for (bin, size) in [(0.into(), 9.0), (Bin::new(1, 4), 6.0), (Bin::at_least(20), 2.0)] {
+        records.push(share("accuracy/1", WHOLE.train_graphs(bin), at(size), 120));
     }
     let none = Record { value: f64::NAN, low: f64::NAN, high: f64::NAN, ..records[0].clone() };
-    records.push(Record { cell: "train-graphs=5-19".into(), count: 0, ..none });
-    records.push(share("failure/1", "code=request-edges", (1.0 - at(4.0)) * 0.75, 400));
+    records.push(Record { dimensions: WHOLE.train_graphs(Bin::new(5, 19)), count: 0, ..none });
+    records.push(share("failure/1", WHOLE.code("request-edges"), (1.0 - at(4.0)) * 0.75, 400));
     records
 }
 
 fn fidelity_records(distance: f64) -> Vec<Record> {
     let mut records = vec![
-        share("valid/1", "", 1.0 - distance / 4.0, 500),
-        share("accuracy/1", "", 0.9 - distance, 500),
+        share("valid/1", WHOLE, 1.0 - distance / 4.0, 500),
+        share("accuracy/1", WHOLE, 0.9 - distance, 500),
     ];
     for (factor, graphs) in [(1.0, "valid"), (1.5, "all")] {
-        let cell = format!("graphs={graphs}");
-        records.push(number("kl-top100/1", &cell, distance * factor));
-        records.push(number("kl-top100-other/1", &cell, distance * factor * 1.2));
+        let about = WHOLE.graphs(graphs);
+        records.push(number("kl-top100/1", about.clone(), distance * factor));
+        records.push(number("kl-top100-other/1", about, distance * factor * 1.2));
     }
     for (rank, (source, destination, kind)) in (1u32..).zip(CALLS) {
         let real = 0.5 / f64::from(rank);
         let (source, destination) = (source.into(), destination.into());
         let call = Communication { source, destination, kind };
-        let popular = PopularCall { rank: rank.into(), call };
+        let popular = PopularCall { rank, call };
         for (side, value) in [("real", real), ("synthetic", real * (1.0 - distance / 2.0))] {
-            records.push(number("popular-call/1", popular.cell(side), value));
+            records.push(number("popular-call/1", popular.dimensions(side), value));
         }
     }
-    for (k, overlap) in [(10, 1.0 - distance / 2.0), (20, 0.9 - distance / 2.0), (500, f64::NAN)] {
-        let record = number("heavy-hitters/1", format!("k={k}"), overlap);
+    for (k, overlap) in [(10u32, 1.0 - distance / 2.0), (20, 0.9 - distance / 2.0), (500, f64::NAN)]
+    {
+        let record = number("heavy-hitters/1", WHOLE.k(k), overlap);
         records.push(Record { high: record.high.clamp(0.0, 1.0), ..record });
     }
-    for (attribute, most) in [("edges", 5), ("depth", 3)] {
+    let is: [fn(Bin) -> Dimensions; 2] = [|edges| WHOLE.edges(edges), |depth| WHOLE.depth(depth)];
+    for ((metric, most), is) in [("edges-share/1", 5), ("depth-share/1", 3)].into_iter().zip(is) {
         for value in 1..=most + 1u32 {
-            let open = if value > most { "+" } else { "" };
+            let bin = if value > most { Bin::at_least(value) } else { value.into() };
             let fall = 0.5f64.powi(value as i32);
             for (side, share_of) in [("real", fall), ("synthetic", fall * (1.0 - distance / 3.0))] {
-                let cell = format!("{attribute}={value}{open}/side={side}");
-                records.push(share(&format!("{attribute}-share/1"), cell, share_of, 1_000));
+                let about = is(bin).side(side);
+                records.push(share(metric, about, share_of, 1_000));
             }
         }
     }
     for metric in ["edges-tv/1", "depth-tv/1", "latency-ks/1"] {
-        records.push(number(metric, "", distance / 2.0));
+        records.push(number(metric, WHOLE, distance / 2.0));
     }
     records
 }
 
 fn floor() -> Vec<Record> {
     let mut records = Vec::new();
-    for (cell, factor) in [("graphs=valid", 1.0), ("graphs=all", 1.0), ("graphs=train", 2.0)] {
-        records.push(number("kl-top100/1", cell, 0.05 * factor));
-        records.push(number("kl-top100-other/1", cell, 0.06 * factor));
+    for (about, factor) in
+        [(WHOLE.graphs("valid"), 1.0), (WHOLE.graphs("all"), 1.0), (WHOLE.graphs("train"), 2.0)]
+    {
+        records.push(number("kl-top100/1", about.clone(), 0.05 * factor));
+        records.push(number("kl-top100-other/1", about, 0.06 * factor));
     }
-    for (cell, factor) in [("", 1.0), ("graphs=train", 2.0)] {
+    for (about, factor) in [(WHOLE, 1.0), (WHOLE.graphs("train"), 2.0)] {
         for metric in ["edges-tv/1", "depth-tv/1", "latency-ks/1"] {
-            records.push(number(metric, cell, 0.02 * factor));
+            records.push(number(metric, about.clone(), 0.02 * factor));
         }
     }
-    for k in [10, 20, 500] {
-        records.push(number("heavy-hitters/1", format!("k={k}"), 0.7));
+    for k in [10u32, 20, 500] {
+        records.push(number("heavy-hitters/1", WHOLE.k(k), 0.7));
     }
-    records.extend(novelty::records(0.2, "test"));
-    records.extend(novelty::records(0.15, "half"));
+    records.extend(novelty::records(0.2, Some("test")));
+    records.extend(novelty::records(0.15, Some("half")));
     for (reference, skill) in
         [("train", 0.9), ("train-2000", 0.8), ("counting", 0.3), ("size", 0.0)]
     {
-        let suffix = format!("/reference={reference}");
         records.extend(
             anomaly_records(skill)
                 .into_iter()
-                .map(|record| Record { cell: record.cell.clone() + &suffix, ..record }),
+                .map(|r| Record { dimensions: r.dimensions.reference(reference), ..r }),
         );
     }
     records
@@ -148,8 +151,8 @@ fn anomaly_records(skill: f64) -> Vec<Record> {
         for (kind, ease) in [("all", 0.7), ("structure", 0.8), ("latency", 0.6)] {
             let value = 0.5 + 0.5 * skill * ease + bonus;
             let (low, high) = (value - 0.03, value + 0.02);
-            let cell = format!("kind={kind}");
-            records.push(Record { metric: metric.into(), cell, value, low, high, count: 4_000 });
+            let dimensions = WHOLE.kind(kind);
+            records.push(Record { metric, dimensions, value, low, high, count: 4_000 });
         }
     }
     records
@@ -160,7 +163,7 @@ fn units(records: &[Record], seed: u64) -> Units {
     let services = (0..400).map(|prompt| format!("S_{:02}", prompt / 20).as_str().into()).collect();
     let mut units = Units::of((0..400).map(|prompt| prompt * 7 + seed).collect(), services);
     for metric in ["valid/1", "accuracy/1"] {
-        let whole = records.iter().find(|r| r.metric == metric && r.cell.is_empty());
+        let whole = records.iter().find(|r| r.is(metric, &WHOLE));
         let Some(whole) = whole else { continue };
         let hit = |prompt: u64| {
             let bar = whole.value + 0.1 - (prompt / 20) as f64 / 100.0;
@@ -391,7 +394,7 @@ fn popular_calls_of_any_names() {
     };
     let calls = [call(1, "a>b", "c"), call(2, "a", "b>c"), call(3, "a/side=real/call=b", "c:rpc")];
     let of = |call: &PopularCall, side: &str| {
-        number("popular-call/1", call.cell(side), 0.1 * call.rank as f64)
+        number("popular-call/1", call.dimensions(side), 0.1 * f64::from(call.rank))
     };
     let records = calls.iter().flat_map(|call| ["real", "synthetic"].map(|side| of(call, side)));
     let files = draw(ReportKind::Fidelity, &[run("resample", 0, Ok(records.collect()))], &[]);
@@ -412,7 +415,7 @@ fn popular_calls_of_any_names() {
 fn popular_calls_are_drawn_of_arms_with_valid_answers() {
     let hardly = || {
         let mut records = fidelity_records(0.6);
-        records[0] = share("valid/1", "", 0.001, 2_000);
+        records[0] = share("valid/1", WHOLE, 0.001, 2_000);
         records
     };
     let mut runs = runs(|skill| fidelity_records(1.0 - skill));
@@ -450,22 +453,22 @@ fn comparisons() {
     assert_eq!(without.tables.len(), files.tables.len() - 2);
 }
 
-/// Numbers of the distribution report, at `distance` from the real graphs; `cell_of` gives the cell
-/// that a record has.
-fn distribution_records(distance: f64, cell_of: impl Fn(&str) -> String) -> Vec<Record> {
+/// Numbers of the distribution report, at `distance` from the real graphs; `about_of` says
+/// what a record is about.
+fn distribution_records(distance: f64, about_of: impl Fn(Dimensions) -> Dimensions) -> Vec<Record> {
     use crate::evaluate::distribution::*;
     let mut records = Vec::new();
-    let mut add = |metric, cell: &str, value| records.push(number(metric, cell_of(cell), value));
-    add(PGD, "", distance * 0.8);
+    let mut add = |metric, about, value| records.push(number(metric, about_of(about), value));
+    add(PGD, WHOLE, distance * 0.8);
     for (index, descriptor) in (1..).zip(&DESCRIPTORS) {
-        let cell = format!("descriptor={}", descriptor.name);
-        add(PGD, &cell, distance * 0.8 / f64::from(index));
-        add(DETECTION, &cell, 1.0 - distance * 0.9 / f64::from(index));
+        let about = WHOLE.descriptor(descriptor.name);
+        add(PGD, about.clone(), distance * 0.8 / f64::from(index));
+        add(DETECTION, about, 1.0 - distance * 0.9 / f64::from(index));
     }
     for nodes in ["microservices", "service-graph", "calls"] {
-        let cell = format!("nodes={nodes}");
-        add(EMD_OUT_DEGREE, &cell, distance * 0.7);
-        add(EMD_IN_DEGREE, &cell, distance * 0.3);
+        let about = WHOLE.nodes(nodes);
+        add(EMD_OUT_DEGREE, about.clone(), distance * 0.7);
+        add(EMD_IN_DEGREE, about, distance * 0.3);
     }
     for (metric, value) in [
         (MMD, distance / 50.0),
@@ -477,17 +480,17 @@ fn distribution_records(distance: f64, cell_of: impl Fn(&str) -> String) -> Vec<
         (CONCURRENCY_KS, distance / 5.0),
         (CONTINGENCY_SIMILARITY, 1.0 - distance / 2.0),
     ] {
-        add(metric, "", value);
+        add(metric, WHOLE, value);
     }
     for of in ["latency", "response-time"] {
         for (tail, (name, _)) in (1..).zip(QUANTILES) {
             // The sample is too small for the last one.
             let ratio = if tail == 4 { f64::NAN } else { 1.0 + distance * f64::from(tail) };
-            add(QUANTILE_RATIO, &format!("of={of}/quantile={name}"), ratio);
+            add(QUANTILE_RATIO, WHOLE.of(of).quantile(name), ratio);
         }
     }
     for pair in ["edges-depth", "edges-latency", "depth-latency"] {
-        add(CORRELATION_SIMILARITY, &format!("pair={pair}"), 1.0 - distance / 3.0);
+        add(CORRELATION_SIMILARITY, WHOLE.pair(pair), 1.0 - distance / 3.0);
     }
     records
 }
@@ -495,11 +498,11 @@ fn distribution_records(distance: f64, cell_of: impl Fn(&str) -> String) -> Vec<
 #[test]
 fn distribution() {
     let runs = runs(|skill| {
-        let valid = share("valid/1", "", 0.75 + skill / 4.0, 500);
-        [vec![valid], distribution_records(1.0 - skill, str::to_owned)].concat()
+        let valid = share("valid/1", WHOLE, 0.75 + skill / 4.0, 500);
+        [vec![valid], distribution_records(1.0 - skill, |about| about)].concat()
     });
-    let mut floor = distribution_records(0.01, str::to_owned);
-    floor.extend(distribution_records(0.03, |cell| crate::evaluate::reference_cell(cell, "train")));
+    let mut floor = distribution_records(0.01, |about| about);
+    floor.extend(distribution_records(0.03, |about| about.reference("train")));
     let files = draw_with(ReportKind::Distribution, &runs, &[], Some(&floor));
     insta::assert_snapshot!("distribution-md", text(&files, Table::to_markdown));
     insta::assert_snapshot!("distribution-csv", text(&files, Table::to_csv));
@@ -507,11 +510,11 @@ fn distribution() {
 }
 
 fn probe_records(skill: f64) -> Vec<Record> {
-    let cell = |attribute: &str| format!("task=attribute/attribute={attribute}");
+    let about = |attribute: &str| WHOLE.task("attribute").attribute(attribute);
     vec![
-        share("probe-accuracy/1", "task=attribute", skill, 200),
-        share("probe-accuracy/1", cell("destination"), skill - 0.1, 100),
-        share("probe-accuracy/1", cell("type"), skill + 0.1, 100),
+        share("probe-accuracy/1", WHOLE.task("attribute"), skill, 200),
+        share("probe-accuracy/1", about("destination"), skill - 0.1, 100),
+        share("probe-accuracy/1", about("type"), skill + 0.1, 100),
     ]
 }
 

@@ -11,9 +11,11 @@ use crate::evaluate::fidelity::VALID;
 use crate::evaluate::truth::{
     BRANCH_RECALL, BRANCHES, CALLS_KL, CALLS_TV, EXPECTED_RECALL, FALSE_CALLS, SHAPES_TV,
 };
+use crate::evaluate::{Dimensions, Record, WHOLE};
 use crate::number::grouped;
 
-const REFERENCES: [Reference; 2] = [("real (training)", "train"), ("real (test)", "test")];
+const REFERENCES: [Reference; 2] =
+    [("real (training)", Some("train")), ("real (test)", Some("test"))];
 
 pub fn report(input: &ReportInput) -> ReportFiles {
     let arms = arms::arms(input.runs);
@@ -31,15 +33,15 @@ pub fn report(input: &ReportInput) -> ReportFiles {
 }
 
 fn distances(input: &ReportInput, arms: &[Arm]) -> Table {
-    let (valid, all) = ("graphs=valid", "graphs=all");
+    let (valid, all) = (WHOLE.graphs("valid"), WHOLE.graphs("all"));
     let entries = [
-        Entry::new("valid", VALID, ""),
-        Entry::new("accuracy", ACCURACY, ""),
-        Entry::new("TV calls, valid", CALLS_TV, valid),
-        Entry::new("TV calls, all", CALLS_TV, all),
-        Entry::new("KL calls, valid", CALLS_KL, valid),
-        Entry::new("KL calls, all", CALLS_KL, all),
-        Entry::new("TV shapes", SHAPES_TV, ""),
+        Entry::new("valid", VALID, WHOLE),
+        Entry::new("accuracy", ACCURACY, WHOLE),
+        Entry::new("TV calls, valid", CALLS_TV, valid.clone()),
+        Entry::new("TV calls, all", CALLS_TV, all.clone()),
+        Entry::new("KL calls, valid", CALLS_KL, valid.clone()),
+        Entry::new("KL calls, all", CALLS_KL, all.clone()),
+        Entry::new("TV shapes", SHAPES_TV, WHOLE),
         Entry::new("false calls, valid", FALSE_CALLS, valid),
         Entry::new("false calls, all", FALSE_CALLS, all),
     ];
@@ -49,8 +51,8 @@ fn distances(input: &ReportInput, arms: &[Arm]) -> Table {
     table
 }
 
-fn cell(bin: &str) -> String {
-    format!("probability={bin}")
+fn about(bin: &str) -> Dimensions {
+    WHOLE.probability(bin)
 }
 
 /// A bin in print.
@@ -67,9 +69,9 @@ fn heading(bin: &str) -> String {
 fn branches(input: &ReportInput, arms: &[Arm]) -> Table {
     let mut entries = Vec::new();
     for (bin, _) in BRANCHES {
-        entries.push(Entry::new(heading(bin), BRANCH_RECALL, cell(bin)));
+        entries.push(Entry::new(heading(bin), BRANCH_RECALL, about(bin)));
         let expected = format!("{}, expected", heading(bin));
-        entries.push(Entry::new(expected, EXPECTED_RECALL, cell(bin)));
+        entries.push(Entry::new(expected, EXPECTED_RECALL, about(bin)));
     }
     let title = "Branches found, by their true probability";
     let mut table = overview::table(title, input, arms, &REFERENCES, &entries);
@@ -84,9 +86,9 @@ fn branches(input: &ReportInput, arms: &[Arm]) -> Table {
 /// How many branches there are, where all arms agree.
 fn counts(arms: &[Arm]) -> String {
     let records = arms.iter().flat_map(|arm| &arm.runs).filter_map(|run| run.outcome.as_ref().ok());
-    let count = |records: &Vec<crate::evaluate::Record>, bin: &str| {
-        let mut found = records.iter().filter(|record| record.metric == BRANCH_RECALL);
-        found.find(|record| record.cell == cell(bin)).map(|record| record.count)
+    let count = |records: &Vec<Record>, bin: &str| {
+        let found = records.iter().find(|record| record.is(BRANCH_RECALL, &about(bin)));
+        found.map(|record| record.count)
     };
     let counts = records.map(|records| BRANCHES.map(|(bin, _)| count(records, bin)));
     let counts: Vec<[Option<u64>; BRANCHES.len()]> = counts.collect();
@@ -104,8 +106,8 @@ fn counts(arms: &[Arm]) -> String {
 /// Distance of the calls, a place on the axis for each arm.
 fn distances_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let entries = [
-        Entry::new("valid graphs", CALLS_TV, "graphs=valid"),
-        Entry::new("all answers", CALLS_TV, "graphs=all"),
+        Entry::new("valid graphs", CALLS_TV, WHOLE.graphs("valid")),
+        Entry::new("all answers", CALLS_TV, WHOLE.graphs("all")),
     ];
     let y = |bars: &Bars| Axis::from_zero("total variation distance", bars.values());
     let panel = overview::panel("", y, input, arms, &REFERENCES, &entries);
@@ -126,20 +128,20 @@ fn distances_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
 
 fn branches_figure(input: &ReportInput, arms: &[Arm]) -> Figure {
     let shown: Vec<&Arm> = arms.iter().filter(|arm| arm.failure().is_none()).collect();
-    let values = |value: &dyn Fn(&str) -> Bounded| {
-        BRANCHES.iter().map(|(bin, _)| value(&cell(bin))).collect::<Vec<_>>()
+    let values = |value: &dyn Fn(&Dimensions) -> Bounded| {
+        BRANCHES.iter().map(|(bin, _)| value(&about(bin))).collect::<Vec<_>>()
     };
     let expected = BarSeries {
         label: "expected of the truth".into(),
         style: Style::Real,
-        values: values(&|cell| {
-            shown.first().map_or(Bounded::NONE, |arm| arm.bounded(EXPECTED_RECALL, cell))
+        values: values(&|about| {
+            shown.first().map_or(Bounded::NONE, |arm| arm.bounded(EXPECTED_RECALL, about))
         }),
     };
     let series = shown.iter().map(|arm| BarSeries {
         label: name(arm, arms),
         style: arm.style,
-        values: values(&|cell| arm.bounded(BRANCH_RECALL, cell)),
+        values: values(&|about| arm.bounded(BRANCH_RECALL, about)),
     });
     let panel = Panel {
         title: String::new(),

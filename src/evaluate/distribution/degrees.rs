@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::histogram::Histograms;
 use super::pair::{Pair, Side, USER_NUMBER};
 use super::{Family, Metric};
+use crate::evaluate::{Dimensions, WHOLE};
 
 /// Earth mover's distance of the in-degrees of test graphs and of valid synthetic graphs, divided
 /// by the standard deviation of the real side (paper, figure 16, which does not say how it
@@ -49,9 +50,9 @@ pub struct Degrees {
 impl Degrees {
     pub fn new(pair: &Pair, seed: u64) -> Self {
         let graphs = pair.synthetic.graphs.len() as u64;
-        let of = |metric: &'static str, cell: &str, values: fn(&Side) -> Vec<(u32, u32)>| {
+        let of = |metric: &'static str, about: Dimensions, values: fn(&Side) -> Vec<(u32, u32)>| {
             let histograms = Histograms::new(pair.sides().map(values));
-            (Metric::new(metric, cell, graphs), histograms)
+            (Metric::new(metric, about, graphs), histograms)
         };
         let samples = pair.equal_samples(usize::MAX, seed, "service-graph");
         let mut samples = samples.iter();
@@ -62,10 +63,10 @@ impl Degrees {
         }));
         Self {
             quantities: vec![
-                of(EMD_IN_DEGREE, "nodes=microservices", in_degrees),
-                of(EMD_OUT_DEGREE, "nodes=microservices", out_degrees),
-                of(EMD_OUT_DEGREE, "nodes=calls", children),
-                of(EMD_RESPONSE_TIME, "", response_times),
+                of(EMD_IN_DEGREE, WHOLE.nodes("microservices"), in_degrees),
+                of(EMD_OUT_DEGREE, WHOLE.nodes("microservices"), out_degrees),
+                of(EMD_OUT_DEGREE, WHOLE.nodes("calls"), children),
+                of(EMD_RESPONSE_TIME, WHOLE, response_times),
             ],
             service_graph,
             microservices: pair.microservices + 1,
@@ -99,7 +100,7 @@ impl Family for Degrees {
     fn metrics(&self) -> Vec<Metric> {
         let mut metrics: Vec<Metric> = self.quantities.iter().map(|(m, _)| m.clone()).collect();
         for metric in [EMD_IN_DEGREE, EMD_OUT_DEGREE] {
-            metrics.push(Metric::new(metric, "nodes=service-graph", self.graphs));
+            metrics.push(Metric::new(metric, WHOLE.nodes("service-graph"), self.graphs));
         }
         metrics
     }
@@ -163,7 +164,7 @@ mod tests {
     fn values(real: &[&CallGraph], synthetic: &[&CallGraph]) -> BTreeMap<String, f64> {
         let pair = Pair::new(real, synthetic);
         let degrees = Degrees::new(&pair, 1);
-        let names = degrees.metrics().into_iter().map(|m| format!("{} {}", m.metric, m.cell));
+        let names = degrees.metrics().into_iter().map(|m| format!("{} {}", m.metric, m.dimensions));
         names.zip(degrees.values(&vec![1; pair.services])).collect()
     }
 

@@ -5,6 +5,7 @@ use std::ops::AddAssign;
 use super::histogram::Histograms;
 use super::pair::{Pair, Side, USER_NUMBER};
 use super::{Family, Metric};
+use crate::evaluate::WHOLE;
 use crate::graph::CallGraph;
 
 /// 1 − |ρ − σ| / 2 with Pearson's correlations ρ of test graphs and σ of valid synthetic graphs,
@@ -94,10 +95,10 @@ impl Joint {
 
 impl Family for Joint {
     fn metrics(&self) -> Vec<Metric> {
-        let pairs = PAIRS.iter().map(|(pair, ..)| {
-            Metric::new(CORRELATION_SIMILARITY, format!("pair={pair}"), self.graphs)
-        });
-        pairs.chain([Metric::new(CONTINGENCY_SIMILARITY, "", self.graphs)]).collect()
+        let pairs = PAIRS
+            .iter()
+            .map(|(pair, ..)| Metric::new(CORRELATION_SIMILARITY, WHOLE.pair(*pair), self.graphs));
+        pairs.chain([Metric::new(CONTINGENCY_SIMILARITY, WHOLE, self.graphs)]).collect()
     }
 
     fn values(&self, drawn: &[u32]) -> Vec<f64> {

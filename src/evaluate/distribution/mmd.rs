@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::descriptors::{DESCRIPTORS, Sparse};
 use super::pair::{Pair, Side};
 use super::{Family, Metric};
+use crate::evaluate::WHOLE;
 
 /// Squared maximum mean discrepancy (MMD², not its root; Gretton et al., 2012) of valid synthetic
 /// graphs from test graphs. The kernel is the mean, over the descriptors of call trees
@@ -77,7 +78,7 @@ impl Mmd {
 impl Family for Mmd {
     fn metrics(&self) -> Vec<Metric> {
         let [_, synthetic] = &self.sides;
-        vec![Metric::new(MMD, "", synthetic.graphs.len() as u64)]
+        vec![Metric::new(MMD, WHOLE, synthetic.graphs.len() as u64)]
     }
 
     fn values(&self, drawn: &[u32]) -> Vec<f64> {

@@ -26,7 +26,7 @@ use rand::seq::SliceRandom;
 
 use super::fidelity::VALID;
 use super::observed::with_intervals;
-use super::{Case, Interval, Record, reference_cell};
+use super::{Case, Dimensions, Interval, Record, WHOLE};
 use crate::data::Dataset;
 use crate::graph::CallGraph;
 use crate::random;
@@ -39,17 +39,17 @@ const FLOOR_REPEATS: u64 = 5;
 #[derive(Clone, Debug)]
 struct Metric {
     metric: &'static str,
-    cell: String,
+    dimensions: Dimensions,
     count: u64,
 }
 
 impl Metric {
-    fn new(metric: &'static str, cell: impl Into<String>, count: u64) -> Self {
-        Self { metric, cell: cell.into(), count }
+    fn new(metric: &'static str, dimensions: Dimensions, count: u64) -> Self {
+        Self { metric, dimensions, count }
     }
 
     fn record(self, value: f64, interval: Interval) -> Record {
-        Record::new(self.metric, self.cell, value, interval, self.count)
+        Record::new(self.metric, self.dimensions, value, interval, self.count)
     }
 }
 
@@ -85,7 +85,7 @@ fn with_bootstrap(pair: &Pair, seed: u64) -> Vec<Record> {
 /// All records of this evaluation: valid answers against the test graphs.
 pub fn records(case: &Case) -> Vec<Record> {
     let valid: Vec<&CallGraph> = case.valid().collect();
-    let share = Record::share(VALID, "", valid.len() as u64, case.verdicts.len() as u64);
+    let share = Record::share(VALID, WHOLE, valid.len() as u64, case.verdicts.len() as u64);
     let pair = Pair::new(&case.dataset.test(), &valid);
     [vec![share], with_bootstrap(&pair, case.seed)].concat()
 }
@@ -121,8 +121,8 @@ pub fn floor(dataset: &Dataset, seed: u64) -> Vec<Record> {
         .collect();
     let against_test = with_bootstrap(&Pair::new(&dataset.test(), &dataset.train()), seed);
     records.extend(against_test.into_iter().map(|record| {
-        let cell = reference_cell(&record.cell, "train");
-        Record { cell, ..record }
+        let dimensions = record.dimensions.reference("train");
+        Record { dimensions, ..record }
     }));
     records
 }

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::descriptors::{DESCRIPTORS, Descriptor, Sparse};
 use super::pair::Pair;
 use super::{Family, Metric};
+use crate::evaluate::WHOLE;
 use crate::evaluate::classifier::{Linear, Loss, Scales};
 
 /// PolyGraph discrepancy (Krimmel et al., 2025) of valid synthetic graphs from test graphs, by
@@ -125,11 +126,10 @@ fn best(scores: &[Scores]) -> usize {
 
 impl Family for PolyGraph {
     fn metrics(&self) -> Vec<Metric> {
-        let of = |metric, cell: String| Metric::new(metric, cell, self.graphs);
-        let mut metrics = vec![of(PGD, String::new())];
+        let of = |metric, about| Metric::new(metric, about, self.graphs);
+        let mut metrics = vec![of(PGD, WHOLE)];
         for metric in [PGD, DETECTION] {
-            metrics
-                .extend(DESCRIPTORS.iter().map(|d| of(metric, format!("descriptor={}", d.name))));
+            metrics.extend(DESCRIPTORS.iter().map(|d| of(metric, WHOLE.descriptor(d.name))));
         }
         metrics
     }
@@ -260,7 +260,8 @@ mod tests {
     }
 
     fn of(values: &[(Metric, f64)], metric: &str, cell: &str) -> f64 {
-        let mut found = values.iter().filter(|(m, _)| m.metric == metric && m.cell == cell);
+        let mut found =
+            values.iter().filter(|(m, _)| m.metric == metric && m.dimensions.to_string() == cell);
         found.next().expect("a value").1
     }
 

@@ -61,7 +61,7 @@ fn the_order_of_graphs_does_not_matter() {
     let answers: Vec<Generated> =
         real.iter().map(|g| answer(&flat(g.service(), g.num_edges(), g.latency() + 3))).collect();
     let asked = conditions_of(&real);
-    let text = |records: &[Record]| serde_json::to_string(records).unwrap();
+    let text = |records: &[Record]| format!("{records:?}");
     assert_eq!(
         text(&score(&real, &asked, &answers)),
         text(&score(&reversed(&real), &reversed(&asked), &reversed(&answers)))
@@ -73,9 +73,9 @@ fn nothing_valid_is_said_and_not_scored() {
     let real = graphs(60);
     let asked = conditions_of(&real);
     let copies: Vec<Generated> = real.iter().map(answer).collect();
-    let all: Vec<(String, String)> = score(&real, &asked, &copies)
+    let all: Vec<(&str, Dimensions)> = score(&real, &asked, &copies)
         .into_iter()
-        .map(|record| (record.metric, record.cell))
+        .map(|record| (record.metric, record.dimensions))
         .collect();
     // Without valid graphs, without test graphs, and with a single graph: the same records.
     for (real, asked, answers) in [
@@ -86,7 +86,7 @@ fn nothing_valid_is_said_and_not_scored() {
         (&[], &[], Vec::new()),
     ] {
         let records = score(real, asked, &answers);
-        let names = records.iter().map(|r| (r.metric.clone(), r.cell.clone()));
+        let names = records.iter().map(|r| (r.metric, r.dimensions.clone()));
         assert_eq!(names.collect::<Vec<_>>(), all);
         assert!(find(&records, PGD, "").value.is_nan() && find(&records, MMD, "").value.is_nan());
         let empty = real.is_empty() || answers.iter().all(|answer| answer.failure.is_some());
@@ -143,7 +143,7 @@ fn names_do_not_matter() {
             [&real, &synthetic].map(|side| side.iter().map(change).collect::<Vec<_>>());
         let answers: Vec<Generated> = synthetic.iter().map(answer).collect();
         let mut records = score(&real, &conditions_of(&real), &answers);
-        records.retain(|record| ![PGD, DETECTION, MMD].contains(&record.metric.as_str()));
+        records.retain(|record| ![PGD, DETECTION, MMD].contains(&record.metric));
         records
     };
     let one = values(CallGraph::clone);
@@ -158,7 +158,8 @@ fn the_floor_has_both_references() {
     for (metric, cell) in [(PGD, ""), (MMD, ""), (EMD_OUT_DEGREE, "nodes=calls")] {
         let halves = find(&records, metric, cell);
         assert!(halves.low <= halves.value && halves.value <= halves.high, "{halves:?}");
-        let cell = reference_cell(cell, "train");
+        let separator = if cell.is_empty() { "" } else { "/" };
+        let cell = format!("{cell}{separator}reference=train");
         assert!(find(&records, metric, &cell).value < 0.3);
     }
     assert_eq!(find(&records, PGD, "").count, 120);

@@ -4,6 +4,7 @@ use super::degrees::response_times;
 use super::histogram::{Drawn, Histograms};
 use super::pair::{Pair, Side};
 use super::{Family, Metric};
+use crate::evaluate::WHOLE;
 use crate::graph::{Call, CallGraph, CallType};
 
 /// Kolmogorov-Smirnov distance of the response times of calls to one microservice by one type, in
@@ -95,10 +96,10 @@ impl Family for Times {
             CONCURRENCY_KS,
         ];
         let mut metrics: Vec<Metric> =
-            whole.iter().map(|metric| Metric::new(metric, "", self.graphs)).collect();
+            whole.iter().map(|metric| Metric::new(metric, WHOLE, self.graphs)).collect();
         for of in ["latency", "response-time"] {
             metrics.extend(QUANTILES.iter().map(|(name, _)| {
-                Metric::new(QUANTILE_RATIO, format!("of={of}/quantile={name}"), self.graphs)
+                Metric::new(QUANTILE_RATIO, WHOLE.of(of).quantile(*name), self.graphs)
             }));
         }
         metrics

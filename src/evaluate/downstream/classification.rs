@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use super::examples::{Example, Usual};
 use super::learner::{self, Learner};
 use super::score::{Truth, training_record};
-use super::{MAX_TRAIN, prompts, real_test, real_training, reference};
+use super::{MAX_TRAIN, prompts, real_test, real_training};
 use crate::data::Dataset;
-use crate::evaluate::{Case, Record};
+use crate::evaluate::{Case, Record, WHOLE};
 use crate::graph::{CallGraph, Condition, Name, condition_of};
 
 /// A question about graphs (or parts of them) with a yes or no.
 pub struct Classification {
-    /// Value of `task=` in the cells.
+    /// Name in records.
     pub task: &'static str,
     /// The examples of a graph.
     pub examples: fn(&CallGraph, &Usual) -> Vec<Example>,
@@ -29,7 +29,7 @@ const FOLDS: usize = 5;
 /// therefore cross-fitted: a test graph is scored by a model whose training graphs answer the
 /// prompts of the other four of five folds, and graphs of one condition are in one fold.
 pub fn records(task: &Classification, case: &Case) -> Vec<Record> {
-    let cell = format!("task={}", task.task);
+    let about = WHOLE.task(task.task);
     let usual = Usual::new(&case.dataset.train());
     let test = Test::new(task, &usual, &real_test(case.dataset, case.seed));
     let prompts = prompts(case);
@@ -44,31 +44,31 @@ pub fn records(task: &Classification, case: &Case) -> Vec<Record> {
     // As many as each of the folds' models has prompts.
     let equal = real_training(case.dataset, prompts.len() * (FOLDS - 1) / FOLDS, case.seed);
     let real: Vec<Vec<f64>> = test.trained_on(&learnt(task, &usual, &equal)).into_iter().collect();
-    let mut records = test.truth.records(&cell, &ours, case.seed);
-    records.extend(test.truth.gaps(&cell, &ours, &real, case.seed));
+    let mut records = test.truth.records(&about, &ours, case.seed);
+    records.extend(test.truth.gaps(&about, &ours, &real, case.seed));
     let examples = answers.iter().flat_map(|(_, examples)| examples);
-    records.push(training_record(&cell, examples.map(|example| example.label)));
+    records.push(training_record(about, examples.map(|example| example.label)));
     records
 }
 
 /// Real training graphs; the larger class of the real training examples always; and how often the
 /// group of an example (its service, or its service and call) is true in real training graphs.
 pub fn floor(task: &Classification, dataset: &Dataset, seed: u64) -> Vec<Record> {
-    let cell = |name| reference(&format!("task={}", task.task), name);
+    let about = |name: &str| WHOLE.task(task.task).reference(name);
     let usual = Usual::new(&dataset.train());
     let test = Test::new(task, &usual, &real_test(dataset, seed));
     let training = learnt(task, &usual, &real_training(dataset, MAX_TRAIN, seed));
     let examples: Vec<&Example> = training.iter().flatten().collect();
     let real: Vec<Vec<f64>> = test.trained_on(&training).into_iter().collect();
-    let mut records = test.truth.records(&cell("real"), &real, seed);
+    let mut records = test.truth.records(&about("real"), &real, seed);
     let labels = learner::labels(&examples);
     let larger = 2 * labels.iter().filter(|label| **label).count() > labels.len();
-    records.push(training_record(&cell("real"), labels.into_iter()));
+    records.push(training_record(about("real"), labels.into_iter()));
     let majority = learner::always(larger, test.examples.len());
-    records.extend(test.truth.records(&cell("majority"), &[majority], seed));
+    records.extend(test.truth.records(&about("majority"), &[majority], seed));
     let rates = learner::group_scores(&examples, &test.examples.iter().collect::<Vec<_>>());
     let rates: Vec<Vec<f64>> = rates.into_iter().collect();
-    records.extend(test.truth.records(&cell("rates"), &rates, seed));
+    records.extend(test.truth.records(&about("rates"), &rates, seed));
     records
 }
 

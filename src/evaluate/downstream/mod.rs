@@ -58,11 +58,6 @@ pub fn floor(task: Task, dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
     })
 }
 
-/// Cell of a reference row's record.
-fn reference(cell: &str, name: &str) -> String {
-    format!("{cell}/reference={name}")
-}
-
 /// Up to `most` of the dataset's training graphs. A smaller sample is the start of a larger one.
 fn real_training(dataset: &Dataset, most: usize, seed: u64) -> Vec<&CallGraph> {
     drawn(dataset.train(), most, seed, "downstream training graphs")

@@ -3,7 +3,7 @@
 
 use crate::evaluate::observed::with_intervals;
 use crate::evaluate::ranking::Ranking;
-use crate::evaluate::{Interval, Record};
+use crate::evaluate::{Dimensions, Interval, Record};
 
 /// Share of the test examples whose class the model finds. Range 0 to 1, higher is better; interval
 /// by bootstrap over clusters of examples (services; for critical components windows of traces).
@@ -70,26 +70,37 @@ const MEASURES: [&str; 4] = [BALANCED_ACCURACY, ACCURACY, F1, AUC];
 
 impl Truth {
     /// The measures of a model in `cell`.
-    pub fn records(&self, cell: &str, scores: &Scores, seed: u64) -> Vec<Record> {
+    pub fn records(&self, about: &Dimensions, scores: &Scores, seed: u64) -> Vec<Record> {
         let measure = self.measure(scores);
         let values = with_intervals(seed, self.num_clusters, |drawn| measure(drawn).to_vec());
-        MEASURES.iter().zip(values).map(|(metric, v)| self.record(metric, cell, v)).collect()
+        MEASURES.iter().zip(values).map(|(metric, v)| self.record(metric, about, v)).collect()
     }
 
     /// How much better the model is than `real`.
-    pub fn gaps(&self, cell: &str, scores: &Scores, real: &Scores, seed: u64) -> Vec<Record> {
+    pub fn gaps(
+        &self,
+        about: &Dimensions,
+        scores: &Scores,
+        real: &Scores,
+        seed: u64,
+    ) -> Vec<Record> {
         let (ours, theirs) = (self.measure(scores), self.measure(real));
         let values = with_intervals(seed, self.num_clusters, |drawn| {
             let (ours, theirs) = (ours(drawn), theirs(drawn));
             vec![100.0 * (ours[0] - theirs[0]), 100.0 * (ours[1] - theirs[1])]
         });
         let metrics = [GAP, ACCURACY_GAP].iter().zip(values);
-        metrics.map(|(metric, value)| self.record(metric, cell, value)).collect()
+        metrics.map(|(metric, value)| self.record(metric, about, value)).collect()
     }
 
-    fn record(&self, metric: &str, cell: &str, (value, interval): (f64, Interval)) -> Record {
+    fn record(
+        &self,
+        metric: &'static str,
+        about: &Dimensions,
+        (value, interval): (f64, Interval),
+    ) -> Record {
         let interval = if value.is_nan() { Interval::NONE } else { interval };
-        Record::new(metric, cell, value, interval, self.graphs)
+        Record::new(metric, about.clone(), value, interval, self.graphs)
     }
 
     /// The four measures, with each cluster as often as it was drawn.
@@ -151,16 +162,17 @@ impl Truth {
 }
 
 /// What a model was trained on.
-pub fn training_record(cell: &str, labels: impl Iterator<Item = bool>) -> Record {
+pub fn training_record(about: Dimensions, labels: impl Iterator<Item = bool>) -> Record {
     let (hits, count) =
         labels.fold((0, 0), |(hits, count), label| (hits + u64::from(label), count + 1));
     let share = hits as f64 / count as f64;
-    Record::new(TRAINING, cell, share, Interval::NONE, count)
+    Record::new(TRAINING, about, share, Interval::NONE, count)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::WHOLE;
     use crate::evaluate::tests::find;
 
     /// Scores of scikit-learn 1.9.1: tests/reference/classifier.py, "confusion".
@@ -168,7 +180,7 @@ mod tests {
     fn measures_are_those_of_scikit_learn() {
         let truth = truth();
         let scores: Vec<f64> = (0..40).map(|row| f64::from((row * 11) % 17) - 9.0).collect();
-        let records = truth.records("", &[scores], 1);
+        let records = truth.records(&WHOLE, &[scores], 1);
         for (metric, expected) in MEASURES.iter().zip(SCIKIT_LEARN) {
             let record = find(&records, metric, "");
             assert!((record.value - expected).abs() < 1e-12, "{record:?}");
@@ -195,13 +207,13 @@ mod tests {
         let right: Vec<f64> =
             truth.labels.iter().map(|label| if *label { 1.0 } else { -1.0 }).collect();
         let never = vec![-1.0; 40];
-        let both = truth.records("a=b", &[right.clone(), never.clone()], 1);
+        let both = truth.records(&WHOLE.task("x"), &[right.clone(), never.clone()], 1);
         // A perfect fit and one that never says true: 12 of 40 are true.
-        assert_eq!(find(&both, BALANCED_ACCURACY, "a=b").value, 0.75);
-        assert!((find(&both, ACCURACY, "a=b").value - 0.85).abs() < 1e-12);
-        assert_eq!(find(&both, F1, "a=b").value, 0.5);
-        assert_eq!(find(&both, AUC, "a=b").value, 0.75);
-        let gaps = truth.gaps("", &[never], &[right], 1);
+        assert_eq!(find(&both, BALANCED_ACCURACY, "task=x").value, 0.75);
+        assert!((find(&both, ACCURACY, "task=x").value - 0.85).abs() < 1e-12);
+        assert_eq!(find(&both, F1, "task=x").value, 0.5);
+        assert_eq!(find(&both, AUC, "task=x").value, 0.75);
+        let gaps = truth.gaps(&WHOLE, &[never], &[right], 1);
         let gap = find(&gaps, GAP, "");
         assert_eq!((gap.value, gap.low, gap.high), (-50.0, -50.0, -50.0));
         assert!((find(&gaps, ACCURACY_GAP, "").value + 30.0).abs() < 1e-9);
@@ -218,23 +230,24 @@ mod tests {
             folds: vec![0, 0, 1, 1, 1],
             graphs: 5,
         };
-        let auc = |scores: [f64; 5]| find(&truth.records("", &[scores.to_vec()], 1), AUC, "").value;
+        let auc =
+            |scores: [f64; 5]| find(&truth.records(&WHOLE, &[scores.to_vec()], 1), AUC, "").value;
         assert_eq!(auc([9.0, 8.0, 2.0, 1.0, 1.0]), 1.0);
         // One of the three pairs within folds is wrong, in another fold a tie.
         assert_eq!(auc([9.0, 8.0, 2.0, 3.0, 1.0]), 2.0 / 3.0);
         assert_eq!(auc([9.0, 8.0, 2.0, 3.0, 2.0]), 1.5 / 3.0);
         let lonely = Truth { folds: vec![0, 1, 2, 3, 4], ..truth };
-        let records = lonely.records("", &[vec![1.0; 5]], 1);
+        let records = lonely.records(&WHOLE, &[vec![1.0; 5]], 1);
         assert!(find(&records, AUC, "").value.is_nan());
     }
 
     #[test]
     fn nothing_to_measure_is_not_a_number() {
-        let none = truth().records("", &[], 1);
+        let none = truth().records(&WHOLE, &[], 1);
         assert!(none.iter().all(|record| record.value.is_nan() && record.low.is_nan()));
-        let empty = Truth::default().records("", &[Vec::new()], 1);
+        let empty = Truth::default().records(&WHOLE, &[Vec::new()], 1);
         assert!(empty.iter().all(|record| record.value.is_nan() && record.count == 0));
-        assert_eq!(training_record("", [true, false].into_iter()).value, 0.5);
-        assert!(training_record("", std::iter::empty()).value.is_nan());
+        assert_eq!(training_record(WHOLE, [true, false].into_iter()).value, 0.5);
+        assert!(training_record(WHOLE, std::iter::empty()).value.is_nan());
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use anyhow::Result;
 
 use super::interval::bootstrap;
-use super::{Case, Interval, Record, Units, accuracy};
+use super::{Case, Dimensions, Interval, Record, Units, WHOLE, accuracy};
 use crate::data::{Dataset, ServiceStatistics};
 use crate::error::UserError;
 use crate::graph::{CallGraph, Condition, Name, Request, Verdict};
@@ -81,16 +81,15 @@ impl<'a> Paired<'a> {
     }
 
     /// The shares with and without the request.
-    fn shares(&self, metric: &str, cell: &str) -> [Record; 2] {
+    fn shares(&self, metric: &'static str, of: &Dimensions) -> [Record; 2] {
         let whole = self.whole();
-        [("yes", 0), ("no", 1)].map(|(asked, side): (&str, usize)| {
-            let cell = format!("{cell}/asked={asked}");
-            Record::share(metric, cell, whole.hits[side], whole.prompts)
+        [(true, 0), (false, 1)].map(|(asked, side): (bool, usize)| {
+            Record::share(metric, of.clone().asked(asked), whole.hits[side], whole.prompts)
         })
     }
 
     /// The share with the request minus the share without it.
-    fn difference(&self, metric: &str, cell: &str, seed: u64) -> Record {
+    fn difference(&self, metric: &'static str, dimensions: &Dimensions, seed: u64) -> Record {
         let services: Vec<&Sums> = self.0.values().collect();
         let of = |drawn: &[u32]| {
             let (mut prompts, mut difference) = (0.0, 0.0);
@@ -103,7 +102,7 @@ impl<'a> Paired<'a> {
         };
         let value = of(&vec![1; services.len()]);
         let interval = bootstrap(seed, services.len(), 1, |drawn| vec![of(drawn)])[0];
-        Record::new(metric, cell, value, interval, self.whole().prompts)
+        Record::new(metric, dimensions.clone(), value, interval, self.whole().prompts)
     }
 }
 
@@ -119,11 +118,11 @@ pub fn records(case: &Case, units: &mut Units) -> Result<Vec<Record>> {
     units.add(FOLLOWED, followed.flat_map(|followed| [followed, f64::NAN]).collect());
     let mut records = vec![accuracy::whole(case.verdicts)];
     for kind in Kind::ALL {
-        let cell = format!("kind={}", kind.id());
+        let about = WHOLE.kind(kind.id());
         let of_kind: Vec<&Pair> = pairs.iter().filter(|pair| pair.kind == kind).collect();
         let different: HashSet<&Condition> = of_kind.iter().map(|pair| pair.condition).collect();
         let (asked, different) = (of_kind.len() as u64, different.len() as f64);
-        records.push(Record::new(PROMPTS, cell.clone(), different, Interval::NONE, asked));
+        records.push(Record::new(PROMPTS, about.clone(), different, Interval::NONE, asked));
         let mut followed = Paired::default();
         let mut accurate = Paired::default();
         let mut parts = [Paired::default(), Paired::default()];
@@ -135,17 +134,17 @@ pub fn records(case: &Case, units: &mut Units) -> Result<Vec<Record>> {
                 part.add(service, pair.met(request, &services));
             }
         }
-        records.extend(followed.shares(FOLLOWED, &cell));
-        records.push(followed.difference(GAIN, &cell, case.seed));
+        records.extend(followed.shares(FOLLOWED, &about));
+        records.push(followed.difference(GAIN, &about, case.seed));
         if kind == Kind::Both {
             for (part, kind) in parts.iter().zip([Kind::HighLatency, Kind::Uncommon]) {
-                let cell = format!("{cell}/part={}", kind.id());
-                records.extend(part.shares(FOLLOWED, &cell));
-                records.push(part.difference(GAIN, &cell, case.seed));
+                let about = about.clone().part(kind.id());
+                records.extend(part.shares(FOLLOWED, &about));
+                records.push(part.difference(GAIN, &about, case.seed));
             }
         }
-        records.extend(accurate.shares(accuracy::ACCURACY, &cell));
-        records.push(accurate.difference(ACCURACY_CHANGE, &cell, case.seed));
+        records.extend(accurate.shares(accuracy::ACCURACY, &about));
+        records.push(accurate.difference(ACCURACY_CHANGE, &about, case.seed));
     }
     Ok(records)
 }
@@ -216,8 +215,8 @@ pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
             let rates =
                 by_service.values().map(|graphs| base_rates(kind, graphs, peers, &services));
             let rates: Vec<(u64, f64)> = rates.filter(|(prompts, _)| *prompts > 0).collect();
-            let cell = format!("kind={}/asked=no/reference={reference}", kind.id());
-            records.push(mean_rate(&cell, &rates, seed));
+            let of = WHOLE.kind(kind.id()).asked(false).reference(reference);
+            records.push(mean_rate(of, &rates, seed));
         }
     }
     Ok(records)
@@ -267,7 +266,7 @@ fn base_rates(
 }
 
 /// Mean of rates of which each service has so many with this sum.
-fn mean_rate(cell: &str, services: &[(u64, f64)], seed: u64) -> Record {
+fn mean_rate(dimensions: Dimensions, services: &[(u64, f64)], seed: u64) -> Record {
     let of = |drawn: &[u32]| {
         let (mut prompts, mut total) = (0.0, 0.0);
         for ((count, sum), times) in services.iter().zip(drawn) {
@@ -278,7 +277,7 @@ fn mean_rate(cell: &str, services: &[(u64, f64)], seed: u64) -> Record {
     };
     let count = services.iter().map(|(count, _)| count).sum();
     let interval: Interval = bootstrap(seed, services.len(), 1, |drawn| vec![of(drawn)])[0];
-    Record::new(FOLLOWED, cell, of(&vec![1; services.len()]), interval, count)
+    Record::new(FOLLOWED, dimensions, of(&vec![1; services.len()]), interval, count)
 }
 
 #[cfg(test)]

@@ -109,14 +109,14 @@ fn a_gain_is_drawn_by_service_with_pairs_together() {
         paired.add(&names[0], [true, false]);
         paired.add(&names[1], [true, true]);
     }
-    let record = paired.difference(GAIN, "", 1);
+    let record = paired.difference(GAIN, &WHOLE, 1);
     assert_eq!((record.value, record.low, record.high), (0.5, 0.0, 1.0));
     // The same gain in both services is certain, however noisy the answers are.
     let mut even = Paired::default();
     for outcome in [[true, false], [true, true], [false, false], [true, false]] {
         names.iter().for_each(|name| even.add(name, outcome));
     }
-    let record = even.difference(GAIN, "", 1);
+    let record = even.difference(GAIN, &WHOLE, 1);
     assert_eq!((record.value, record.low, record.high), (0.5, 0.5, 0.5));
 }
 

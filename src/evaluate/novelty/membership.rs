@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evaluate::observed::with_intervals;
 use crate::evaluate::ranking::Ranking;
-use crate::evaluate::{Interval, Record};
+use crate::evaluate::{Dimensions, Interval, Record, WHOLE};
 use crate::graph::Name;
 
 /// Area under the ROC curve of the loss attack (Yeom et al., CSF 2018): a graph is taken for a member
@@ -84,10 +84,10 @@ pub fn records(likelihoods: Option<&[Likelihood]>, seed: u64) -> Vec<Record> {
     for others in [Standing::HeldOut, Standing::Test] {
         let compared = |one: &&&Likelihood| [Standing::Member, others].contains(&one.standing);
         let graphs: Vec<&Likelihood> = known.iter().filter(compared).copied().collect();
-        let at = format!("against={}", others.name());
-        records.push(area(MEMBERSHIP, &at, &graphs, Likelihood::per_call, seed));
+        let at = WHOLE.against(others.name());
+        records.push(area(MEMBERSHIP, at.clone(), &graphs, Likelihood::per_call, seed));
         let size = |one: &Likelihood| f64::from(one.num_edges);
-        records.push(area(MEMBERSHIP_BY_SIZE, &at, &graphs, size, seed));
+        records.push(area(MEMBERSHIP_BY_SIZE, at, &graphs, size, seed));
     }
     for standing in Standing::ALL {
         let of_standing = known.iter().filter(|one| one.standing == standing);
@@ -104,8 +104,8 @@ fn services(graphs: &[&Likelihood]) -> (Vec<usize>, usize) {
 }
 
 fn area(
-    metric: &str,
-    at: &str,
+    metric: &'static str,
+    at: Dimensions,
     graphs: &[&Likelihood],
     score: impl Fn(&Likelihood) -> f64,
     seed: u64,
@@ -127,11 +127,16 @@ fn mean(standing: Standing, graphs: &[&Likelihood], seed: u64) -> Record {
         }
         vec![sum / calls]
     };
-    let at = format!("graphs={}", standing.name());
-    put(LOG_LIKELIHOOD, &at, graphs.len(), with_intervals(seed, services, of))
+    let at = WHOLE.graphs(standing.name());
+    put(LOG_LIKELIHOOD, at, graphs.len(), with_intervals(seed, services, of))
 }
 
-fn put(metric: &str, at: &str, graphs: usize, values: Vec<(f64, Interval)>) -> Record {
+fn put(
+    metric: &'static str,
+    at: Dimensions,
+    graphs: usize,
+    values: Vec<(f64, Interval)>,
+) -> Record {
     let (value, interval) = values.first().copied().unwrap_or((f64::NAN, Interval::NONE));
     Record::new(metric, at, value, interval, graphs as u64)
 }

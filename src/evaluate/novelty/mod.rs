@@ -9,7 +9,7 @@ pub mod privacy;
 
 use anyhow::Result;
 
-use super::{Case, Record, Units, accuracy, fidelity};
+use super::{Case, Record, Units, WHOLE, accuracy, fidelity};
 use crate::data::Dataset;
 use crate::graph::CallGraph;
 
@@ -23,10 +23,10 @@ pub fn records(case: &Case, units: &mut Units) -> Result<Vec<Record>> {
     let (train, valid) = (case.dataset.train(), case.valid().collect::<Vec<&CallGraph>>());
     let asked = case.verdicts.len() as u64;
     let mut records = vec![
-        Record::share(fidelity::VALID, "", valid.len() as u64, asked),
+        Record::share(fidelity::VALID, WHOLE, valid.len() as u64, asked),
         accuracy::whole(case.verdicts),
     ];
-    let occurrence = occurrence::of(&train, &valid, case.conditions, "");
+    let occurrence = occurrence::of(&train, &valid, case.conditions, None);
     let mut seen = occurrence.seen.into_iter();
     let novel = case.verdicts.iter().map(|verdict| {
         let seen = verdict.graph.as_ref().and_then(|_| seen.next());
@@ -50,23 +50,14 @@ pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
         return Ok(Vec::new());
     }
     let asked: Vec<_> = test.iter().map(|graph| crate::graph::condition_of(graph)).collect();
-    let mut records = occurrence::of(&dataset.train(), &test, &asked, TEST).records;
-    records.extend(occurrence::halves(dataset.graphs(), seed, HALF));
-    records.extend(privacy::floor(dataset, seed, TEST));
+    let mut records = occurrence::of(&dataset.train(), &test, &asked, Some(TEST)).records;
+    records.extend(occurrence::halves(dataset.graphs(), seed, Some(HALF)));
+    records.extend(privacy::floor(dataset, seed, Some(TEST)));
     Ok(records)
 }
 
 const TEST: &str = "test";
 const HALF: &str = "half";
-
-/// The cell of a reference's record; the cell itself where `reference` is empty.
-fn cell(cell: &str, reference: &str) -> String {
-    match (cell.is_empty(), reference.is_empty()) {
-        (_, true) => cell.to_owned(),
-        (true, false) => format!("reference={reference}"),
-        (false, false) => format!("{cell}/reference={reference}"),
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use super::cell;
-use crate::evaluate::{Interval, Record};
+use crate::evaluate::{Bin, Dimensions, Interval, Record, WHOLE};
 use crate::graph::{CallGraph, CallRow, CanonicalHash, Condition, Level, Name};
 use crate::random;
 
@@ -78,8 +77,8 @@ impl Identity {
         }
     }
 
-    fn cell(self, reference: &str) -> String {
-        cell(&format!("level={}", self.name()), reference)
+    fn dimensions(self, reference: Option<&str>) -> Dimensions {
+        WHOLE.level(self.name()).referring(reference)
     }
 
     fn hash(self, graph: &CallGraph) -> CanonicalHash {
@@ -113,16 +112,9 @@ fn bin(time: u32) -> u32 {
     time >> dropped << dropped
 }
 
-/// Bounds of the classes of sizes: from, to.
-const SIZES: [(u32, u32); 5] = [(1, 1), (2, 3), (4, 7), (8, 15), (16, u32::MAX)];
-
-fn size_cell((from, to): (u32, u32)) -> String {
-    match to {
-        u32::MAX => format!("attributes=names/edges={from}+"),
-        _ if from == to => format!("attributes=names/edges={from}"),
-        _ => format!("attributes=names/edges={from}-{to}"),
-    }
-}
+/// Classes of sizes.
+pub const SIZES: [Bin; 5] =
+    [Bin::new(1, 1), Bin::new(2, 3), Bin::new(4, 7), Bin::new(8, 15), Bin::at_least(16)];
 
 /// What is known of graphs beside those of a training set.
 pub struct Occurrence {
@@ -136,7 +128,7 @@ pub fn of(
     train: &[&CallGraph],
     graphs: &[&CallGraph],
     conditions: &[Condition],
-    reference: &str,
+    reference: Option<&str>,
 ) -> Occurrence {
     let mut records = prompts(conditions, reference);
     let mut seen_by_names = Vec::new();
@@ -147,16 +139,17 @@ pub fn of(
         let kinds = Kinds::new(graphs, &hashes, conditions);
         let seen: Vec<bool> = hashes.iter().map(|hash| known.contains(hash)).collect();
         let copies = seen.iter().filter(|seen| **seen).count() as u64;
-        let share = |metric: &str, of: Of, count: u64, counts: &dyn Fn(&CanonicalHash) -> bool| {
-            let (value, interval) = kinds.share(of, counts);
-            Record::new(metric, identity.cell(reference), value, interval, count)
-        };
+        let share =
+            |metric: &'static str, of: Of, count: u64, counts: &dyn Fn(&CanonicalHash) -> bool| {
+                let (value, interval) = kinds.share(of, counts);
+                Record::new(metric, identity.dimensions(reference), value, interval, count)
+            };
         records.push(share(UNIQUENESS, Of::Valid, valid, &|_| true));
-        records.push(Record::share(NOVELTY, identity.cell(reference), valid - copies, valid));
+        records.push(Record::share(NOVELTY, identity.dimensions(reference), valid - copies, valid));
         let fresh = |hash: &CanonicalHash| !known.contains(hash);
         records.push(share(VALID_UNIQUE_NOVEL, Of::Asked, asked, &fresh));
         if let Some(attributes) = attributes(identity) {
-            records.push(Record::share(MEMORISED, cell(attributes, reference), copies, valid));
+            records.push(Record::share(MEMORISED, attributes.referring(reference), copies, valid));
         }
         if identity == Identity::Names {
             records.extend(by_size(graphs, &seen, reference));
@@ -230,26 +223,27 @@ impl<'a> Kinds<'a> {
 }
 
 /// The cell of figure 15 that an identity stands for.
-fn attributes(identity: Identity) -> Option<&'static str> {
+fn attributes(identity: Identity) -> Option<Dimensions> {
     match identity {
-        Identity::Names => Some("attributes=names"),
-        Identity::Times => Some("attributes=times"),
+        Identity::Names => Some(WHOLE.attributes("names")),
+        Identity::Times => Some(WHOLE.attributes("times")),
         Identity::Structure | Identity::BinnedTimes => None,
     }
 }
 
-fn by_size(graphs: &[&CallGraph], seen: &[bool], reference: &str) -> Vec<Record> {
+fn by_size(graphs: &[&CallGraph], seen: &[bool], reference: Option<&str>) -> Vec<Record> {
     let of_size = SIZES.iter().map(|size| {
-        let inside = |graph: &CallGraph| (size.0..=size.1).contains(&graph.num_edges());
+        let inside = |graph: &CallGraph| size.contains(graph.num_edges().into());
         let inside = graphs.iter().zip(seen).filter(|(graph, _)| inside(graph));
         let (copies, count) = inside
             .fold((0, 0), |(copies, count), (_, seen)| (copies + u64::from(*seen), count + 1));
-        Record::share(MEMORISED, cell(&size_cell(*size), reference), copies, count)
+        let at = WHOLE.attributes("names").edges(*size).referring(reference);
+        Record::share(MEMORISED, at, copies, count)
     });
     of_size.collect()
 }
 
-fn prompts(conditions: &[Condition], reference: &str) -> Vec<Record> {
+fn prompts(conditions: &[Condition], reference: Option<&str>) -> Vec<Record> {
     let shapes = conditions.iter().map(|asked| (asked.num_edges, asked.depth));
     let of_services = conditions.iter().map(|asked| (&asked.service, asked.num_edges, asked.depth));
     let counts = [
@@ -260,7 +254,7 @@ fn prompts(conditions: &[Condition], reference: &str) -> Vec<Record> {
     let all = conditions.len() as u64;
     let record = |(identity, distinct): (Identity, usize)| {
         let value = distinct as f64 / all as f64;
-        Record::new(DISTINCT_PROMPTS, identity.cell(reference), value, Interval::NONE, all)
+        Record::new(DISTINCT_PROMPTS, identity.dimensions(reference), value, Interval::NONE, all)
     };
     counts.into_iter().map(record).collect()
 }
@@ -271,7 +265,7 @@ const CUTS: u64 = 10;
 /// Novelty and memorisation of one random half of `graphs` against the other: mean of ten cuts, with
 /// their 2.5 and 97.5 % points. The rate at which real graphs repeat, if the dataset were split at
 /// random into equal sides; a larger training side knows more.
-pub fn halves(graphs: &[CallGraph], seed: u64, reference: &str) -> Vec<Record> {
+pub fn halves(graphs: &[CallGraph], seed: u64, reference: Option<&str>) -> Vec<Record> {
     let half = graphs.len() / 2;
     let all: Vec<&CallGraph> = graphs.iter().collect();
     let mut records = Vec::new();
@@ -287,14 +281,14 @@ pub fn halves(graphs: &[CallGraph], seed: u64, reference: &str) -> Vec<Record> {
         });
         let novel: Vec<f64> = novel.collect();
         let copied: Vec<f64> = novel.iter().map(|share| 1.0 - share).collect();
-        let mut put = |metric: &str, at: String, shares: &[f64]| {
+        let mut put = |metric: &'static str, at: Dimensions, shares: &[f64]| {
             let mean = shares.iter().sum::<f64>() / CUTS as f64;
             let interval = Interval::percentiles(shares);
             records.push(Record::new(metric, at, mean, interval, half as u64));
         };
-        put(NOVELTY, identity.cell(reference), &novel);
+        put(NOVELTY, identity.dimensions(reference), &novel);
         if let Some(attributes) = attributes(identity) {
-            put(MEMORISED, cell(attributes, reference), &copied);
+            put(MEMORISED, attributes.referring(reference), &copied);
         }
     }
     records
@@ -312,7 +306,7 @@ mod tests {
         let graphs = [flat("S_1", 2, 9), flat("S_1", 2, 9), flat("S_2", 2, 9), chain("S_3", 4, 9)];
         let graphs: Vec<&CallGraph> = graphs.iter().collect();
         let asked: Vec<Condition> = graphs.iter().map(|graph| condition_of(graph)).collect();
-        let Occurrence { records, seen } = of(&graphs[3..], &graphs, &asked, "");
+        let Occurrence { records, seen } = of(&graphs[3..], &graphs, &asked, None);
         assert_eq!(seen, [false, false, false, true]);
         let names = find(&records, UNIQUENESS, "level=names");
         assert_eq!(names.value, 0.75);

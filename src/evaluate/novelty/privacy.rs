@@ -8,12 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use super::cell;
 use super::distance::{Calls, Vocabulary};
 use super::nearest::{Nearest, Scratch, Set};
 use crate::data::Dataset;
 use crate::evaluate::observed::with_intervals;
-use crate::evaluate::{Case, Interval, Record};
+use crate::evaluate::{Case, Dimensions, Interval, Record, WHOLE};
 use crate::graph::{CallGraph, Condition, Level, Name, condition_of};
 use crate::random;
 
@@ -81,11 +80,11 @@ pub fn records(case: &Case) -> Vec<Record> {
         let behind = origins.get(condition).copied();
         Some(Answer { graph: verdict.graph.as_ref()?, behind })
     });
-    measure(&case.dataset.train(), &test, answers.collect(), case.seed, "")
+    measure(&case.dataset.train(), &test, answers.collect(), case.seed, None)
 }
 
 /// The test graphs as if they had been generated.
-pub fn floor(dataset: &Dataset, seed: u64, reference: &str) -> Vec<Record> {
+pub fn floor(dataset: &Dataset, seed: u64, reference: Option<&str>) -> Vec<Record> {
     let test = dataset.test();
     let answers = test.iter().enumerate();
     let answers = answers.map(|(index, graph)| Answer { graph, behind: Some(index) }).collect();
@@ -125,7 +124,7 @@ fn measure(
     test: &[&CallGraph],
     answers: Vec<Answer>,
     seed: u64,
-    reference: &str,
+    reference: Option<&str>,
 ) -> Vec<Record> {
     let answers = sample(answers, MOST, seed, |answer| answer.graph);
     let mut vocabulary = Vocabulary::default();
@@ -287,7 +286,7 @@ impl Row {
         self.authentic += times * other.authentic;
     }
 
-    /// In the order of [`METRICS`].
+    /// In the order of [`metrics`].
     fn statistics(&self) -> Vec<f64> {
         let mean = |sum: f64| sum / self.count;
         vec![
@@ -300,13 +299,16 @@ impl Row {
     }
 }
 
-const METRICS: [(&str, &str); 5] = [
-    (PROTECTION, "sets=equal"),
-    (PROTECTION, "sets=all"),
-    (NEAREST, "to=train"),
-    (NEAREST, "to=holdout"),
-    (AUTHENTICITY, ""),
-];
+/// In the order of [`Row::statistics`].
+fn metrics() -> [(&'static str, Dimensions); 5] {
+    [
+        (PROTECTION, WHOLE.sets("equal")),
+        (PROTECTION, WHOLE.sets("all")),
+        (NEAREST, WHOLE.to("train")),
+        (NEAREST, WHOLE.to("holdout")),
+        (AUTHENTICITY, WHOLE),
+    ]
+}
 
 /// See [`PROTECTION`]. `expected` is below 1, as both sets have graphs.
 fn protection(closer: f64, expected: f64) -> f64 {
@@ -315,7 +317,7 @@ fn protection(closer: f64, expected: f64) -> f64 {
 }
 
 /// The records of all rows, with intervals over the services that they belong to.
-fn summary(rows: &[Row], services: &[&Name], seed: u64, reference: &str) -> Vec<Record> {
+fn summary(rows: &[Row], services: &[&Name], seed: u64, reference: Option<&str>) -> Vec<Record> {
     let mut by_service: BTreeMap<&Name, Row> = BTreeMap::new();
     for (row, service) in rows.iter().zip(services) {
         by_service.entry(*service).or_default().add(row, 1.0);
@@ -329,8 +331,8 @@ fn summary(rows: &[Row], services: &[&Name], seed: u64, reference: &str) -> Vec<
         sum.statistics()
     };
     let values: Vec<(f64, Interval)> = with_intervals(seed, by_service.len(), statistics);
-    let records = METRICS.iter().zip(values).map(|((metric, at), (value, interval))| {
-        Record::new(metric, cell(at, reference), value, interval, rows.len() as u64)
+    let records = metrics().into_iter().zip(values).map(|((metric, at), (value, interval))| {
+        Record::new(metric, at.referring(reference), value, interval, rows.len() as u64)
     });
     records.collect()
 }
@@ -354,7 +356,7 @@ mod tests {
             });
             let rows: Vec<Row> = rows.collect();
             let service = Name::from("S_1");
-            let records = summary(&rows, &vec![&service; rows.len()], 1, "");
+            let records = summary(&rows, &vec![&service; rows.len()], 1, None);
             assert_eq!(records[0].value, expected);
         }
     }

@@ -102,9 +102,9 @@ fn privacy_by_hand() {
 
 #[test]
 fn halves_of_equal_and_of_distinct_graphs() {
-    let equal = halves(&vec![flat("S_1", 3, 40); 20], 3, "half");
+    let equal = halves(&vec![flat("S_1", 3, 40); 20], 3, Some("half"));
     let distinct: Vec<CallGraph> = (1..=20).map(|edges| flat("S_1", edges, 40)).collect();
-    let distinct = halves(&distinct, 3, "half");
+    let distinct = halves(&distinct, 3, Some("half"));
     for (records, novel) in [(&equal, 0.0), (&distinct, 1.0)] {
         for level in ["structure", "names", "binned-times", "times"] {
             let record = find(records, NOVELTY, &format!("level={level}/reference=half"));

@@ -18,7 +18,7 @@ use self::cloud::cloud_of;
 use self::strata::{Strata, Stratum};
 use super::fidelity::VALID;
 use super::observed::{Answer, Observations, Observed, with_intervals};
-use super::{Case, Interval, Record, accuracy};
+use super::{Case, Interval, Record, WHOLE, accuracy};
 use crate::data::Dataset;
 use crate::data::simulator::{Cloud, Frequency};
 use crate::graph::{CallGraph, Name};
@@ -85,7 +85,7 @@ pub const BRANCHES: [(&str, f64); 4] =
 pub fn records(case: &Case) -> Result<Vec<Record>> {
     let valid = case.valid().count() as u64;
     let mut records = vec![
-        Record::share(VALID, "", valid, case.verdicts.len() as u64),
+        Record::share(VALID, WHOLE, valid, case.verdicts.len() as u64),
         accuracy::whole(case.verdicts),
     ];
     records.extend(answers_against(&cloud_of(case.dataset)?, case));
@@ -101,7 +101,7 @@ fn answers_against(cloud: &Cloud, case: &Case) -> Vec<Record> {
         .collect();
     let observations = Observations::new(&[], &answers);
     let names = answers.iter().map(|(service, ..)| *service).collect();
-    measured(cloud, &observations, &observations.synthetic, &names, "", case.seed)
+    measured(cloud, &observations, &observations.synthetic, &names, None, case.seed)
 }
 
 /// The reference rows: training and test graphs as if they were answers (`reference=train`,
@@ -112,11 +112,17 @@ fn answers_against(cloud: &Cloud, case: &Case) -> Vec<Record> {
 pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
     let cloud = cloud_of(dataset)?;
     let sides = [("train", dataset.train()), ("test", dataset.test())];
-    let records = sides.map(|(reference, graphs)| graphs_against(&cloud, &graphs, reference, seed));
+    let records =
+        sides.map(|(reference, graphs)| graphs_against(&cloud, &graphs, Some(reference), seed));
     Ok(records.concat())
 }
 
-fn graphs_against(cloud: &Cloud, graphs: &[&CallGraph], reference: &str, seed: u64) -> Vec<Record> {
+fn graphs_against(
+    cloud: &Cloud,
+    graphs: &[&CallGraph],
+    reference: Option<&str>,
+    seed: u64,
+) -> Vec<Record> {
     let observations = Observations::new(graphs, &[]);
     let names = graphs.iter().map(|graph| graph.service()).collect();
     measured(cloud, &observations, &observations.real, &names, reference, seed)
@@ -205,7 +211,7 @@ fn measured(
     observations: &Observations,
     graphs: &[Observed],
     names: &BTreeSet<&Name>,
-    reference: &str,
+    reference: Option<&str>,
     seed: u64,
 ) -> Vec<Record> {
     let services = services(cloud, observations, graphs, names);
@@ -214,16 +220,16 @@ fn measured(
     let all = calls(&services, understood());
     let true_and_valid = calls(&services, valid());
     let mut records = Vec::new();
-    for (cell, strata, count) in [
-        ("graphs=valid", &true_and_valid, valid().count()),
-        ("graphs=all", &all, understood().count()),
+    for (about, strata, count) in [
+        (WHOLE.graphs("valid"), &true_and_valid, valid().count()),
+        (WHOLE.graphs("all"), &all, understood().count()),
     ] {
         let distances = with_intervals(seed, services.len(), |drawn| {
             vec![strata.total_variation(drawn), strata.divergence(drawn), strata.outside(drawn)]
         });
         let metrics = [CALLS_TV, CALLS_KL, FALSE_CALLS].into_iter().zip(distances);
         records.extend(metrics.map(|(metric, (value, interval))| {
-            Record::new(metric, referred(cell, reference), value, interval, count as u64)
+            Record::new(metric, about.clone().referring(reference), value, interval, count as u64)
         }));
     }
     let shapes = shapes(&services, graphs);
@@ -231,13 +237,13 @@ fn measured(
         with_intervals(seed, services.len(), |drawn| vec![shapes.total_variation(drawn)]);
     let (value, interval) = distance[0];
     let count = valid().count() as u64;
-    records.push(Record::new(SHAPES_TV, referred("", reference), value, interval, count));
+    records.push(Record::new(SHAPES_TV, WHOLE.referring(reference), value, interval, count));
     records.extend(branches(&services, &true_and_valid, reference));
     records
 }
 
 /// Recall of branches by their true probability, and what is expected of true draws.
-fn branches(services: &[Service], valid: &Strata, reference: &str) -> Vec<Record> {
+fn branches(services: &[Service], valid: &Strata, reference: Option<&str>) -> Vec<Record> {
     let mut tallies = [(0u64, 0u64, 0.0f64); BRANCHES.len()];
     for (service, stratum) in services.iter().zip(&valid.0) {
         for (frequency, found) in service.frequencies.iter().zip(&stratum.found) {
@@ -250,11 +256,11 @@ fn branches(services: &[Service], valid: &Strata, reference: &str) -> Vec<Record
         }
     }
     let records = BRANCHES.iter().zip(tallies).flat_map(|((bin, _), (hits, count, expected))| {
-        let cell = referred(&format!("probability={bin}"), reference);
+        let about = WHOLE.probability(*bin).referring(reference);
         let expected = expected / count as f64;
         [
-            Record::share(BRANCH_RECALL, cell.clone(), hits, count),
-            Record::new(EXPECTED_RECALL, cell, expected, Interval::NONE, count),
+            Record::share(BRANCH_RECALL, about.clone(), hits, count),
+            Record::new(EXPECTED_RECALL, about, expected, Interval::NONE, count),
         ]
     });
     records.collect()
@@ -265,16 +271,6 @@ fn seen_once(probability: f64, draws: u64) -> f64 {
     match draws {
         0 => 0.0,
         _ => -(draws as f64 * (-probability).ln_1p()).exp_m1(),
-    }
-}
-
-/// The cell of a reference's record; of the arm's own, where `reference` is empty.
-fn referred(cell: &str, reference: &str) -> String {
-    let parts = [cell.to_owned(), format!("reference={reference}")];
-    match (cell.is_empty(), reference.is_empty()) {
-        (_, true) => cell.to_owned(),
-        (true, false) => parts[1].clone(),
-        (false, false) => parts.join("/"),
     }
 }
 

@@ -157,7 +157,7 @@ fn the_order_of_prompts_does_not_matter() {
     answers[3] = failed();
     answers[7] = astray(&graphs[7]);
     let asked = conditions_of(&graphs);
-    let text = |records: &[Record]| serde_json::to_string(records).unwrap();
+    let text = |records: &[Record]| format!("{records:?}");
     let one = score(&cloud, &asked, &answers);
     let other = score(&cloud, &reversed(&asked), &reversed(&answers));
     assert_eq!(text(&one), text(&other));

@@ -2,30 +2,32 @@ use super::*;
 
 /// A generator that follows by `skill` and loses some accuracy by it.
 fn records(skill: f64) -> Vec<Record> {
-    let mut records = vec![share("accuracy/1", "", skill, 600)];
+    let mut records = vec![share("accuracy/1", WHOLE, skill, 600)];
     for (kind, base) in [("high-latency", 0.1), ("uncommon", 0.2), ("both", 0.02)] {
-        let cell = format!("kind={kind}");
-        let prompts = number("instruction-prompts/1", &cell, 60.0);
+        let about = WHOLE.kind(kind);
+        let prompts = number("instruction-prompts/1", about.clone(), 60.0);
         records.push(Record { low: f64::NAN, high: f64::NAN, count: 100, ..prompts });
         let cells = match kind {
-            "both" => vec![
-                cell.clone(),
-                format!("{cell}/part=high-latency"),
-                format!("{cell}/part=uncommon"),
-            ],
-            _ => vec![cell.clone()],
-        };
-        for cell in cells {
-            for (asked, value) in [("yes", base + skill * 0.7), ("no", base)] {
-                let cell = format!("{cell}/asked={asked}");
-                records.push(share("instruction-followed/1", cell, value, 100));
+            "both" => {
+                vec![
+                    about.clone(),
+                    about.clone().part("high-latency"),
+                    about.clone().part("uncommon"),
+                ]
             }
-            records.push(number("instruction-gain/1", cell, skill * 0.7));
+            _ => vec![about.clone()],
+        };
+        for about in cells {
+            for (asked, value) in [(true, base + skill * 0.7), (false, base)] {
+                let about = about.clone().asked(asked);
+                records.push(share("instruction-followed/1", about, value, 100));
+            }
+            records.push(number("instruction-gain/1", about, skill * 0.7));
         }
-        for (asked, value) in [("yes", skill - 0.1), ("no", skill)] {
-            records.push(share("accuracy/1", format!("{cell}/asked={asked}"), value, 100));
+        for (asked, value) in [(true, skill - 0.1), (false, skill)] {
+            records.push(share("accuracy/1", about.clone().asked(asked), value, 100));
         }
-        let change = number("instruction-accuracy-change/1", cell, -0.1);
+        let change = number("instruction-accuracy-change/1", about, -0.1);
         records.push(Record { low: change.high, high: change.low, ..change });
     }
     records
@@ -35,8 +37,8 @@ fn floor() -> Vec<Record> {
     let mut records = Vec::new();
     for (kind, base) in [("high-latency", 0.1), ("uncommon", 0.05), ("both", 0.01)] {
         for (reference, factor) in [("service", 1.0), ("shape", 2.0)] {
-            let cell = format!("kind={kind}/asked=no/reference={reference}");
-            records.push(number("instruction-followed/1", cell, base * factor));
+            let about = WHOLE.kind(kind).asked(false).reference(reference);
+            records.push(number("instruction-followed/1", about, base * factor));
         }
     }
     records

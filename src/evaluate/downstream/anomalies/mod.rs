@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use crate::data::{Dataset, Side};
 use crate::evaluate::observed::with_intervals;
 use crate::evaluate::ranking::Ranking;
-use crate::evaluate::{Case, Interval, Record};
+use crate::evaluate::{Case, Interval, Record, WHOLE};
 use crate::graph::{CallGraph, Level, Name};
 use crate::random;
 use counting::Counting;
@@ -71,7 +71,7 @@ const LEAST: usize = 20;
 pub fn records(case: &Case) -> Result<Vec<Record>> {
     let test = TestSet::new(case.dataset, case.seed);
     let valid = sample(case.valid().collect(), TRAINING, case.seed, "anomalies/train");
-    trained(&test, &valid, "", case.seed)
+    trained(&test, &valid, None, case.seed)
 }
 
 /// Reference rows: trained on real training graphs, and on fewer of them; a count of their calls with
@@ -82,24 +82,24 @@ pub fn records(case: &Case) -> Result<Vec<Record>> {
 pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
     let test = TestSet::new(dataset, seed);
     let train = sample(dataset.train(), TRAINING, seed, "anomalies/train");
-    let mut records = trained(&test, &train, "/reference=train", seed)?;
+    let mut records = trained(&test, &train, Some("train"), seed)?;
     if train.len() > FEW {
-        records.extend(trained(&test, &train[..FEW], "/reference=train-2000", seed)?);
+        records.extend(trained(&test, &train[..FEW], Some("train-2000"), seed)?);
     }
     let counting = Counting::new(&train);
     let scores = |score: &dyn Fn(&CallGraph) -> f64| test.graphs.iter().map(score).collect();
     let known =
         if train.len() < LEAST { None } else { Some(scores(&|graph| counting.score(graph))) };
-    records.extend(test.records(known, "/reference=counting", seed));
+    records.extend(test.records(known, Some("counting"), seed));
     let sizes = scores(&|graph| f64::from(graph.num_edges()));
-    records.extend(test.records(Some(sizes), "/reference=size", seed));
+    records.extend(test.records(Some(sizes), Some("size"), seed));
     Ok(records)
 }
 
 fn trained(
     test: &TestSet,
     graphs: &[&CallGraph],
-    reference: &str,
+    reference: Option<&str>,
     seed: u64,
 ) -> Result<Vec<Record>> {
     let scores = if graphs.len() < LEAST || test.is_too_small() {
@@ -160,13 +160,13 @@ impl TestSet {
         let pairs = graphs.len();
         let mask = |within: &dyn Fn(usize) -> bool| (0..pairs + faulty.len()).map(within).collect();
         let mut cells: Vec<(&str, Vec<bool>)> = vec![
-            ("kind=all", mask(&|index| index < pairs)),
-            ("kind=structure", mask(&|index| index < pairs && index / 2 % 2 == 0)),
-            ("kind=latency", mask(&|index| index < pairs && index / 2 % 2 == 1)),
+            ("all", mask(&|index| index < pairs)),
+            ("structure", mask(&|index| index < pairs && index / 2 % 2 == 0)),
+            ("latency", mask(&|index| index < pairs && index / 2 % 2 == 1)),
         ];
         if !faulty.is_empty() {
             let met = |index| index >= pairs || (index % 2 == 0 && index / 2 < faulty.len());
-            cells.push(("kind=fault", mask(&met)));
+            cells.push(("fault", mask(&met)));
         }
         let anomalous = mask(&|index| index >= pairs || index % 2 == 1);
         graphs.extend(faulty.into_iter().cloned());
@@ -179,17 +179,17 @@ impl TestSet {
     }
 
     /// Both metrics in every cell; NaN without scores.
-    fn records(&self, scores: Option<Vec<f64>>, reference: &str, seed: u64) -> Vec<Record> {
+    fn records(&self, scores: Option<Vec<f64>>, reference: Option<&str>, seed: u64) -> Vec<Record> {
         let values = match scores {
             Some(scores) if !self.is_too_small() => self.areas(&scores, seed),
             _ => vec![(f64::NAN, Interval::NONE); 2 * self.cells.len()],
         };
         let metrics =
-            values.chunks_exact(2).zip(&self.cells).flat_map(|(areas, (cell, within))| {
+            values.chunks_exact(2).zip(&self.cells).flat_map(|(areas, (kind, within))| {
                 let graphs = within.iter().filter(|within| **within).count() as u64;
-                let cell = format!("{cell}{reference}");
+                let about = WHOLE.kind(*kind).referring(reference);
                 [AUC, AUC_PR].into_iter().zip(areas).map(move |(metric, (value, interval))| {
-                    Record::new(metric, cell.clone(), *value, *interval, graphs)
+                    Record::new(metric, about.clone(), *value, *interval, graphs)
                 })
             });
         metrics.collect()

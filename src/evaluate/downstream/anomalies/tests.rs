@@ -17,7 +17,7 @@ fn score(dataset: &Dataset, answers: &[CallGraph]) -> Vec<Record> {
     let conditions: Vec<Condition> = answers.iter().map(condition_of).collect();
     let answers: Vec<Generated> = answers.iter().map(answer).collect();
     let mut records = evaluate(&TASK, dataset, &conditions, &answers, 5).expect("records");
-    records.retain(|record| [AUC, AUC_PR].contains(&record.metric.as_str()));
+    records.retain(|record| [AUC, AUC_PR].contains(&record.metric));
     records
 }
 

@@ -16,10 +16,10 @@ use machine::Machine;
 use window::{Application, Component, WINDOW, components};
 
 use super::score::{Truth, training_record};
-use super::{MAX_TRAIN, prompts, real_test, real_training, reference};
+use super::{MAX_TRAIN, prompts, real_test, real_training};
 use crate::data::Dataset;
 use crate::evaluate::interval::Interval;
-use crate::evaluate::{Case, Record};
+use crate::evaluate::{Case, Dimensions, Record, WHOLE};
 use crate::graph::CallGraph;
 use crate::random;
 
@@ -28,7 +28,7 @@ use crate::random;
 pub const APPLICATION: &str = "downstream-application/1";
 
 /// Applications that are looked at, as in the paper.
-const APPLICATIONS: usize = 2;
+const APPLICATIONS: u32 = 2;
 /// Seeds of the classifier, as in the paper.
 const FITS: u64 = 5;
 /// Random cuts of the training graphs into windows, for each fit.
@@ -42,13 +42,14 @@ pub fn records(case: &Case) -> Vec<Record> {
     let ours: Vec<&CallGraph> = graphs.collect();
     let real = real_training(case.dataset, prompts.len(), case.seed);
     let mut records = Vec::new();
-    for (cell, application) in applications(case.dataset) {
+    for (place, application) in applications(case.dataset) {
+        let about = about(place);
         let test = Test::new(application.as_ref(), case.dataset, case.seed);
         let (rows, scores) = test.trained_on(&ours, case.seed);
         let (_, real) = test.trained_on(&real, case.seed);
-        records.extend(test.truth.records(&cell, &scores, case.seed));
-        records.extend(test.truth.gaps(&cell, &scores, &real, case.seed));
-        records.push(training_record(&cell, rows.iter().map(|component| component.critical)));
+        records.extend(test.truth.records(&about, &scores, case.seed));
+        records.extend(test.truth.gaps(&about, &scores, &real, case.seed));
+        records.push(training_record(about, rows.iter().map(|component| component.critical)));
     }
     records
 }
@@ -57,32 +58,36 @@ pub fn records(case: &Case) -> Vec<Record> {
 pub fn floor(dataset: &Dataset, seed: u64) -> Vec<Record> {
     let graphs = real_training(dataset, MAX_TRAIN, seed);
     let mut records = Vec::new();
-    for (cell, application) in applications(dataset) {
+    for (place, application) in applications(dataset) {
+        let about = about(place);
         let test = Test::new(application.as_ref(), dataset, seed);
         let (rows, scores) = test.trained_on(&graphs, seed);
         let critical = rows.iter().filter(|component| component.critical).count();
-        let real = reference(&cell, "real");
+        let real = about.clone().reference("real");
         records.extend(test.truth.records(&real, &scores, seed));
-        records.push(training_record(&real, rows.iter().map(|component| component.critical)));
+        records.push(training_record(real, rows.iter().map(|component| component.critical)));
         let always = if 2 * critical > rows.len() { 1.0 } else { -1.0 };
         let majority = vec![always; test.components.len()];
         let majority: &[Vec<f64>] = if rows.is_empty() { &[] } else { &[majority] };
-        records.extend(test.truth.records(&reference(&cell, "majority"), majority, seed));
+        records.extend(test.truth.records(&about.reference("majority"), majority, seed));
         if let Some(application) = application {
-            let cell = cell.rsplit('/').next().unwrap_or(&cell);
-            let cell = format!("{cell}/service={}", application.service);
+            let about = WHOLE.application(place).service(application.service.clone());
             let graphs = application.graphs as u64;
-            records.push(Record::new(APPLICATION, cell, graphs as f64, Interval::NONE, graphs));
+            records.push(Record::new(APPLICATION, about, graphs as f64, Interval::NONE, graphs));
         }
     }
     records
 }
 
 /// Two places with their cells; `None` where the dataset has no application for it.
-fn applications(dataset: &Dataset) -> Vec<(String, Option<Application>)> {
+fn applications(dataset: &Dataset) -> Vec<(u32, Option<Application>)> {
     let mut found = window::popular(dataset).into_iter();
-    let cell = |place| format!("task=critical-components/application={place}");
-    (1..=APPLICATIONS).map(|place| (cell(place), found.next())).collect()
+    (1..=APPLICATIONS).map(|place| (place, found.next())).collect()
+}
+
+/// What the records of an application are about.
+fn about(place: u32) -> Dimensions {
+    WHOLE.task("critical-components").application(place)
 }
 
 /// Windows of the real test graphs of an application.

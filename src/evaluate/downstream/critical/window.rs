@@ -73,7 +73,7 @@ pub fn popular(dataset: &Dataset) -> Vec<Application> {
         .collect();
     // Stable: equal numbers stay in order of names.
     order.sort_by_key(|(_, graphs, _)| Reverse(graphs.len()));
-    order.truncate(super::APPLICATIONS);
+    order.truncate(super::APPLICATIONS as usize);
     order.into_iter().map(|(name, graphs, high)| Application::new(name, &graphs, high)).collect()
 }
 
