@@ -268,7 +268,7 @@ fn what_a_build_tells_of_the_environment_is_cleared() {
 #[test]
 fn limits_hold() {
     for (script, words) in [
-        ("sleep 60", "no reply within 2 s"),
+        ("sleep 60", "no reply for 2 s"),
         ("head -c 17000000 /dev/zero | tr '\\0' x", "longer than 16 MiB"),
         ("printf '\\377\\n'", "not UTF-8"),
         ("printf '{\"load\"'", "in the middle of a line"),
