@@ -24,6 +24,7 @@ pub struct ListArgs {
 
 /// Prints experiments, generators, datasets and what is cached.
 pub fn list(arguments: &ListArgs) -> Result<Ending> {
+    end_with_the_reader();
     println!("experiments (tracegym run ID --profile smoke|quick|standard|full)");
     for (folder, about) in GROUPS {
         println!("  {about} ({folder}/)");
@@ -72,6 +73,16 @@ pub fn list(arguments: &ListArgs) -> Result<Ending> {
 /// What manifests say is theirs.
 fn say(line: &str) {
     println!("{}", display::message(line));
+}
+
+/// Lets `list | head` end without a word. Only here: other verbs write to programs that may have ended,
+/// which must not end them.
+fn end_with_the_reader() {
+    #[cfg(unix)]
+    // SAFETY: the default action replaces that of the runtime; no handler of ours is lost.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
 }
 
 /// How many stages of an experiment on its own dataset and the CPU are finished, of how many.

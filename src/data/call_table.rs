@@ -44,9 +44,8 @@ impl Source for CallTable {
     }
 }
 
-/// Reads the graphs of `files`, in the order of their indexes: numbers by size, then texts; graphs of
-/// one index, which are of different files, by content. The order of rows and files makes no
-/// difference.
+/// Reads the graphs of `files`, in the order of their fingerprints: neither the order of rows and files nor
+/// the indexes that tell graphs apart make a difference.
 fn read(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<CallGraph>, Funnel)> {
     let mut names = Interner::default();
     let mut groups: IndexMap<(usize, String), (Name, Vec<CallRow>)> = IndexMap::new();
@@ -92,18 +91,13 @@ fn read(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<CallGraph>, Funne
             losses.add(Reason::BadRow, calls.len() as u64);
             continue;
         }
-        let (_, index) = place;
         match finish::judge(service, &calls) {
-            Ok(graph) => {
-                let number = index.parse::<u64>().unwrap_or(u64::MAX);
-                graphs.push(((number, index, finish::fingerprint(0, &graph)), graph));
-            }
+            Ok(graph) => graphs.push(graph),
             Err(reason) => losses.add(reason, calls.len() as u64),
         }
     }
-    graphs.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let graphs = graphs.into_iter().map(|(_, graph)| graph).collect();
-    let graphs = finish::distinct(graphs, &mut losses);
+    let mut graphs = finish::distinct(graphs, &mut losses);
+    graphs.sort_by_cached_key(|graph| finish::fingerprint(0, graph));
     losses.push_to(&mut funnel, rows - bad, traces);
     Ok((graphs, funnel))
 }

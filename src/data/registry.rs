@@ -75,6 +75,10 @@ mod tests {
 
     #[test]
     fn every_source_has_a_golden_test() {
+        // Where golden files are being written, the other tests may not have written theirs yet.
+        if golden::renews() {
+            return;
+        }
         for (version, _) in all() {
             assert!(golden::path(version).is_file(), "{version}: see golden.rs");
         }

@@ -237,6 +237,13 @@ proptest! {
     #[test]
     fn of_call_tables(rows in shuffled(call_table())) {
         let source = |path| json!({"kind": "call-table", "path": path});
+        let (rows, mut shuffled, files) = rows;
+        // The indexes only tell graphs apart.
+        for row in &mut shuffled {
+            let (index, rest) = row.split_once(',').unwrap();
+            *row = format!("{},{rest}", 700 - index.parse::<usize>().unwrap());
+        }
+        let rows = (rows, shuffled, files);
         same(&both("csv", CALL_TABLE, &rows, file_of_graph, source))?;
     }
 
