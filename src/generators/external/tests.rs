@@ -256,12 +256,12 @@ fn a_flood_of_long_lines_waits() {
 #[test]
 fn what_a_build_tells_of_the_environment_is_cleared() {
     let mut place = place("cat replies");
-    let script = "echo from https://me:pw@host/simple; exit 4";
+    let script = "echo from https://me:rosebud@host/simple; exit 4";
     place.program.build = vec![["sh", "-c", script].map(str::to_owned).to_vec()];
     let error = format!("{:#}", place.program.make_ready().expect_err("fails"));
     let log = std::fs::read_to_string(place.dir.path().join(".tracegym-build.log")).expect("there");
     for text in [error, log] {
-        assert!(text.contains("from https://…@host/simple") && !text.contains("pw"), "{text}");
+        assert!(text.contains("from https://…@host/simple") && !text.contains("rosebud"), "{text}");
     }
 }
 
