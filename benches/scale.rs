@@ -10,7 +10,9 @@ use std::time::Instant;
 use rayon::prelude::*;
 use tracegym::data::simulator::{Cloud, SimulatorConfig};
 use tracegym::data::{Dataset, DatasetCard, Side};
-use tracegym::evaluate::{Evaluation, evaluate};
+use tracegym::evaluate::distribution::Distribution;
+use tracegym::evaluate::fidelity::Fidelity;
+use tracegym::evaluate::{Family, evaluate};
 use tracegym::graph::{CallGraph, Condition, Generated, condition_of};
 
 fn main() {
@@ -28,13 +30,12 @@ fn main() {
         "{count} graphs, {} calls",
         answers.iter().map(|answer| answer.rows.len()).sum::<usize>()
     );
-    for (name, spec) in
-        [("fidelity", Evaluation::Fidelity), ("distribution", Evaluation::Distribution)]
-    {
+    let families: [&dyn Family; 2] = [&Fidelity, &Distribution];
+    for family in families {
         let start = Instant::now();
-        let records = evaluate(&spec, &dataset, &conditions, &answers, 1).expect("one each");
+        let records = evaluate(family, &dataset, &conditions, &answers, 1).expect("one each");
         let seconds = start.elapsed().as_secs_f64();
-        println!("{name}: {} records in {seconds:.1} s; {}", records.len(), peak());
+        println!("{}: {} records in {seconds:.1} s; {}", family.id(), records.len(), peak());
     }
 }
 

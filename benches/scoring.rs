@@ -8,7 +8,9 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::RngExt;
 use tracegym::data::{Dataset, DatasetCard, Side};
-use tracegym::evaluate::{self, Conditions, Evaluation};
+use tracegym::evaluate::accuracy::Accuracy;
+use tracegym::evaluate::fidelity::Fidelity;
+use tracegym::evaluate::{self, Conditions, Family};
 use tracegym::graph::{
     CallGraph, CallRow, CallType, Condition, EdgeId, Generated, Name, USER, judge_all,
 };
@@ -68,16 +70,17 @@ fn scoring(criterion: &mut Criterion) {
     group.bench_function("validation, graphs", |bencher| {
         bencher.iter(|| black_box(judge_all(&conditions, &answers).expect("one each")));
     });
-    for (name, spec) in [("accuracy", Evaluation::Accuracy), ("fidelity", Evaluation::Fidelity)] {
-        group.bench_function(format!("{name}, graphs"), |bencher| {
+    let families: [&dyn Family; 2] = [&Accuracy, &Fidelity];
+    for family in families {
+        group.bench_function(format!("{}, graphs", family.id()), |bencher| {
             bencher.iter(|| {
-                let records = evaluate::evaluate(&spec, &dataset, &conditions, &answers, 1);
+                let records = evaluate::evaluate(family, &dataset, &conditions, &answers, 1);
                 black_box(records.expect("one each"))
             });
         });
     }
-    group.bench_function("floor", |bencher| {
-        bencher.iter(|| black_box(evaluate::floor(&Evaluation::Fidelity, &dataset, 1)));
+    group.bench_function("reference rows", |bencher| {
+        bencher.iter(|| black_box(evaluate::references(&Fidelity, &dataset, 1)));
     });
     group.finish();
 }

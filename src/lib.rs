@@ -1,12 +1,12 @@
 //! TraceGym: a benchmark harness for generators of microservice call graphs.
 //!
 //! Data flows one way: a source is preprocessed into a dataset, generators are trained on it, they
-//! generate graphs for conditions, the graphs are evaluated, and reports draw tables and figures;
-//! probes tune trained networks for other tasks.
+//! generate graphs for conditions, and metric families score the graphs and draw tables and figures.
 //! Module dependencies point the same way: `graph` ← `data`, `text` ← `model` ← `generators` ←
-//! `evaluate` ← `probes`, `report` ← `run` ← `cli`.
+//! `records` ← `report` ← `evaluate` ← `claims` ← `run` ← `cli`.
 
 pub mod check;
+pub mod claims;
 pub mod cli;
 pub mod data;
 pub mod device;
@@ -19,10 +19,10 @@ pub mod graph;
 pub mod manifests;
 pub mod model;
 pub mod number;
-pub mod probes;
 pub mod process;
 pub mod progress;
 pub mod random;
+pub mod records;
 pub mod report;
 pub mod run;
 pub mod secret;

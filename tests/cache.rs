@@ -16,9 +16,8 @@ id = "tiny"
 title = "Tiny"
 paper = "none"
 dataset = "simulator"
-report = "accuracy"
+family = "accuracy"
 generators = ["probabilistic"]
-evaluation = { kind = "accuracy" }
 conditions = { kind = "grid", max_edges = 2, max_depth = 2, samples = 2 }
 sampling = { temperatures = [0.0] }
 profiles.smoke = { seeds = [0], graphs = 60 }

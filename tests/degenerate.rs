@@ -55,13 +55,7 @@ fn varied(count: usize, services: usize) -> Vec<(String, Vec<Row>)> {
     (0..count).map(graph).collect()
 }
 
-const REPORTS: [(&str, &str); 5] = [
-    ("accuracy", r#"{ kind = "accuracy" }"#),
-    ("fidelity", r#"{ kind = "fidelity" }"#),
-    ("distribution", r#"{ kind = "distribution" }"#),
-    ("downstream", r#"{ kind = "downstream", task = "high-latency" }"#),
-    ("novelty", r#"{ kind = "novelty" }"#),
-];
+const FAMILIES: [&str; 5] = ["accuracy", "fidelity", "distribution", "high-latency", "novelty"];
 
 struct Place {
     dir: TempDir,
@@ -77,17 +71,17 @@ impl Place {
         write("calls.csv", &table(graphs));
         let source = "name = \"edge\"\n[source]\nkind = \"call-table\"\npath = \"calls.csv\"\n";
         write("edge.toml", &format!("{source}[split]\nseed = 0\n{split}\n"));
-        for (report, evaluation) in REPORTS {
+        for family in FAMILIES {
             let experiment = format!(
-                "id = \"of-{report}\"\ntitle = \"Edge\"\npaper = \"none\"\ndataset = \"edge.toml\"\nreport = \"{report}\"\ngenerators = [\"markov\", \"resample\"]\nevaluation = {evaluation}\nconditions = {{ kind = \"test\", count = 60 }}\nsampling = {{ temperatures = [0.8] }}\nprofiles.smoke = {{ seeds = [0], graphs = 300 }}\n"
+                "id = \"of-{family}\"\ntitle = \"Edge\"\npaper = \"none\"\ndataset = \"edge.toml\"\nfamily = \"{family}\"\ngenerators = [\"markov\", \"resample\"]\nconditions = {{ kind = \"test\", count = 60 }}\nsampling = {{ temperatures = [0.8] }}\nprofiles.smoke = {{ seeds = [0], graphs = 300 }}\n"
             );
-            write(&format!("of-{report}.toml"), &experiment);
+            write(&format!("of-{family}.toml"), &experiment);
         }
         Self { dir }
     }
 
     fn run(&self) -> Output {
-        let experiments = REPORTS.map(|(report, _)| format!("of-{report}.toml"));
+        let experiments = FAMILIES.map(|family| format!("of-{family}.toml"));
         Command::new(env!("CARGO_BIN_EXE_tracegym"))
             .current_dir(self.dir.path())
             .arg("run")

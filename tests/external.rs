@@ -80,9 +80,8 @@ id = "tiny"
 title = "Tiny"
 paper = "none"
 dataset = "simulator"
-report = "accuracy"
+family = "accuracy"
 generators = ["good", "crashes", "babbles", "resample"]
-evaluation = { kind = "accuracy" }
 conditions = { kind = "grid", max_edges = 6, max_depth = 3, samples = 2 }
 sampling = { temperatures = [0.0] }
 profiles.smoke = { seeds = [0], graphs = 300 }

@@ -17,9 +17,8 @@ id = "told"
 title = "Told"
 paper = "none"
 dataset = "simulator"
-report = "accuracy"
+family = "accuracy"
 generators = ["talks", "refuses", "busy", "prints", "resample"]
-evaluation = { kind = "accuracy" }
 conditions = { kind = "grid", max_edges = 3, max_depth = 2, samples = 2 }
 sampling = { temperatures = [0.0] }
 profiles.smoke = { seeds = [0], graphs = 300 }

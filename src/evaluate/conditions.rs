@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use rand::RngExt;
 use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 
-use super::{Conditions, instructions};
+use super::instructions;
+use crate::check;
 use crate::data::Dataset;
 use crate::error::UserError;
 use crate::graph::{CallGraph, Condition, Name, condition_of};
@@ -15,6 +17,47 @@ use crate::version::Version;
 
 /// Version of the conditions that a spec asks for.
 pub const VERSION: Version = Version::new("conditions", 1);
+
+/// Which conditions an experiment asks generators for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Conditions {
+    /// Every feasible pair of num_edges 1..=max_edges and depth 1..=max_depth (depth ≤ edges;
+    /// depth 1 only with one edge), `samples` times each (paper, figures 3 and 12). Service and
+    /// latency come from a test graph near to the cell.
+    Grid { max_edges: u32, max_depth: u32, samples: u32 },
+    /// Conditions (service, num_edges, depth, latency) of `count` test graphs, drawn with
+    /// replacement where the test set is smaller (paper, figure 4).
+    Test { count: u32 },
+    /// Requests in words, `count` for each kind of them, about test graphs of which they can be met;
+    /// each is asked with and without its request (paper, figure 6).
+    Instructions { count: u32 },
+}
+
+/// Most edges and depth of a grid, and samples of each of its cells.
+const MAX_SHAPE: u32 = 1_000;
+const MAX_SAMPLES: u32 = 100_000;
+/// Most requests of an experiment: all of them, and their answers, are in memory at once.
+const MAX_REQUESTS: u64 = 10_000_000;
+
+impl Conditions {
+    /// Checks what the types do not.
+    ///
+    /// # Errors
+    /// A number that cannot be, by its key.
+    pub fn check(&self) -> Result<(), String> {
+        let requests = match *self {
+            Self::Grid { max_edges, max_depth, samples } => {
+                check::within("conditions.max_edges", max_edges, 1..=MAX_SHAPE)?;
+                check::within("conditions.max_depth", max_depth, 1..=MAX_SHAPE)?;
+                check::within("conditions.samples", samples, 1..=MAX_SAMPLES)?;
+                grid_cells(max_edges, max_depth).count() as u64 * u64::from(samples)
+            }
+            Self::Test { count } | Self::Instructions { count } => u64::from(count),
+        };
+        check::within("requests of conditions", requests, 1..=MAX_REQUESTS)
+    }
+}
 
 /// At least this many test graphs lend their service and latency to a cell of the grid.
 const LENDERS: usize = 10;

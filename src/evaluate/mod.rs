@@ -1,45 +1,68 @@
 //! Scores generated graphs: which conditions to ask for, and what the answers are worth.
 //!
-//! Every result is a [`Record`]; reports are drawn from records alone. One file per metric family;
-//! each metric's id is a constant whose comment defines it (docs/metrics.md sums them up).
+//! A metric family is one file or folder of this module with its definitions, scores, reference rows, tables
+//! and figures; [`FAMILIES`] lists them. Each metric is a constant whose comment defines it
+//! (docs/metrics.md sums them up). Every result is a [`Record`]; reports are drawn from records alone.
 
 pub mod accuracy;
+pub mod answers;
 pub mod classifier;
 mod conditions;
-mod dimensions;
+pub mod decoding_cost;
 pub mod distribution;
 pub mod downstream;
-pub mod effort;
+mod family;
 pub mod fidelity;
 #[cfg(test)]
 mod golden;
-pub mod heavy_hitters;
 pub mod instructions;
-mod interval;
 mod joined;
-pub mod metric;
 pub mod novelty;
 mod observed;
-pub mod popular_calls;
+pub mod probes;
 mod ranking;
-mod record;
-pub mod shape;
 pub mod truth;
-mod units;
 
-pub use conditions::{VERSION as CONDITIONS_VERSION, conditions, grid, grid_cells};
-pub use dimensions::{Bin, Dimensions, WHOLE};
-pub use interval::Interval;
+pub use conditions::{Conditions, VERSION as CONDITIONS_VERSION, conditions, grid, grid_cells};
+pub use family::{Family, FamilyId, References, Report, Subject};
 pub use joined::Joined;
-pub use record::{Conditions, Evaluation, Record, Task};
-pub use units::Units;
 
 use anyhow::Result;
 
 use crate::data::Dataset;
 use crate::graph::{CallGraph, Condition, Generated, Verdict, judge_all};
+pub use crate::records::{
+    Bin, Dimensions, Interval, Metric, PromptScores, Record, WHOLE, bootstrap,
+};
+use novelty::membership::Likelihood;
 
-/// What one arm answered, and what it is measured against.
+/// All metric families.
+pub const FAMILIES: &[&dyn Family] = &[
+    &accuracy::Accuracy,
+    &fidelity::Fidelity,
+    &distribution::Distribution,
+    &novelty::Novelty,
+    &instructions::Instructions,
+    &truth::Truth,
+    &downstream::CRITICAL_COMPONENTS,
+    &downstream::ANOMALIES,
+    &downstream::HIGH_LATENCY,
+    &downstream::UNCOMMON_COMMUNICATION,
+    &probes::Probes,
+];
+
+/// Every metric, of families and of all answers.
+pub fn metrics() -> impl Iterator<Item = &'static Metric> {
+    let of_families = FAMILIES.iter().flat_map(|family| family.metrics());
+    [answers::METRICS, decoding_cost::METRICS].into_iter().flatten().chain(of_families).copied()
+}
+
+/// The description of the metric with this id.
+pub fn metric(id: &str) -> Option<&'static Metric> {
+    metrics().find(|metric| metric.id == id)
+}
+
+/// What one variant answered, and what it is measured against.
 #[derive(Clone, Copy)]
 pub struct Case<'a> {
     pub dataset: &'a Dataset,
@@ -48,6 +71,8 @@ pub struct Case<'a> {
     pub answers: &'a [Generated],
     /// One per condition.
     pub verdicts: &'a [Verdict],
+    /// How likely the trained model finds graphs, where the family reads it and the generator has it.
+    pub likelihoods: Option<&'a [Likelihood]>,
     /// Addresses all randomness: resampling, splits, classifiers.
     pub seed: u64,
 }
@@ -63,7 +88,7 @@ impl<'a> Case<'a> {
 #[derive(Clone, Debug)]
 pub struct Scores {
     pub records: Vec<Record>,
-    pub units: Units,
+    pub of_prompts: PromptScores,
 }
 
 /// Scores `answers` to `conditions`. `seed` addresses the resampling behind intervals.
@@ -71,26 +96,19 @@ pub struct Scores {
 /// # Errors
 /// If there is not exactly one answer per condition.
 pub fn score(
-    spec: &Evaluation,
+    family: &dyn Family,
     dataset: &Dataset,
     conditions: &[Condition],
     answers: &[Generated],
+    likelihoods: Option<&[Likelihood]>,
     seed: u64,
 ) -> Result<Scores> {
     let verdicts = judge_all(conditions, answers)?;
-    let case = Case { dataset, conditions, answers, verdicts: &verdicts, seed };
-    let mut units = Units::new(conditions, &verdicts);
-    let mut records = match spec {
-        Evaluation::Accuracy => accuracy::records(dataset, conditions, &verdicts),
-        Evaluation::Fidelity => fidelity::records(dataset, conditions, answers, &verdicts, seed),
-        Evaluation::Distribution => distribution::records(&case),
-        Evaluation::Novelty => novelty::records(&case, &mut units)?,
-        Evaluation::Instructions => instructions::records(&case, &mut units)?,
-        Evaluation::Truth => truth::records(&case)?,
-        Evaluation::Downstream { task } => downstream::records(*task, &case)?,
-    };
-    records.extend(effort::records(conditions, answers, &verdicts, seed));
-    Ok(Scores { records, units })
+    let case = Case { dataset, conditions, answers, verdicts: &verdicts, likelihoods, seed };
+    let mut of_prompts = self::answers::prompt_scores(conditions, &verdicts);
+    let mut records = family.score(&case, &mut of_prompts)?;
+    records.extend(decoding_cost::records(&case));
+    Ok(Scores { records, of_prompts })
 }
 
 /// The records of [`score`] alone.
@@ -98,30 +116,21 @@ pub fn score(
 /// # Errors
 /// If there is not exactly one answer per condition.
 pub fn evaluate(
-    spec: &Evaluation,
+    family: &dyn Family,
     dataset: &Dataset,
     conditions: &[Condition],
     answers: &[Generated],
     seed: u64,
 ) -> Result<Vec<Record>> {
-    Ok(score(spec, dataset, conditions, answers, seed)?.records)
+    Ok(score(family, dataset, conditions, answers, None, seed)?.records)
 }
 
-/// The reference row of real against real graphs; empty for an evaluation that has none.
+/// The reference rows of a family; empty for one that has none.
 ///
 /// # Errors
-/// A dataset whose truth is not known, for [`Evaluation::Truth`]; a detector of anomalies that cannot be
-/// trained.
-pub fn floor(spec: &Evaluation, dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
-    Ok(match spec {
-        Evaluation::Accuracy => Vec::new(),
-        Evaluation::Fidelity => fidelity::floor(dataset, seed),
-        Evaluation::Distribution => distribution::floor(dataset, seed),
-        Evaluation::Novelty => novelty::floor(dataset, seed)?,
-        Evaluation::Instructions => instructions::floor(dataset, seed)?,
-        Evaluation::Truth => truth::floor(dataset, seed)?,
-        Evaluation::Downstream { task } => downstream::floor(*task, dataset, seed)?,
-    })
+/// A dataset that the family cannot look at, a model that cannot be trained.
+pub fn references(family: &dyn Family, dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
+    family.references().map_or_else(|| Ok(Vec::new()), |of| of(dataset, seed))
 }
 
 #[cfg(test)]
@@ -197,7 +206,7 @@ mod tests {
     }
 
     /// The one record of `metric` whose dimensions are shown as `cell`.
-    pub fn find<'a>(records: &'a [Record], metric: &str, cell: &str) -> &'a Record {
+    pub fn find<'a>(records: &'a [Record], metric: &Metric, cell: &str) -> &'a Record {
         let mut found =
             records.iter().filter(|r| r.metric == metric && r.dimensions.to_string() == cell);
         let record = found.next().unwrap_or_else(|| panic!("no record {metric} {cell}"));
@@ -222,18 +231,35 @@ mod tests {
         }
     }
 
+    /// Families of answers but for the detector of anomalies, which trains networks.
+    pub fn quick_families() -> impl Iterator<Item = &'static dyn Family> {
+        let slow = downstream::ANOMALIES.id();
+        let families = FAMILIES.iter().copied().filter(move |family| family.id() != slow);
+        families.filter(|family| family.subject() == Subject::Answers)
+    }
+
+    /// Equal ids are the same metric, which several families may have.
+    #[test]
+    fn ids_are_unique_and_carry_their_version() {
+        for one in metrics() {
+            assert_eq!(metric(one.id), Some(one));
+            let version = one.id.rsplit_once('/').and_then(|(_, number)| number.parse().ok());
+            assert!(version.is_some_and(|version: u32| version > 0), "{}", one.id);
+        }
+    }
+
+    #[test]
+    fn families_are_told_apart_by_id_and_have_reports() {
+        for (place, family) in FAMILIES.iter().enumerate() {
+            let others = FAMILIES[..place].iter().filter(|other| other.id() == family.id());
+            assert_eq!(others.count(), 0, "{}", family.id());
+            assert!(!family.reports().is_empty() && !family.metrics().is_empty());
+        }
+    }
+
     /// What every evaluation makes of these graphs: errors are fine, panics are not.
-    fn evaluate_all(train: Vec<CallGraph>, test: Vec<CallGraph>, tasks: &[Task]) {
+    fn evaluate_all(train: Vec<CallGraph>, test: Vec<CallGraph>) {
         let dataset = dataset(train, test);
-        let tasks = tasks.iter().map(|task| Evaluation::Downstream { task: *task });
-        let others = [
-            Evaluation::Accuracy,
-            Evaluation::Fidelity,
-            Evaluation::Distribution,
-            Evaluation::Novelty,
-            Evaluation::Instructions,
-            Evaluation::Truth,
-        ];
         let asked = [
             Conditions::Test { count: 8 },
             Conditions::Grid { max_edges: 3, max_depth: 3, samples: 1 },
@@ -241,15 +267,15 @@ mod tests {
         ];
         let asked: Vec<Vec<Condition>> =
             asked.iter().filter_map(|spec| conditions(spec, &dataset, 1).ok()).collect();
-        for spec in tasks.chain(others) {
+        for family in quick_families() {
             // An evaluation may refuse conditions of another kind, or a dataset.
             for asked in &asked {
                 let graphs = dataset.graphs().iter().cycle();
                 let answers: Vec<Generated> =
                     asked.iter().zip(graphs).map(|(_, graph)| answer(graph)).collect();
-                let _ = evaluate(&spec, &dataset, asked, &answers, 1);
+                let _ = evaluate(family, &dataset, asked, &answers, 1);
             }
-            let _ = floor(&spec, &dataset, 1);
+            let _ = references(family, &dataset, 1);
         }
     }
 
@@ -262,9 +288,7 @@ mod tests {
             train in prop::collection::vec(extreme_graph(8), 1..6),
             test in prop::collection::vec(extreme_graph(8), 1..6),
         ) {
-            let tasks =
-                [Task::CriticalComponents, Task::HighLatency, Task::UncommonCommunication];
-            evaluate_all(train, test, &tasks);
+            evaluate_all(train, test);
         }
 
         /// Enough graphs of one service for its statistics and windows.
@@ -277,9 +301,7 @@ mod tests {
                 });
                 of_one.collect::<Vec<_>>()
             };
-            let tasks =
-                [Task::CriticalComponents, Task::HighLatency, Task::UncommonCommunication];
-            evaluate_all(many(120), many(60), &tasks);
+            evaluate_all(many(120), many(60));
         }
     }
 
@@ -292,8 +314,7 @@ mod tests {
         ];
         let graph = CallGraph::from_rows("S_1".into(), &rows).expect("valid");
         let graphs = |count| (0..count).map(|_| graph.clone()).collect();
-        let task = Evaluation::Downstream { task: Task::Anomalies };
-        floor(&task, &dataset(graphs(12), graphs(12)), 1).expect("records");
+        references(&downstream::ANOMALIES, &dataset(graphs(12), graphs(12)), 1).expect("records");
     }
 
     /// Graphs of the dataset with all names changed to others in another order.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use rayon::prelude::*;
 
 use super::Interval;
-use super::interval::bootstrap;
+use super::bootstrap;
 use crate::graph::{CallGraph, CallRow, CallType, Name};
 
 /// Source, destination and type of a call.

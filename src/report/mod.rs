@@ -1,29 +1,17 @@
-//! Tables and figures, drawn from records alone.
+//! What tables and figures are made with: records put together by variant, comparisons, formats. Nothing
+//! here knows a metric family.
 //!
 //! A report takes the records of all runs of an experiment and gives named tables and figures.
 //! Nothing in them depends on wall time, except for the table `cost`, which is kept apart for that
 //! reason (docs/snapshots.md).
 
-mod accuracy;
-mod arms;
 mod comparisons;
-mod distribution;
-mod downstream;
-mod downstream_anomalies;
-mod fidelity;
+mod cost;
 pub mod figure;
-mod instructions;
-mod learning;
-mod notes;
-mod novelty;
-mod overview;
-mod probes;
-mod published;
+mod results;
 pub mod splice;
 mod statistics;
 pub mod table;
-mod training_log;
-mod truth;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -33,22 +21,21 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-pub use arms::{COST, describe};
+pub use comparisons::{Compared, comparisons};
+pub use cost::{COST, cost_table};
 pub use figure::Figure;
+pub use results::{
+    Entry, Found, Reference, Results, Row, Variant, cell_or_missing, combine, list, table_cell,
+};
 pub use table::Table;
 
 use crate::data::DatasetCard;
 use crate::error::UserError;
-use crate::evaluate::{Record, Units};
+use crate::records::{PromptScores, Record};
 use crate::version::Version;
 
-/// Version of tables and figures. Their snapshots are those of the tests of this module.
-pub const VERSION: Version = Version::new("report", 1);
-
-/// Hash of what reports are made of besides code: the published claims.
-pub fn compiled_in() -> String {
-    blake3::hash(published::CLAIMS.as_bytes()).to_hex().to_string()
-}
+/// Version of tables and figures, of all families. Their snapshots are those of the tests of `claims`.
+pub const VERSION: Version = Version::new("report", 2);
 
 /// Results of one generator, seed, temperature and snapshot.
 #[derive(Clone, Debug)]
@@ -64,7 +51,7 @@ pub struct RunRecords {
     /// Why the run failed, or what it gave.
     pub outcome: Result<Vec<Record>, String>,
     /// What is known of each answer; `None` where the evaluation has not kept it.
-    pub units: Option<Units>,
+    pub prompt_scores: Option<PromptScores>,
     pub parameters: Option<u64>,
     /// What the training had to say: name and value.
     pub notes: Vec<(String, String)>,
@@ -100,9 +87,9 @@ pub struct ReportInput<'a> {
     /// In the order in which they appear in tables.
     pub runs: &'a [RunRecords],
     /// Generators in figures that have a series for each; all where it is empty.
-    pub drawn: &'a [String],
+    pub plotted: &'a [String],
     /// Records of real against real graphs.
-    pub floor: Option<&'a [Record]>,
+    pub references: Option<&'a [Record]>,
     pub training_logs: &'a [TrainingLog],
 }
 
@@ -117,51 +104,18 @@ pub struct ReportFiles {
 }
 
 impl ReportFiles {
-    fn table(&mut self, name: &str, table: Table) {
+    /// Adds those of another report.
+    pub fn add(&mut self, other: Self) {
+        self.tables.extend(other.tables);
+        self.figures.extend(other.figures);
+    }
+
+    pub fn table(&mut self, name: &str, table: Table) {
         self.tables.push((name.to_owned(), table));
     }
 
-    fn figure(&mut self, name: impl Into<String>, figure: Figure) {
+    pub fn figure(&mut self, name: impl Into<String>, figure: Figure) {
         self.figures.push((name.into(), figure));
-    }
-}
-
-/// What an experiment is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ReportKind {
-    /// Accuracy by number of edges, depth, temperature and training data (figures 3 and 12).
-    Accuracy,
-    /// Popular calls, heavy hitters, sizes (figures 4 and 8).
-    Fidelity,
-    /// Accuracy and fidelity by training tokens, and the course of training.
-    Learning,
-    /// Fidelity in one number and by descriptor; degrees and times (figure 16).
-    Distribution,
-    /// Uniqueness, novelty, memorisation (figure 15) and privacy.
-    Novelty,
-    /// Instruction following (figure 6).
-    Instructions,
-    /// Distance from the simulator's true distribution.
-    Truth,
-    /// Downstream tasks (figure 5, table 2).
-    Downstream,
-    /// Trained networks tuned for other tasks (figure 7).
-    Probes,
-}
-
-/// Draws the report of an experiment. Failed runs are shown as such.
-pub fn report(kind: ReportKind, input: &ReportInput) -> ReportFiles {
-    match kind {
-        ReportKind::Accuracy => accuracy::report(input),
-        ReportKind::Fidelity => fidelity::report(input),
-        ReportKind::Learning => learning::report(input),
-        ReportKind::Distribution => distribution::report(input),
-        ReportKind::Novelty => novelty::report(input),
-        ReportKind::Instructions => instructions::report(input),
-        ReportKind::Truth => truth::report(input),
-        ReportKind::Downstream => downstream::report(input),
-        ReportKind::Probes => probes::report(input),
     }
 }
 
@@ -230,6 +184,3 @@ fn make_readable(file: &std::fs::File) -> std::io::Result<()> {
     let _ = file;
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

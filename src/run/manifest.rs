@@ -10,10 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::variant;
 use super::variant::Variant;
 use crate::error::UserError;
-use crate::evaluate::{Conditions, Evaluation, grid_cells};
+use crate::evaluate::probes::Probe;
+use crate::evaluate::{Conditions, FamilyId, Subject};
 use crate::manifests::{Kind, Manifest, as_named};
-use crate::probes::Probe;
-use crate::report::ReportKind;
 use crate::{check, toml_file};
 
 /// Manifests of experiments.
@@ -70,14 +69,14 @@ struct ExperimentFile {
     title: String,
     paper: String,
     dataset: String,
-    report: ReportKind,
+    family: FamilyId,
+    reports: Option<Vec<String>>,
     generators: Vec<toml::Value>,
     #[serde(default)]
     drawn: Vec<toml::Value>,
     #[serde(default)]
     snapshots: bool,
     conditions: Option<toml::Table>,
-    evaluation: Option<toml::Table>,
     sampling: Option<toml::Table>,
     probe: Option<toml::Table>,
     profiles: IndexMap<Profile, ProfileFile>,
@@ -95,8 +94,6 @@ struct ProfileFile {
     generators: Option<Vec<toml::Value>>,
     #[serde(default)]
     conditions: toml::Table,
-    #[serde(default)]
-    evaluation: toml::Table,
     #[serde(default)]
     sampling: toml::Table,
     #[serde(default)]
@@ -117,7 +114,10 @@ pub struct Experiment {
     pub profile: Profile,
     /// Name of the dataset manifest that it uses unless told otherwise.
     pub dataset: String,
-    pub report: ReportKind,
+    /// The metric family that scores the answers, or tunes the networks.
+    pub family: FamilyId,
+    /// Ids of the family's reports that are drawn.
+    pub reports: Vec<String>,
     /// In the order of the tables.
     pub generators: Vec<Variant>,
     /// Those in figures that have a series for each generator, which more than a few would make
@@ -146,7 +146,6 @@ pub enum Measure {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Answers {
     pub conditions: Conditions,
-    pub evaluation: Evaluation,
     pub sampling: SamplingGrid,
 }
 
@@ -180,7 +179,7 @@ impl Experiment {
     }
 
     fn resolve(path: &Path, text: &str, file: &ExperimentFile, profile: Profile) -> Result<Self> {
-        let ExperimentFile { id, title, paper, dataset, report, .. } = file.clone();
+        let ExperimentFile { id, title, paper, dataset, family, .. } = file.clone();
         // Results lie in a folder of this name.
         check::name(&id).map_err(|message| UserError::input(path, "id", message))?;
         let overrides = &file.profiles[&profile];
@@ -206,6 +205,7 @@ impl Experiment {
             return Err(empty("seeds").into());
         }
         let measure = Measure::resolve(path, text, file, overrides)?;
+        let reports = reports_of(path, file)?;
         if let Measure::Answers(answers) = &measure {
             if answers.sampling.temperatures.is_empty() {
                 return Err(empty("temperatures").into());
@@ -228,7 +228,8 @@ impl Experiment {
             paper,
             profile,
             dataset,
-            report,
+            family,
+            reports,
             generators,
             drawn,
             snapshots: file.snapshots,
@@ -258,13 +259,25 @@ impl Measure {
         let wrong = |key: &str, message: &str| UserError::input(path, key, message.to_owned());
         let tables = [
             ("conditions", &file.conditions, &overrides.conditions),
-            ("evaluation", &file.evaluation, &overrides.evaluation),
             ("sampling", &file.sampling, &overrides.sampling),
         ];
+        let id = file.family.id();
+        match (file.family.subject(), &file.probe) {
+            (Subject::Networks, None) => {
+                let message = format!("missing: family `{id}` tunes networks");
+                return Err(wrong("probe", &message).into());
+            }
+            (Subject::Answers, Some(_)) => {
+                let message = format!("family `{id}` scores answers: leave `probe` out");
+                return Err(wrong("probe", &message).into());
+            }
+            _ => {}
+        }
         let Some(base) = &file.probe else {
             let mut resolved = Vec::new();
             for (key, base, over) in tables {
-                let message = "missing: an experiment has `conditions`, `evaluation` and `sampling`, or a `probe`";
+                let message =
+                    "missing: an experiment has `conditions` and `sampling`, or a `probe`";
                 let base = base.as_ref().ok_or_else(|| wrong(key, message))?;
                 resolved.push(toml_file::merged(base, over));
             }
@@ -273,8 +286,7 @@ impl Measure {
             }
             return Ok(Self::Answers(Answers {
                 conditions: toml_file::from_table(path, text, &resolved[0])?,
-                evaluation: toml_file::from_table(path, text, &resolved[1])?,
-                sampling: toml_file::from_table(path, text, &resolved[2])?,
+                sampling: toml_file::from_table(path, text, &resolved[1])?,
             }));
         };
         for (key, base, over) in tables {
@@ -289,11 +301,26 @@ impl Measure {
     }
 }
 
-/// Most edges and depth of a grid, and samples of each of its cells.
-const MAX_SHAPE: u32 = 1_000;
-const MAX_SAMPLES: u32 = 100_000;
-/// Most requests of an experiment: all of them, and their answers, are in memory at once.
-const MAX_REQUESTS: u64 = 10_000_000;
+/// The reports that a manifest names, or the first of its family.
+fn reports_of(path: &Path, file: &ExperimentFile) -> Result<Vec<String>, UserError> {
+    let known: Vec<&str> = file.family.reports().iter().map(|report| report.id).collect();
+    let Some(named) = &file.reports else {
+        return Ok(known.first().map(|id| (*id).to_owned()).into_iter().collect());
+    };
+    let wrong = |message: String| UserError::input(path, "reports", message);
+    if named.is_empty() {
+        return Err(wrong(format!("is empty: name at least one of {}", known.join(", "))));
+    }
+    if let Some(unknown) = named.iter().find(|id| !known.contains(&id.as_str())) {
+        let family = file.family.id();
+        let known = known.join(", ");
+        let message = format!("family `{family}` has no report `{unknown}`; it has {known}");
+        return Err(wrong(message));
+    }
+    check::each_once("reports", named).map_err(wrong)?;
+    Ok(named.clone())
+}
+
 /// Above this all tokens are as good as equally likely.
 const MAX_TEMPERATURE: f64 = 1_000.0;
 const MAX_TOP_K: u32 = 10_000_000;
@@ -310,16 +337,7 @@ impl Answers {
         }
         check::each_once("sampling.temperatures", temperatures)?;
         check::within("sampling.top_k", top_k.unwrap_or(1), 1..=MAX_TOP_K)?;
-        let requests = match self.conditions {
-            Conditions::Grid { max_edges, max_depth, samples } => {
-                check::within("conditions.max_edges", max_edges, 1..=MAX_SHAPE)?;
-                check::within("conditions.max_depth", max_depth, 1..=MAX_SHAPE)?;
-                check::within("conditions.samples", samples, 1..=MAX_SAMPLES)?;
-                grid_cells(max_edges, max_depth).count() as u64 * u64::from(samples)
-            }
-            Conditions::Test { count } | Conditions::Instructions { count } => u64::from(count),
-        };
-        check::within("requests of conditions", requests, 1..=MAX_REQUESTS)
+        self.conditions.check()
     }
 }
 
@@ -333,9 +351,8 @@ id = "x"
 title = "X"
 paper = "Figure 0"
 dataset = "simulator"
-report = "accuracy"
+family = "accuracy"
 generators = ["resample"]
-evaluation = { kind = "accuracy" }
 [sampling]
 temperatures = [0.0]
 [conditions]
@@ -370,12 +387,35 @@ sampling = { temperatures = [0.0, 0.8], top_k = 50 }
         assert_eq!(read(EXAMPLE, Profile::Full).unwrap().seeds, [0, 1]);
     }
 
+    #[test]
+    fn families_and_reports_are_known_by_name() {
+        let family = read(&EXAMPLE.replace("\"accuracy\"", "\"acuracy\""), Profile::Smoke);
+        assert!(family.unwrap_err().contains("did you mean `accuracy`"));
+        let with = |reports: &str| {
+            let keys = format!("family = \"fidelity\"\nreports = {reports}");
+            let read = read(&EXAMPLE.replace("family = \"accuracy\"", &keys), Profile::Smoke);
+            read.map(|experiment| experiment.reports)
+        };
+        assert_eq!(read(EXAMPLE, Profile::Smoke).unwrap().reports, ["accuracy"]);
+        assert_eq!(with("[\"learning\", \"fidelity\"]").unwrap(), ["learning", "fidelity"]);
+        let error = with("[\"accuracy\"]").unwrap_err();
+        let expected = "family `fidelity` has no report `accuracy`; it has fidelity, learning";
+        assert!(error.ends_with(expected), "{error}");
+        assert!(with("[]").unwrap_err().contains("reports: is empty"));
+        let probe = EXAMPLE.replace("\"accuracy\"", "\"probes\"");
+        let error = read(&probe, Profile::Smoke).unwrap_err();
+        assert!(error.ends_with("probe: missing: family `probes` tunes networks"), "{error}");
+        let probe = PROBE.replace("\"probes\"", "\"accuracy\"");
+        let error = read(&probe, Profile::Smoke).unwrap_err();
+        assert!(error.ends_with("family `accuracy` scores answers: leave `probe` out"), "{error}");
+    }
+
     const PROBE: &str = r#"
 id = "y"
 title = "Y"
 paper = "Figure 7"
 dataset = "simulator"
-report = "probes"
+family = "probes"
 generators = ["recursive-llm"]
 [probe]
 task = "later"
@@ -426,11 +466,11 @@ probe = { train = 20, tuning = { epochs = 1 } }
         );
         assert_eq!(
             slip("{ samples = 1 }", "{ sample = 1 }"),
-            "x.toml: line 18: unknown key `sample` — did you mean `samples`?"
+            "x.toml: line 17: unknown key `sample` — did you mean `samples`?"
         );
         assert_eq!(
             slip("profiles.full", "profiles.fool"),
-            "x.toml: line 19: unknown value `fool` — did you mean `full`?"
+            "x.toml: line 18: unknown value `fool` — did you mean `full`?"
         );
         assert_eq!(
             read(EXAMPLE, Profile::Quick).unwrap_err(),
@@ -472,7 +512,7 @@ probe = { train = 20, tuning = { epochs = 1 } }
             |from: &str, to: &str| read(&EXAMPLE.replace(from, to), Profile::Full).expect_err(to);
         let huge = "9223372036854775807";
         for (from, to, words) in [
-            ("seeds = [0, 1]", "seeds = [-1]", "line 20"),
+            ("seeds = [0, 1]", "seeds = [-1]", "line 19"),
             (
                 "seeds = [0, 1]",
                 "seeds = [0]\ngraphs = 0",

@@ -18,11 +18,10 @@ use super::work::{
 };
 use crate::data::{DATASETS, DatasetManifest};
 use crate::error::UserError;
-use crate::evaluate::Evaluation;
 use crate::generators;
 use crate::manifests::as_named;
 use crate::model::Sampling;
-use crate::report::{Format, ReportKind};
+use crate::report::Format;
 
 /// The device that networks run on.
 #[derive(Clone, Debug)]
@@ -149,9 +148,9 @@ impl Plan {
                         self.arms(place, baseline, seed, &training, &mut arms)?;
                     }
                 }
-                if experiment.report != ReportKind::Accuracy {
+                if experiment.family.references().is_some() {
                     let work = Work::Floor(FloorWork {
-                        evaluation: answers.evaluation.clone(),
+                        family: experiment.family,
                         seed: experiment.seeds[0],
                         dataset: dataset_key.clone(),
                     });
@@ -312,11 +311,10 @@ impl Plan {
     ) -> Result<()> {
         let name = format!("{} seed {seed}", baseline.name);
         let selected = self.select(baseline, seed, training)?;
-        let likelihood = match answers.evaluation {
-            Evaluation::Novelty => {
-                self.likelihood(baseline, seed, dataset, training, selected.as_ref())?
-            }
-            _ => None,
+        let likelihood = if experiment.family.reads_likelihoods() {
+            self.likelihood(baseline, seed, dataset, training, selected.as_ref())?
+        } else {
+            None
         };
         let grid = &answers.sampling;
         // Temperature and top-k mean nothing to a generator that is not a network: one arm, which
@@ -357,7 +355,7 @@ impl Plan {
                 let work = Work::Generate(generate);
                 let generate = self.stage(format!("generate {name}"), work, baseline.network)?;
                 let work = Work::Evaluate(EvaluateWork {
-                    evaluation: answers.evaluation.clone(),
+                    family: experiment.family,
                     seed,
                     dataset: dataset.clone(),
                     generate: generate.clone(),
@@ -417,7 +415,8 @@ impl ExperimentPlan {
             experiment: self.experiment.id.clone(),
             title: self.experiment.title.clone(),
             profile: self.experiment.profile.as_str().to_owned(),
-            report: self.experiment.report,
+            family: self.experiment.family,
+            reports: self.experiment.reports.clone(),
             dataset: self.dataset_key.clone(),
             arms,
             drawn: self.experiment.drawn.iter().map(Variant::name).collect(),

@@ -14,9 +14,8 @@ id = "tiny"
 title = "Tiny"
 paper = "none"
 dataset = "simulator"
-report = "accuracy"
+family = "accuracy"
 generators = ["probabilistic", "resample"]
-evaluation = { kind = "accuracy" }
 conditions = { kind = "grid", max_edges = 6, max_depth = 3, samples = 2 }
 sampling = { temperatures = [0.0] }
 

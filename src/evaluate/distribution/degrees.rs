@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::histogram::Histograms;
 use super::pair::{Pair, Side, USER_NUMBER};
-use super::{Family, Metric};
+use super::{Measured, Metric, Part};
 use crate::evaluate::{Dimensions, WHOLE};
 
 /// Earth mover's distance of the in-degrees of test graphs and of valid synthetic graphs, divided
@@ -24,23 +24,28 @@ use crate::evaluate::{Dimensions, WHOLE};
 /// called very often widens the standard deviation, and with it everything looks near. The service
 /// graph counts a call that occurred once as much as one that occurs always, and under the
 /// bootstrap it is smaller than it is, so that intervals may lie beside the value.
-pub const EMD_IN_DEGREE: &str = "emd-in-degree/1";
+pub const EMD_IN_DEGREE: &Metric =
+    &Metric::plain("emd-in-degree/1", "earth mover's distance of in-degree").lower().bootstrap();
 
 /// As [`EMD_IN_DEGREE`] for out-degrees: calls that a microservice makes in one graph, or different
 /// microservices that it calls in the service graph. In the cell `nodes=calls` each call is a node
 /// by itself, and its out-degree the number of its children in the tree. Leaves count, `USER` does
 /// not.
-pub const EMD_OUT_DEGREE: &str = "emd-out-degree/1";
+pub const EMD_OUT_DEGREE: &Metric =
+    &Metric::plain("emd-out-degree/1", "earth mover's distance of out-degree").lower().bootstrap();
 
 /// As [`EMD_IN_DEGREE`] for response times of calls, in milliseconds before they are divided by the
 /// real side's standard deviation (paper, figure 16). All calls alike, whoever answers them.
 ///
 /// Pitfall: few calls that take very long make up most of the standard deviation.
-pub const EMD_RESPONSE_TIME: &str = "emd-response-time/1";
+pub const EMD_RESPONSE_TIME: &Metric =
+    &Metric::plain("emd-response-time/1", "earth mover's distance of response time")
+        .lower()
+        .bootstrap();
 
 /// Figure 16.
 pub struct Degrees {
-    quantities: Vec<(Metric, Histograms)>,
+    quantities: Vec<(Measured, Histograms)>,
     /// Which microservice calls which, as many graphs of each side.
     service_graph: Histograms,
     microservices: usize,
@@ -50,10 +55,11 @@ pub struct Degrees {
 impl Degrees {
     pub fn new(pair: &Pair, seed: u64) -> Self {
         let graphs = pair.synthetic.graphs.len() as u64;
-        let of = |metric: &'static str, about: Dimensions, values: fn(&Side) -> Vec<(u32, u32)>| {
-            let histograms = Histograms::new(pair.sides().map(values));
-            (Metric::new(metric, about, graphs), histograms)
-        };
+        let of =
+            |metric: &'static Metric, about: Dimensions, values: fn(&Side) -> Vec<(u32, u32)>| {
+                let histograms = Histograms::new(pair.sides().map(values));
+                (Measured::new(metric, about, graphs), histograms)
+            };
         let samples = pair.equal_samples(usize::MAX, seed, "service-graph");
         let mut samples = samples.iter();
         let service_graph = Histograms::grouped(pair.sides().map(|side| {
@@ -96,11 +102,11 @@ impl Degrees {
     }
 }
 
-impl Family for Degrees {
-    fn metrics(&self) -> Vec<Metric> {
-        let mut metrics: Vec<Metric> = self.quantities.iter().map(|(m, _)| m.clone()).collect();
+impl Part for Degrees {
+    fn metrics(&self) -> Vec<Measured> {
+        let mut metrics: Vec<Measured> = self.quantities.iter().map(|(m, _)| m.clone()).collect();
         for metric in [EMD_IN_DEGREE, EMD_OUT_DEGREE] {
-            metrics.push(Metric::new(metric, WHOLE.nodes("service-graph"), self.graphs));
+            metrics.push(Measured::new(metric, WHOLE.nodes("service-graph"), self.graphs));
         }
         metrics
     }
@@ -203,7 +209,7 @@ mod tests {
     fn in_degrees_and_response_times_by_hand() {
         let (real, synthetic) = (paper_example(), flat("S_1", 4, 5));
         let values = values(&[&real], &[&synthetic]);
-        let close = |metric: &str, cell: &str, expected: f64| {
+        let close = |metric: &Metric, cell: &str, expected: f64| {
             let value = values[&format!("{metric} {cell}")];
             assert!((value - expected).abs() < 1e-12, "{metric} {cell} {value}");
         };

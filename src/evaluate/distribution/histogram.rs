@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::evaluate::fidelity::shape::{kolmogorov_smirnov, total_variation};
 use crate::evaluate::observed::{Counts, Sides};
-use crate::evaluate::shape::{kolmogorov_smirnov, total_variation};
 
 /// Counts of whole numbers on both sides, by service, exact: a bin for each number that occurs. The
 /// numbers may come in groups, such as one for each microservice.

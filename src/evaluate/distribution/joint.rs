@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use super::histogram::Histograms;
 use super::pair::{Pair, Side, USER_NUMBER};
-use super::{Family, Metric};
+use super::{Measured, Metric, Part};
 use crate::evaluate::WHOLE;
 use crate::graph::CallGraph;
 
@@ -16,14 +16,18 @@ use crate::graph::CallGraph;
 /// Pitfalls: two unrelated attributes are "similar" to two others; a few graphs that take very long
 /// decide a correlation with latency. Prompts that name all three attributes fix the correlations
 /// of a model that follows them.
-pub const CORRELATION_SIMILARITY: &str = "correlation-similarity/1";
+pub const CORRELATION_SIMILARITY: &Metric =
+    &Metric::plain("correlation-similarity/1", "similarity of correlations").higher().bootstrap();
 
 /// 1 − ½ ΣΣ |p − q| over the table of calling and called microservices, with the shares p of all
 /// calls below a root in test graphs and q in valid synthetic graphs (as ContingencySimilarity of
 /// SDMetrics). Range 0 to 1, higher is better; bootstrap interval over services.
 ///
 /// Pitfall: rare pairs differ between two samples of the truth, so read it against the floor.
-pub const CONTINGENCY_SIMILARITY: &str = "contingency-similarity/1";
+pub const CONTINGENCY_SIMILARITY: &Metric =
+    &Metric::plain("contingency-similarity/1", "similarity of caller-called pairs")
+        .higher()
+        .bootstrap();
 
 const PAIRS: [(&str, usize, usize); 3] =
     [("edges-depth", 0, 1), ("edges-latency", 0, 2), ("depth-latency", 1, 2)];
@@ -93,12 +97,12 @@ impl Joint {
     }
 }
 
-impl Family for Joint {
-    fn metrics(&self) -> Vec<Metric> {
-        let pairs = PAIRS
-            .iter()
-            .map(|(pair, ..)| Metric::new(CORRELATION_SIMILARITY, WHOLE.pair(*pair), self.graphs));
-        pairs.chain([Metric::new(CONTINGENCY_SIMILARITY, WHOLE, self.graphs)]).collect()
+impl Part for Joint {
+    fn metrics(&self) -> Vec<Measured> {
+        let pairs = PAIRS.iter().map(|(pair, ..)| {
+            Measured::new(CORRELATION_SIMILARITY, WHOLE.pair(*pair), self.graphs)
+        });
+        pairs.chain([Measured::new(CONTINGENCY_SIMILARITY, WHOLE, self.graphs)]).collect()
     }
 
     fn values(&self, drawn: &[u32]) -> Vec<f64> {

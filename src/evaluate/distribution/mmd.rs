@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::descriptors::{DESCRIPTORS, Sparse};
 use super::pair::{Pair, Side};
-use super::{Family, Metric};
+use super::{Measured, Metric, Part};
 use crate::evaluate::WHOLE;
 
 /// Squared maximum mean discrepancy (MMD², not its root; Gretton et al., 2012) of valid synthetic
@@ -23,7 +23,8 @@ use crate::evaluate::WHOLE;
 /// other bandwidths other generators can win, so [`super::polygraph::PGD`] is the headline; the
 /// largest of several estimates is a little above 0 for equal distributions; a resample takes
 /// services twice, whose graphs are alike, so intervals lie somewhat above the value.
-pub const MMD: &str = "mmd-rbf/2";
+pub const MMD: &Metric =
+    &Metric::plain("mmd-rbf/2", "squared maximum mean discrepancy").lower().bootstrap();
 
 /// Graphs of each side that are looked at: the work grows with their square.
 pub const CAP: usize = 500;
@@ -75,10 +76,10 @@ impl Mmd {
     }
 }
 
-impl Family for Mmd {
-    fn metrics(&self) -> Vec<Metric> {
+impl Part for Mmd {
+    fn metrics(&self) -> Vec<Measured> {
         let [_, synthetic] = &self.sides;
-        vec![Metric::new(MMD, WHOLE, synthetic.graphs.len() as u64)]
+        vec![Measured::new(MMD, WHOLE, synthetic.graphs.len() as u64)]
     }
 
     fn values(&self, drawn: &[u32]) -> Vec<f64> {

@@ -1,6 +1,6 @@
 //! Fidelity in one number and by descriptor; degrees and times.
 //!
-//! A [`Family`] holds what it needs of the graphs, by service, and gives its numbers for any number
+//! A [`Part`] holds what it needs of the graphs, by service, and gives its numbers for any number
 //! of times that each service is drawn: once for the value, with replacement for its interval.
 
 mod degrees;
@@ -10,6 +10,7 @@ mod joint;
 mod mmd;
 mod pair;
 mod polygraph;
+mod report;
 mod times;
 
 pub use degrees::{EMD_IN_DEGREE, EMD_OUT_DEGREE, EMD_RESPONSE_TIME};
@@ -22,29 +23,83 @@ pub use times::{
     RESPONSE_TIME_KS, START_OFFSET_KS,
 };
 
+use anyhow::Result;
 use rand::seq::SliceRandom;
 
-use super::fidelity::VALID;
+use super::answers::valid;
 use super::observed::with_intervals;
-use super::{Case, Dimensions, Interval, Record, WHOLE};
+use super::{Case, Dimensions, Family, Interval, Metric, PromptScores, Record, References, Report};
 use crate::data::Dataset;
 use crate::graph::CallGraph;
 use crate::random;
+use crate::version::Version;
 use pair::{Pair, in_order};
 
-/// Random halves of the real graphs behind the floor.
-const FLOOR_REPEATS: u64 = 5;
+/// The family of distributions.
+pub struct Distribution;
+
+impl Family for Distribution {
+    fn id(&self) -> &'static str {
+        "distribution"
+    }
+
+    fn version(&self) -> Version {
+        Version::new("evaluate/distribution", 2)
+    }
+
+    fn metrics(&self) -> &'static [&'static Metric] {
+        &[
+            PGD,
+            DETECTION,
+            MMD,
+            EMD_IN_DEGREE,
+            EMD_OUT_DEGREE,
+            EMD_RESPONSE_TIME,
+            RESPONSE_TIME_KS,
+            RESPONSE_TIME_EMD,
+            RESPONSE_TIME_COVERAGE,
+            START_OFFSET_KS,
+            CONCURRENCY_KS,
+            QUANTILE_RATIO,
+            CORRELATION_SIMILARITY,
+            CONTINGENCY_SIMILARITY,
+        ]
+    }
+
+    fn score(&self, case: &Case, _: &mut PromptScores) -> Result<Vec<Record>> {
+        Ok(records(case))
+    }
+
+    fn references(&self) -> Option<References> {
+        Some(|dataset, seed| Ok(references(dataset, seed)))
+    }
+
+    fn reports(&self) -> &'static [Report] {
+        const CLAIMS: &[&str] = &[
+            "fig16-tabular-in-degree",
+            "fig16-tabular-out-degree",
+            "fig16-tabular-response-time",
+            "fig16-probabilistic-in-degree",
+            "fig16-probabilistic-out-degree",
+            "fig16-probabilistic-response-time",
+        ];
+        &[Report { id: "distribution", draw: report::report, compared: &[], claims: CLAIMS }]
+    }
+}
+
+/// Random halves of the real graphs behind the reference rows.
+const REPEATS: u64 = 5;
 
 /// A number that is measured, and how many graphs are behind it.
 #[derive(Clone, Debug)]
-struct Metric {
-    metric: &'static str,
+struct Measured {
+    metric: &'static Metric,
     dimensions: Dimensions,
     count: u64,
 }
 
-impl Metric {
-    fn new(metric: &'static str, dimensions: Dimensions, count: u64) -> Self {
+impl Measured {
+    fn new(metric: &'static Metric, dimensions: Dimensions, count: u64) -> Self {
         Self { metric, dimensions, count }
     }
 
@@ -54,17 +109,17 @@ impl Metric {
 }
 
 /// Metrics that are computed together.
-trait Family: Sync {
+trait Part: Sync {
     /// What is measured, the same whatever the graphs.
-    fn metrics(&self) -> Vec<Metric>;
+    fn metrics(&self) -> Vec<Measured>;
 
     /// The numbers, in the same order, with each service as often as it was drawn. NaN where a
     /// number does not exist.
     fn values(&self, drawn: &[u32]) -> Vec<f64>;
 }
 
-/// All families, one after the other: what one holds is gone before the next begins.
-fn families<T>(pair: &Pair, seed: u64, mut use_of: impl FnMut(&dyn Family) -> Vec<T>) -> Vec<T> {
+/// All parts, one after the other: what one holds is gone before the next begins.
+fn parts<T>(pair: &Pair, seed: u64, mut use_of: impl FnMut(&dyn Part) -> Vec<T>) -> Vec<T> {
     let mut found = use_of(&polygraph::PolyGraph::new(pair, seed));
     found.extend(use_of(&mmd::Mmd::new(pair, seed)));
     found.extend(use_of(&degrees::Degrees::new(pair, seed)));
@@ -75,39 +130,37 @@ fn families<T>(pair: &Pair, seed: u64, mut use_of: impl FnMut(&dyn Family) -> Ve
 
 /// All metrics with intervals over services.
 fn with_bootstrap(pair: &Pair, seed: u64) -> Vec<Record> {
-    families(pair, seed, |family| {
-        let values = with_intervals(seed, pair.services, |drawn| family.values(drawn));
-        let metrics = family.metrics().into_iter().zip(values);
+    parts(pair, seed, |part| {
+        let values = with_intervals(seed, pair.services, |drawn| part.values(drawn));
+        let metrics = part.metrics().into_iter().zip(values);
         metrics.map(|(metric, (value, interval))| metric.record(value, interval)).collect()
     })
 }
 
 /// All records of this evaluation: valid answers against the test graphs.
-pub fn records(case: &Case) -> Vec<Record> {
-    let valid: Vec<&CallGraph> = case.valid().collect();
-    let share = Record::share(VALID, WHOLE, valid.len() as u64, case.verdicts.len() as u64);
-    let pair = Pair::new(&case.dataset.test(), &valid);
-    [vec![share], with_bootstrap(&pair, case.seed)].concat()
+fn records(case: &Case) -> Vec<Record> {
+    let pair = Pair::new(&case.dataset.test(), &case.valid().collect::<Vec<&CallGraph>>());
+    [vec![valid(case)], with_bootstrap(&pair, case.seed)].concat()
 }
 
 /// The reference rows of real graphs: two random halves of all of them (training and test), mean
-/// and 2.5 and 97.5 % points of [`FLOOR_REPEATS`] cuts; and in the cells `reference=train` all
+/// and 2.5 and 97.5 % points of [`REPEATS`] cuts; and in the cells `reference=train` all
 /// training graphs against the test graphs, with intervals over services. See
-/// [`super::fidelity::floor`] for what the two can and cannot say.
-pub fn floor(dataset: &Dataset, seed: u64) -> Vec<Record> {
+/// [`super::fidelity`] for what the two can and cannot say.
+fn references(dataset: &Dataset, seed: u64) -> Vec<Record> {
     let real = in_order(&dataset.graphs().iter().collect::<Vec<_>>());
     if real.len() < 2 {
         return Vec::new();
     }
     let half = real.len() / 2;
-    let cuts: Vec<Vec<(Metric, f64)>> = (0..FLOOR_REPEATS)
+    let cuts: Vec<Vec<(Measured, f64)>> = (0..REPEATS)
         .map(|repeat| {
             let mut order = real.clone();
             order.shuffle(&mut random::stream(seed, "floor/distribution", &[repeat]));
             let pair = Pair::new(&order[..half], &order[half..2 * half]);
-            families(&pair, seed, |family| {
-                let values = family.values(&vec![1; pair.services]);
-                family.metrics().into_iter().zip(values).collect()
+            parts(&pair, seed, |part| {
+                let values = part.values(&vec![1; pair.services]);
+                part.metrics().into_iter().zip(values).collect()
             })
         })
         .collect();

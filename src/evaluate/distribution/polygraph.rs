@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::descriptors::{DESCRIPTORS, Descriptor, Sparse};
 use super::pair::Pair;
-use super::{Family, Metric};
+use super::{Measured, Metric, Part};
 use crate::evaluate::WHOLE;
 use crate::evaluate::classifier::{Linear, Loss, Scales};
 
@@ -27,7 +27,8 @@ use crate::evaluate::classifier::{Linear, Loss, Scales};
 /// Pitfalls: a lower bound, so near 0 means that these descriptors and a linear classifier see
 /// nothing, not that there is nothing; names are hashed into few bins, so renaming microservices
 /// moves it a little; a copy of the training set scores near 0, so read it with novelty.
-pub const PGD: &str = "pgd-logistic/2";
+pub const PGD: &Metric =
+    &Metric::plain("pgd-logistic/2", "PolyGraph discrepancy").lower().bootstrap();
 
 /// Detection score (classifier two-sample test): 1 − mean over folds of (2 · max(½, AUC) − 1), with
 /// the area under the ROC curve of the classifiers of [`PGD`]'s cross-validation, each on the fold
@@ -37,7 +38,8 @@ pub const PGD: &str = "pgd-logistic/2";
 ///
 /// Pitfall: an AUC below ½ counts as ½, and one of a small fold strays above it by chance, so real
 /// graphs are below 1 as well: read it against the floor.
-pub const DETECTION: &str = "detection-logistic/2";
+pub const DETECTION: &Metric =
+    &Metric::plain("detection-logistic/2", "detection score").higher().bootstrap();
 
 /// Graphs of each side that are looked at.
 pub const CAP: usize = 2_000;
@@ -124,9 +126,9 @@ fn best(scores: &[Scores]) -> usize {
     (0..scores.len()).fold(0, better)
 }
 
-impl Family for PolyGraph {
-    fn metrics(&self) -> Vec<Metric> {
-        let of = |metric, about| Metric::new(metric, about, self.graphs);
+impl Part for PolyGraph {
+    fn metrics(&self) -> Vec<Measured> {
+        let of = |metric, about| Measured::new(metric, about, self.graphs);
         let mut metrics = vec![of(PGD, WHOLE)];
         for metric in [PGD, DETECTION] {
             metrics.extend(DESCRIPTORS.iter().map(|d| of(metric, WHOLE.descriptor(d.name))));
@@ -251,7 +253,7 @@ mod tests {
     use crate::evaluate::tests::{chain, flat};
     use crate::graph::CallGraph;
 
-    fn values(real: &[CallGraph], synthetic: &[CallGraph]) -> Vec<(Metric, f64)> {
+    fn values(real: &[CallGraph], synthetic: &[CallGraph]) -> Vec<(Measured, f64)> {
         let (real, synthetic): (Vec<&CallGraph>, Vec<&CallGraph>) =
             (real.iter().collect(), synthetic.iter().collect());
         let pair = Pair::new(&real, &synthetic);
@@ -259,7 +261,7 @@ mod tests {
         scores.metrics().into_iter().zip(scores.values(&vec![1; pair.services])).collect()
     }
 
-    fn of(values: &[(Metric, f64)], metric: &str, cell: &str) -> f64 {
+    fn of(values: &[(Measured, f64)], metric: &Metric, cell: &str) -> f64 {
         let mut found =
             values.iter().filter(|(m, _)| m.metric == metric && m.dimensions.to_string() == cell);
         found.next().expect("a value").1

@@ -1,8 +1,9 @@
 use super::*;
+use crate::evaluate::answers::VALID;
+use crate::evaluate::evaluate;
 use crate::evaluate::tests::{
     answer, assert_same_values, chain, dataset, failed, find, flat, near, reversed,
 };
-use crate::evaluate::{Evaluation, evaluate};
 use crate::graph::{Condition, Generated, condition_of};
 use crate::testing::renamed;
 
@@ -21,7 +22,7 @@ fn graphs(count: u32) -> Vec<CallGraph> {
 
 fn score(real: &[CallGraph], asked: &[Condition], answers: &[Generated]) -> Vec<Record> {
     let dataset = dataset(Vec::new(), real.to_vec());
-    evaluate(&Evaluation::Distribution, &dataset, asked, answers, 9).unwrap()
+    evaluate(&Distribution, &dataset, asked, answers, 9).unwrap()
 }
 
 fn conditions_of(graphs: &[CallGraph]) -> Vec<Condition> {
@@ -73,7 +74,7 @@ fn nothing_valid_is_said_and_not_scored() {
     let real = graphs(60);
     let asked = conditions_of(&real);
     let copies: Vec<Generated> = real.iter().map(answer).collect();
-    let all: Vec<(&str, Dimensions)> = score(&real, &asked, &copies)
+    let all: Vec<(&Metric, Dimensions)> = score(&real, &asked, &copies)
         .into_iter()
         .map(|record| (record.metric, record.dimensions))
         .collect();
@@ -154,7 +155,7 @@ fn names_do_not_matter() {
 
 #[test]
 fn the_floor_has_both_references() {
-    let records = floor(&dataset(graphs(160), graphs(80)), 2);
+    let records = references(&dataset(graphs(160), graphs(80)), 2);
     for (metric, cell) in [(PGD, ""), (MMD, ""), (EMD_OUT_DEGREE, "nodes=calls")] {
         let halves = find(&records, metric, cell);
         assert!(halves.low <= halves.value && halves.value <= halves.high, "{halves:?}");
@@ -164,9 +165,9 @@ fn the_floor_has_both_references() {
     }
     assert_eq!(find(&records, PGD, "").count, 120);
     assert_eq!(find(&records, PGD, "reference=train").count, 80);
-    assert!(floor(&dataset(Vec::new(), graphs(1)), 2).is_empty());
+    assert!(references(&dataset(Vec::new(), graphs(1)), 2).is_empty());
     // No training graphs: half against half remains.
-    let records = floor(&dataset(Vec::new(), graphs(100)), 2);
+    let records = references(&dataset(Vec::new(), graphs(100)), 2);
     assert!(!find(&records, PGD, "").value.is_nan());
     assert!(find(&records, PGD, "reference=train").value.is_nan());
 }

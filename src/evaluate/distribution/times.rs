@@ -3,7 +3,7 @@
 use super::degrees::response_times;
 use super::histogram::{Drawn, Histograms};
 use super::pair::{Pair, Side};
-use super::{Family, Metric};
+use super::{Measured, Metric, Part};
 use crate::evaluate::WHOLE;
 use crate::graph::{Call, CallGraph, CallType};
 
@@ -14,7 +14,10 @@ use crate::graph::{Call, CallGraph, CallType};
 ///
 /// Pitfall: pairs without enough synthetic calls are left out, so a generator that knows few
 /// microservices is judged by these; [`RESPONSE_TIME_COVERAGE`] says how much was looked at.
-pub const RESPONSE_TIME_KS: &str = "response-time-ks/1";
+pub const RESPONSE_TIME_KS: &Metric =
+    &Metric::plain("response-time-ks/1", "Kolmogorov-Smirnov distance of response times")
+        .lower()
+        .bootstrap();
 
 /// Earth mover's distance of the response times of calls to one microservice by one type, over the
 /// same pairs and with the same weights as [`RESPONSE_TIME_KS`], as a share of their mean response
@@ -22,12 +25,20 @@ pub const RESPONSE_TIME_KS: &str = "response-time-ks/1";
 /// lower is better; bootstrap interval over services.
 ///
 /// Pitfall: sums of times, so calls that take long decide.
-pub const RESPONSE_TIME_EMD: &str = "response-time-emd/1";
+pub const RESPONSE_TIME_EMD: &Metric = &Metric::plain(
+    "response-time-emd/1",
+    "earth mover's distance of response times by microservice",
+)
+.lower()
+.bootstrap();
 
 /// Share of the real calls that [`RESPONSE_TIME_KS`] looks at: those to a microservice by a type
 /// that have at least [`ENOUGH`] calls on both sides. Range 0 to 1, higher is better; bootstrap
 /// interval over services.
-pub const RESPONSE_TIME_COVERAGE: &str = "response-time-coverage/1";
+pub const RESPONSE_TIME_COVERAGE: &Metric =
+    &Metric::plain("response-time-coverage/1", "real calls whose response times are compared")
+        .higher()
+        .bootstrap();
 
 /// Calls on each side that a distribution of its own takes.
 pub const ENOUGH: f64 = 20.0;
@@ -36,7 +47,10 @@ pub const ENOUGH: f64 = 20.0;
 /// start to the call's, as a share of the parent's response time, to a thousandth. Calls whose
 /// parent takes less than a millisecond are left out. Test graphs against valid synthetic graphs;
 /// range 0 to 1, lower is better; bootstrap interval over services.
-pub const START_OFFSET_KS: &str = "start-offset-ks/1";
+pub const START_OFFSET_KS: &Metric =
+    &Metric::plain("start-offset-ks/1", "Kolmogorov-Smirnov distance of start offsets")
+        .lower()
+        .bootstrap();
 
 /// Kolmogorov-Smirnov distance of concurrency: the most calls of a graph that are open at once. A
 /// call is open from its start until just before its finish, one that takes less than a millisecond
@@ -45,7 +59,10 @@ pub const START_OFFSET_KS: &str = "start-offset-ks/1";
 /// over services.
 ///
 /// Pitfall: times are whole milliseconds, so short calls one after the other look concurrent.
-pub const CONCURRENCY_KS: &str = "concurrency-ks/1";
+pub const CONCURRENCY_KS: &Metric =
+    &Metric::plain("concurrency-ks/1", "Kolmogorov-Smirnov distance of concurrency")
+        .lower()
+        .bootstrap();
 
 /// Quantile of valid synthetic graphs over that of test graphs: `of=latency` (of graphs) or
 /// `of=response-time` (of calls), `quantile=p50`, `p90`, `p99` and `p99.9`; the smallest value that
@@ -54,7 +71,8 @@ pub const CONCURRENCY_KS: &str = "concurrency-ks/1";
 ///
 /// Pitfall: two graphs more in the tail of a small sample move p99.9 by a multiple; read the
 /// interval.
-pub const QUANTILE_RATIO: &str = "quantile-ratio/1";
+pub const QUANTILE_RATIO: &Metric =
+    &Metric::plain("quantile-ratio/1", "quantile, synthetic over real").as_real().bootstrap();
 
 pub const QUANTILES: [(&str, f64); 4] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
@@ -86,8 +104,8 @@ impl Times {
     }
 }
 
-impl Family for Times {
-    fn metrics(&self) -> Vec<Metric> {
+impl Part for Times {
+    fn metrics(&self) -> Vec<Measured> {
         let whole = [
             RESPONSE_TIME_KS,
             RESPONSE_TIME_EMD,
@@ -95,11 +113,11 @@ impl Family for Times {
             START_OFFSET_KS,
             CONCURRENCY_KS,
         ];
-        let mut metrics: Vec<Metric> =
-            whole.iter().map(|metric| Metric::new(metric, WHOLE, self.graphs)).collect();
+        let mut metrics: Vec<Measured> =
+            whole.iter().map(|metric| Measured::new(metric, WHOLE, self.graphs)).collect();
         for of in ["latency", "response-time"] {
             metrics.extend(QUANTILES.iter().map(|(name, _)| {
-                Metric::new(QUANTILE_RATIO, WHOLE.of(of).quantile(*name), self.graphs)
+                Measured::new(QUANTILE_RATIO, WHOLE.of(of).quantile(*name), self.graphs)
             }));
         }
         metrics

@@ -11,6 +11,7 @@ pub mod critical;
 mod examples;
 mod latency;
 mod learner;
+mod report;
 pub mod score;
 mod uncommon;
 
@@ -22,41 +23,115 @@ use rand::seq::SliceRandom;
 pub use critical::APPLICATION;
 pub use score::{ACCURACY, ACCURACY_GAP, AUC, BALANCED_ACCURACY, F1, GAP, TRAINING};
 
-use super::{Case, Record, Task};
+use super::{Case, Family, Metric, PromptScores, Record, References, Report};
 use crate::data::Dataset;
 use crate::graph::CallGraph;
 use crate::random;
+use crate::version::Version;
+
+/// A task as a metric family: what a downstream model is trained for.
+pub struct Downstream {
+    id: &'static str,
+    version: Version,
+    metrics: &'static [&'static Metric],
+    score: fn(&Case) -> Result<Vec<Record>>,
+    /// Trained on real graphs, and what needs no learning.
+    references: References,
+    reports: &'static [Report],
+}
+
+impl Family for Downstream {
+    fn id(&self) -> &'static str {
+        self.id
+    }
+
+    fn version(&self) -> Version {
+        self.version
+    }
+
+    fn metrics(&self) -> &'static [&'static Metric] {
+        self.metrics
+    }
+
+    /// # Errors
+    /// A training that diverges.
+    fn score(&self, case: &Case, _: &mut PromptScores) -> Result<Vec<Record>> {
+        (self.score)(case)
+    }
+
+    fn references(&self) -> Option<References> {
+        Some(self.references)
+    }
+
+    fn reports(&self) -> &'static [Report] {
+        self.reports
+    }
+}
+
+/// Which microservice makes a trace slow (FIRM; paper, figure 5 left).
+pub const CRITICAL_COMPONENTS: Downstream = Downstream {
+    id: "critical-components",
+    version: Version::new("evaluate/critical-components", 1),
+    metrics: &[ACCURACY, BALANCED_ACCURACY, F1, AUC, GAP, ACCURACY_GAP, TRAINING, APPLICATION],
+    score: |case| Ok(critical::records(case)),
+    references: |dataset, seed| Ok(critical::floor(dataset, seed)),
+    reports: &[Report {
+        id: "critical-components",
+        draw: report::critical_components,
+        compared: &[],
+        claims: &[
+            "fig5-critical-instruction-1",
+            "fig5-critical-instruction-2",
+            "fig5-critical-probabilistic",
+            "fig5-critical-tvae",
+        ],
+    }],
+};
+
+/// Which traces are not normal (TraceVAE; paper, figure 5 right).
+pub const ANOMALIES: Downstream = Downstream {
+    id: "anomalies",
+    version: Version::new("evaluate/anomalies", 1),
+    metrics: &[anomalies::AUC, anomalies::AUC_PR],
+    score: anomalies::records,
+    references: anomalies::floor,
+    reports: &[Report { id: "anomalies", draw: report::anomalies, compared: &[], claims: &[] }],
+};
+
+/// Whether a graph's latency is high, its times hidden (paper, table 2).
+pub const HIGH_LATENCY: Downstream = Downstream {
+    id: "high-latency",
+    version: Version::new("evaluate/high-latency", 1),
+    metrics: &[ACCURACY, BALANCED_ACCURACY, F1, AUC, GAP, ACCURACY_GAP, TRAINING],
+    score: |case| Ok(classification::records(&latency::HIGH_LATENCY, case)),
+    references: |dataset, seed| Ok(classification::floor(&latency::HIGH_LATENCY, dataset, seed)),
+    reports: &[Report {
+        id: "high-latency",
+        draw: report::high_latency,
+        compared: &[],
+        claims: &["table2-high-latency", "table2-high-latency-gap"],
+    }],
+};
+
+/// Whether a call's children hold an uncommon communication (paper, table 2).
+pub const UNCOMMON_COMMUNICATION: Downstream = Downstream {
+    id: "uncommon-communication",
+    version: Version::new("evaluate/uncommon-communication", 1),
+    metrics: &[ACCURACY, BALANCED_ACCURACY, F1, AUC, GAP, ACCURACY_GAP, TRAINING],
+    score: |case| Ok(classification::records(&uncommon::UNCOMMON, case)),
+    references: |dataset, seed| Ok(classification::floor(&uncommon::UNCOMMON, dataset, seed)),
+    reports: &[Report {
+        id: "uncommon-communication",
+        draw: report::uncommon_communication,
+        compared: &[],
+        claims: &["table2-uncommon", "table2-uncommon-gap"],
+    }],
+};
 
 /// Most graphs that a model is trained on: the paper's number in figure 5.
 const MAX_TRAIN: usize = 5_000;
 /// Most real test graphs that it is tested on.
 const MAX_TEST: usize = 5_000;
-
-/// All records of a task.
-///
-/// # Errors
-/// A training that diverges.
-pub fn records(task: Task, case: &Case) -> Result<Vec<Record>> {
-    Ok(match task {
-        Task::CriticalComponents => critical::records(case),
-        Task::Anomalies => anomalies::records(case)?,
-        Task::HighLatency => classification::records(&latency::HIGH_LATENCY, case),
-        Task::UncommonCommunication => classification::records(&uncommon::UNCOMMON, case),
-    })
-}
-
-/// The reference rows: trained on real graphs, and what needs no learning.
-///
-/// # Errors
-/// A training that diverges.
-pub fn floor(task: Task, dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
-    Ok(match task {
-        Task::CriticalComponents => critical::floor(dataset, seed),
-        Task::Anomalies => anomalies::floor(dataset, seed)?,
-        Task::HighLatency => classification::floor(&latency::HIGH_LATENCY, dataset, seed),
-        Task::UncommonCommunication => classification::floor(&uncommon::UNCOMMON, dataset, seed),
-    })
-}
 
 /// Up to `most` of the dataset's training graphs. A smaller sample is the start of a larger one.
 fn real_training(dataset: &Dataset, most: usize, seed: u64) -> Vec<&CallGraph> {

@@ -3,26 +3,30 @@
 
 use crate::evaluate::observed::with_intervals;
 use crate::evaluate::ranking::Ranking;
-use crate::evaluate::{Dimensions, Interval, Record};
+use crate::evaluate::{Dimensions, Interval, Metric, Record};
 
 /// Share of the test examples whose class the model finds. Range 0 to 1, higher is better; interval
 /// by bootstrap over clusters of examples (services; for critical components windows of traces).
 ///
 /// Pitfall: classes are unbalanced, and always naming the larger one may score high. Read it beside
 /// the reference row `majority class`, or read [`BALANCED_ACCURACY`].
-pub const ACCURACY: &str = "downstream-accuracy/1";
+pub const ACCURACY: &Metric =
+    &Metric::fraction("downstream-accuracy/1", "accuracy of the task").higher().bootstrap();
 
 /// Mean over the two classes of the share that the model finds: the accuracy on test examples of
 /// which half are true, without throwing any away. Range 0 to 1, higher is better; 0.5 for a model
 /// that knows nothing, whatever the classes' sizes. NaN if the test examples lack a class or the
 /// model had no training example. Interval as for [`ACCURACY`].
-pub const BALANCED_ACCURACY: &str = "downstream-balanced-accuracy/1";
+pub const BALANCED_ACCURACY: &Metric =
+    &Metric::fraction("downstream-balanced-accuracy/1", "balanced accuracy of the task")
+        .higher()
+        .bootstrap();
 
 /// Harmonic mean of precision and recall of the true class, 0 where the model never finds it. Range
 /// 0 to 1, higher is better. Interval as for [`ACCURACY`].
 ///
 /// Pitfall: depends on how rare the true class is, so it compares arms, not tasks.
-pub const F1: &str = "downstream-f1/1";
+pub const F1: &Metric = &Metric::fraction("downstream-f1/1", "F1 of the task").higher().bootstrap();
 
 /// Area under the ROC curve: probability that a random true test example gets a higher score than a
 /// random false one, ties counting half. Range 0 to 1, higher is better, 0.5 for chance. It needs no
@@ -31,7 +35,7 @@ pub const F1: &str = "downstream-f1/1";
 ///
 /// Where models are cross-fitted, pairs are taken within folds: scores of different models need not
 /// be on one scale. Reference rows are ranked within the same folds. NaN without a pair.
-pub const AUC: &str = "downstream-auc/2";
+pub const AUC: &Metric = &Metric::plain("downstream-auc/2", "AUC of the task").higher().bootstrap();
 
 /// [`BALANCED_ACCURACY`] of the model minus that of the same model trained on real training graphs,
 /// in points (hundredths); as many as each model had prompts: all of them for critical components, four
@@ -39,15 +43,21 @@ pub const AUC: &str = "downstream-auc/2";
 /// graphs taught less.
 /// The interval is paired: both models are scored on the same resamples of the test examples. It
 /// does not contain the uncertainty of the training samples, which the difference over seeds shows.
-pub const GAP: &str = "downstream-gap/1";
+pub const GAP: &Metric =
+    &Metric::points("downstream-gap/1", "balanced accuracy against real training graphs")
+        .higher()
+        .bootstrap();
 
 /// As [`GAP`], for [`ACCURACY`]: the number that the paper gives for figure 5. Same range.
-pub const ACCURACY_GAP: &str = "downstream-accuracy-gap/1";
+pub const ACCURACY_GAP: &Metric =
+    &Metric::points("downstream-accuracy-gap/1", "accuracy against real training graphs")
+        .higher()
+        .bootstrap();
 
 /// Share of the training examples that are true; the count is their number. Compare it with the
 /// reference row of real graphs: an arm with a share of 0 or 1 has nothing to tell apart, and its
 /// model names that class always.
-pub const TRAINING: &str = "downstream-training/1";
+pub const TRAINING: &Metric = &Metric::fraction("downstream-training/1", "true training examples");
 
 /// Real test examples.
 #[derive(Clone, Debug, Default)]
@@ -66,14 +76,14 @@ pub struct Truth {
 /// fits, whose measures are averaged. No list if there was nothing to learn from.
 pub type Scores = [Vec<f64>];
 
-const MEASURES: [&str; 4] = [BALANCED_ACCURACY, ACCURACY, F1, AUC];
+const MEASURES: [&Metric; 4] = [BALANCED_ACCURACY, ACCURACY, F1, AUC];
 
 impl Truth {
     /// The measures of a model in `cell`.
     pub fn records(&self, about: &Dimensions, scores: &Scores, seed: u64) -> Vec<Record> {
         let measure = self.measure(scores);
         let values = with_intervals(seed, self.num_clusters, |drawn| measure(drawn).to_vec());
-        MEASURES.iter().zip(values).map(|(metric, v)| self.record(metric, about, v)).collect()
+        MEASURES.into_iter().zip(values).map(|(metric, v)| self.record(metric, about, v)).collect()
     }
 
     /// How much better the model is than `real`.
@@ -89,13 +99,13 @@ impl Truth {
             let (ours, theirs) = (ours(drawn), theirs(drawn));
             vec![100.0 * (ours[0] - theirs[0]), 100.0 * (ours[1] - theirs[1])]
         });
-        let metrics = [GAP, ACCURACY_GAP].iter().zip(values);
+        let metrics = [GAP, ACCURACY_GAP].into_iter().zip(values);
         metrics.map(|(metric, value)| self.record(metric, about, value)).collect()
     }
 
     fn record(
         &self,
-        metric: &'static str,
+        metric: &'static Metric,
         about: &Dimensions,
         (value, interval): (f64, Interval),
     ) -> Record {
@@ -181,7 +191,7 @@ mod tests {
         let truth = truth();
         let scores: Vec<f64> = (0..40).map(|row| f64::from((row * 11) % 17) - 9.0).collect();
         let records = truth.records(&WHOLE, &[scores], 1);
-        for (metric, expected) in MEASURES.iter().zip(SCIKIT_LEARN) {
+        for (metric, expected) in MEASURES.into_iter().zip(SCIKIT_LEARN) {
             let record = find(&records, metric, "");
             assert!((record.value - expected).abs() < 1e-12, "{record:?}");
             assert!(record.low <= record.value && record.value <= record.high, "{record:?}");

@@ -1,19 +1,56 @@
 //! Whether requests in words are followed: figure 6.
 
 mod conditions;
+mod report;
 
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
 
-use super::interval::bootstrap;
-use super::{Case, Dimensions, Interval, Record, Units, WHOLE, accuracy};
+use super::answers::{ACCURACY, accurate};
+use super::{
+    Case, Dimensions, Family, Interval, Metric, PromptScores, Record, References, Report, WHOLE,
+    bootstrap,
+};
 use crate::data::{Dataset, ServiceStatistics};
 use crate::error::UserError;
 use crate::graph::{CallGraph, Condition, Name, Request, Verdict};
+use crate::report::Compared;
+use crate::version::Version;
 
-pub use conditions::{Kind, conditions};
-use conditions::{fulfils, prompts_of};
+pub use conditions::conditions;
+use conditions::{Kind, fulfils, prompts_of};
+
+/// The family of requests in words.
+pub struct Instructions;
+
+impl Family for Instructions {
+    fn id(&self) -> &'static str {
+        "instructions"
+    }
+
+    fn version(&self) -> Version {
+        Version::new("evaluate/instructions", 1)
+    }
+
+    fn metrics(&self) -> &'static [&'static Metric] {
+        &[FOLLOWED, GAIN, ACCURACY_CHANGE, PROMPTS]
+    }
+
+    fn score(&self, case: &Case, scores: &mut PromptScores) -> Result<Vec<Record>> {
+        records(case, scores)
+    }
+
+    fn references(&self) -> Option<References> {
+        Some(|dataset, seed| Ok(references(dataset, seed)))
+    }
+
+    fn reports(&self) -> &'static [Report] {
+        const CLAIMS: &[&str] = &["fig6-high-latency", "fig6-uncommon", "fig6-both"];
+        const COMPARED: &[Compared] = &[("instruction-following rate", FOLLOWED)];
+        &[Report { id: "instructions", draw: report::report, compared: COMPARED, claims: CLAIMS }]
+    }
+}
 
 /// Share of prompts of a kind whose answer is a valid graph that does what was asked: a latency at or
 /// above the p90 of the service's training graphs, the uncommon communication, or both (paper, figure
@@ -27,7 +64,8 @@ use conditions::{fulfils, prompts_of};
 /// Pitfalls: num_edges and depth need not be met, so a model may follow by ignoring the rest of the
 /// prompt (see the accuracy beside it); a generator that makes everything slow follows high latency
 /// without having understood it, so read the gain, not the share.
-pub const FOLLOWED: &str = "instruction-followed/1";
+pub const FOLLOWED: &Metric =
+    &Metric::fraction("instruction-followed/1", "instruction-following rate").higher().wilson();
 
 /// What the request in words adds to [`FOLLOWED`]: the share with it minus the share without it, over
 /// the same prompts. Range −1 to 1, higher is better; about 0 for a generator that does not read
@@ -36,16 +74,20 @@ pub const FOLLOWED: &str = "instruction-followed/1";
 /// Percentile bootstrap over services, in which the two answers to a prompt stay together: a paired
 /// comparison that also takes prompts of one service for what they are. A test for paired shares
 /// (McNemar) would take the prompts as independent. No interval for fewer than two services.
-pub const GAIN: &str = "instruction-gain/1";
+pub const GAIN: &Metric =
+    &Metric::fraction("instruction-gain/1", "lift of the instruction").higher().bootstrap();
 
 /// What the request in words does to accuracy: the share of accurate answers with it minus the share
 /// without it, over the same prompts and with the interval of [`GAIN`]. Below 0, following costs
 /// validity or the rest of the prompt. Cells `kind=KIND`.
-pub const ACCURACY_CHANGE: &str = "instruction-accuracy-change/1";
+pub const ACCURACY_CHANGE: &Metric =
+    &Metric::fraction("instruction-accuracy-change/1", "change of condition accuracy")
+        .higher()
+        .bootstrap();
 
 /// Different prompts of a kind, `kind=KIND`: where the test graphs lend few, they are asked again and
 /// again, and Wilson's intervals promise too much.
-pub const PROMPTS: &str = "instruction-prompts/1";
+pub const PROMPTS: &Metric = &Metric::count("instruction-prompts/1", "distinct prompts of a kind");
 
 /// A question that has a yes or no for both answers to a prompt: for the one with the request and the
 /// one without.
@@ -81,7 +123,7 @@ impl<'a> Paired<'a> {
     }
 
     /// The shares with and without the request.
-    fn shares(&self, metric: &'static str, of: &Dimensions) -> [Record; 2] {
+    fn shares(&self, metric: &'static Metric, of: &Dimensions) -> [Record; 2] {
         let whole = self.whole();
         [(true, 0), (false, 1)].map(|(asked, side): (bool, usize)| {
             Record::share(metric, of.clone().asked(asked), whole.hits[side], whole.prompts)
@@ -89,7 +131,7 @@ impl<'a> Paired<'a> {
     }
 
     /// The share with the request minus the share without it.
-    fn difference(&self, metric: &'static str, dimensions: &Dimensions, seed: u64) -> Record {
+    fn difference(&self, metric: &'static Metric, dimensions: &Dimensions, seed: u64) -> Record {
         let services: Vec<&Sums> = self.0.values().collect();
         let of = |drawn: &[u32]| {
             let (mut prompts, mut difference) = (0.0, 0.0);
@@ -106,17 +148,17 @@ impl<'a> Paired<'a> {
     }
 }
 
-/// All records of instruction following. Adds to `units` whether each request was followed as a whole
+/// All records of instruction following. Adds to `scores` whether each request was followed as a whole
 /// ([`FOLLOWED`]); NaN for prompts without one.
 ///
 /// # Errors
 /// Prompts that are not pairs with and without a request.
-pub fn records(case: &Case, units: &mut Units) -> Result<Vec<Record>> {
+fn records(case: &Case, scores: &mut PromptScores) -> Result<Vec<Record>> {
     let services = ServiceStatistics::new(case.dataset.train());
     let pairs = pairs(case)?;
     let followed = pairs.iter().map(|pair| f64::from(u8::from(pair.followed(&services)[0])));
-    units.add(FOLLOWED, followed.flat_map(|followed| [followed, f64::NAN]).collect());
-    let mut records = vec![accuracy::whole(case.verdicts)];
+    scores.add(FOLLOWED, followed.flat_map(|followed| [followed, f64::NAN]).collect());
+    let mut records = vec![accurate(case)];
     for kind in Kind::ALL {
         let about = WHOLE.kind(kind.id());
         let of_kind: Vec<&Pair> = pairs.iter().filter(|pair| pair.kind == kind).collect();
@@ -124,12 +166,12 @@ pub fn records(case: &Case, units: &mut Units) -> Result<Vec<Record>> {
         let (asked, different) = (of_kind.len() as u64, different.len() as f64);
         records.push(Record::new(PROMPTS, about.clone(), different, Interval::NONE, asked));
         let mut followed = Paired::default();
-        let mut accurate = Paired::default();
+        let mut accuracy = Paired::default();
         let mut parts = [Paired::default(), Paired::default()];
         for pair in of_kind {
             let Condition { service, requests, .. } = pair.condition;
             followed.add(service, pair.followed(&services));
-            accurate.add(service, pair.verdicts.map(|verdict| verdict.violation.is_none()));
+            accuracy.add(service, pair.verdicts.map(|verdict| verdict.violation.is_none()));
             for (part, request) in parts.iter_mut().zip(requests) {
                 part.add(service, pair.met(request, &services));
             }
@@ -143,8 +185,8 @@ pub fn records(case: &Case, units: &mut Units) -> Result<Vec<Record>> {
                 records.push(part.difference(GAIN, &about, case.seed));
             }
         }
-        records.extend(accurate.shares(accuracy::ACCURACY, &about));
-        records.push(accurate.difference(ACCURACY_CHANGE, &about, case.seed));
+        records.extend(accuracy.shares(ACCURACY, &about));
+        records.push(accuracy.difference(ACCURACY_CHANGE, &about, case.seed));
     }
     Ok(records)
 }
@@ -183,7 +225,7 @@ fn pairs<'a>(case: &Case<'a>) -> Result<Vec<Pair<'a>>> {
     let pairs = (0..case.conditions.len()).step_by(2).map(|index| {
         pair(index).ok_or_else(|| {
             UserError::setting(format!(
-                "evaluation `instructions` needs prompts with and without a request, and prompt {} is \
+                "family `instructions` needs prompts with and without a request, and prompt {} is \
                  none; set `kind = \"instructions\"` in the experiment's [conditions]",
                 index + 1
             ))
@@ -200,10 +242,7 @@ fn pairs<'a>(case: &Case<'a>) -> Result<Vec<Pair<'a>>> {
 /// num_edges and depth of the prompt (`reference=shape`); then the mean over the prompts for which
 /// there is any other graph, which `count` tells. The graph that lends a prompt for a communication
 /// holds it by choice, so it must not count. Bootstrap interval over services.
-///
-/// # Errors
-/// None today.
-pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
+fn references(dataset: &Dataset, seed: u64) -> Vec<Record> {
     let services = ServiceStatistics::new(dataset.train());
     let mut by_service: BTreeMap<&Name, Vec<&CallGraph>> = BTreeMap::new();
     for graph in dataset.test() {
@@ -219,7 +258,7 @@ pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
             records.push(mean_rate(of, &rates, seed));
         }
     }
-    Ok(records)
+    records
 }
 
 /// Which graphs of a service a prompt's own one is compared with: those with the same value.

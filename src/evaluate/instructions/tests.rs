@@ -1,6 +1,6 @@
 use super::*;
+use crate::evaluate::evaluate;
 use crate::evaluate::tests::{answer, assert_same_values, dataset, failed, find, renamed_dataset};
-use crate::evaluate::{Evaluation, evaluate};
 use crate::graph::{CallGraph, Communication, Generated};
 use crate::testing::{other_name, row};
 
@@ -28,7 +28,7 @@ fn example() -> Dataset {
 }
 
 fn score(asked: &[Condition], answers: &[Generated]) -> Vec<Record> {
-    evaluate(&Evaluation::Instructions, &example(), asked, answers, 3).unwrap()
+    evaluate(&Instructions, &example(), asked, answers, 3).unwrap()
 }
 
 /// Four prompts of each kind, for which `answer` gives a graph by kind, service and request.
@@ -73,9 +73,9 @@ fn shares_and_gains_by_hand() {
     assert_eq!(followed("kind=both/part=high-latency/asked=yes"), of_first(Kind::Both));
     assert_eq!(gain("kind=both/part=high-latency").value, of_first(Kind::Both) - 1.0);
     // All graphs have the size and depth that every prompt asks for.
-    assert_eq!(find(&records, accuracy::ACCURACY, "kind=both/asked=yes").value, 1.0);
+    assert_eq!(find(&records, ACCURACY, "kind=both/asked=yes").value, 1.0);
     assert_eq!(find(&records, ACCURACY_CHANGE, "kind=both").value, 0.0);
-    assert_eq!(find(&records, accuracy::ACCURACY, "").count, 24);
+    assert_eq!(find(&records, ACCURACY, "").count, 24);
     let different =
         |kind| (find(&records, PROMPTS, kind).value, find(&records, PROMPTS, kind).count);
     // Without their latency, prompts of one service are the same; four of six are of both services.
@@ -167,19 +167,18 @@ fn names_do_not_matter() {
     });
     let dataset = renamed_dataset(&example());
     let (others, other_answers) = (others.collect::<Vec<_>>(), other_answers.collect::<Vec<_>>());
-    let again = evaluate(&Evaluation::Instructions, &dataset, &others, &other_answers, 3).unwrap();
+    let again = evaluate(&Instructions, &dataset, &others, &other_answers, 3).unwrap();
     let records = score(&asked, &answers);
     assert!(records.iter().any(|r| r.metric == GAIN && r.value.abs() > 0.1), "{records:?}");
     assert_same_values(&records, &again, 1e-12);
-    assert_same_values(&floor(&example(), 1).unwrap(), &floor(&dataset, 1).unwrap(), 1e-12);
+    assert_same_values(&references(&example(), 1), &references(&dataset, 1), 1e-12);
 }
 
 #[test]
 fn other_prompts_are_a_users_mistake() {
     let graph = graph("S_1", "MS_2", 3);
     let asked = [crate::graph::condition_of(&graph)];
-    let error =
-        evaluate(&Evaluation::Instructions, &example(), &asked, &[answer(&graph)], 1).unwrap_err();
+    let error = evaluate(&Instructions, &example(), &asked, &[answer(&graph)], 1).unwrap_err();
     assert!(error.downcast_ref::<UserError>().is_some());
     assert!(error.to_string().contains("kind = \"instructions\""), "{error}");
     // Nothing asked is no mistake, and gives no numbers.
@@ -190,8 +189,8 @@ fn other_prompts_are_a_users_mistake() {
 }
 
 #[test]
-fn the_floor_leaves_out_the_graph_that_lends_the_prompt() {
-    let records = floor(&example(), 1).unwrap();
+fn reference_rows_leave_out_the_graph_that_lends_the_prompt() {
+    let records = references(&example(), 1);
     let of = |kind: &str, reference: &str| {
         let record =
             find(&records, FOLLOWED, &format!("kind={kind}/asked=no/reference={reference}"));
@@ -204,6 +203,6 @@ fn the_floor_leaves_out_the_graph_that_lends_the_prompt() {
     // MS_rare is in one graph of each service only.
     assert_eq!(of("uncommon", "service"), (0.0, 2));
     assert_eq!(of("both", "service"), (0.0, 2));
-    let nothing = floor(&dataset(Vec::new(), Vec::new()), 1).unwrap();
+    let nothing = references(&dataset(Vec::new(), Vec::new()), 1);
     assert!(find(&nothing, FOLLOWED, "kind=both/asked=no/reference=shape").value.is_nan());
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evaluate::observed::with_intervals;
 use crate::evaluate::ranking::Ranking;
-use crate::evaluate::{Dimensions, Interval, Record, WHOLE};
+use crate::evaluate::{Dimensions, Interval, Metric, Record, WHOLE};
 use crate::graph::Name;
 
 /// Area under the ROC curve of the loss attack (Yeom et al., CSF 2018): a graph is taken for a member
@@ -16,7 +16,7 @@ use crate::graph::Name;
 /// random, `against=test` the test graphs. Ties count half, as in scikit-learn.
 ///
 /// Range 0 to 1; ½ is a model that gives nothing away, lower is better. Bootstrap interval over
-/// services. NaN for generators without a likelihood, and without graphs of both kinds. Graphs of
+/// services. NaN without graphs of both kinds; generators without a likelihood have no record. Graphs of
 /// likelihood 0 (longer than the model's context) are left out.
 ///
 /// Pitfalls: an attacker who can calibrate by other models does better, and the most exposed graph does
@@ -25,17 +25,20 @@ use crate::graph::Name;
 /// graphs repeat, so that a "non-member" may have a twin in training. All training graphs that are not
 /// held out count as members, also those that a training of few tokens has never come to: the area is
 /// then nearer to ½ than that of the members that the model saw.
-pub const MEMBERSHIP: &str = "membership-auc/1";
+pub const MEMBERSHIP: &Metric =
+    &Metric::plain("membership-auc/1", "AUC of membership inference").lower().bootstrap();
 
 /// The same attack without a model: graphs with more calls are taken for members. What the samples
 /// alone give away; ½ but for chance, if they are of the same kind.
-pub const MEMBERSHIP_BY_SIZE: &str = "membership-by-size-auc/1";
+pub const MEMBERSHIP_BY_SIZE: &Metric =
+    &Metric::plain("membership-by-size-auc/1", "AUC of membership by size").bootstrap();
 
 /// Mean log-likelihood per call (natural logarithm), all calls of `graphs=member`, `graphs=held-out` or
 /// `graphs=test` together. Up to 0, higher is likelier; the gap between members and the others is what
 /// the model has learnt by heart. It depends on the text format, so it does not compare formats.
 /// Bootstrap interval over services.
-pub const LOG_LIKELIHOOD: &str = "log-likelihood/1";
+pub const LOG_LIKELIHOOD: &Metric =
+    &Metric::nats_per_call("log-likelihood/1", "log-likelihood").bootstrap();
 
 /// What a graph was to the training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,10 +79,10 @@ impl Likelihood {
     }
 }
 
-/// All records of the attack; without `likelihoods` none of the numbers exists.
-pub fn records(likelihoods: Option<&[Likelihood]>, seed: u64) -> Vec<Record> {
-    let known = likelihoods.unwrap_or_default().iter();
-    let known: Vec<&Likelihood> = known.filter(|one| one.log_likelihood.is_finite()).collect();
+/// All records of the attack.
+pub fn records(likelihoods: &[Likelihood], seed: u64) -> Vec<Record> {
+    let known = likelihoods.iter().filter(|one| one.log_likelihood.is_finite());
+    let known: Vec<&Likelihood> = known.collect();
     let mut records = Vec::new();
     for others in [Standing::HeldOut, Standing::Test] {
         let compared = |one: &&&Likelihood| [Standing::Member, others].contains(&one.standing);
@@ -104,7 +107,7 @@ fn services(graphs: &[&Likelihood]) -> (Vec<usize>, usize) {
 }
 
 fn area(
-    metric: &'static str,
+    metric: &'static Metric,
     at: Dimensions,
     graphs: &[&Likelihood],
     score: impl Fn(&Likelihood) -> f64,
@@ -132,7 +135,7 @@ fn mean(standing: Standing, graphs: &[&Likelihood], seed: u64) -> Record {
 }
 
 fn put(
-    metric: &'static str,
+    metric: &'static Metric,
     at: Dimensions,
     graphs: usize,
     values: Vec<(f64, Interval)>,
@@ -161,7 +164,7 @@ mod tests {
             let standing = if index % 3 == 0 { Standing::Member } else { Standing::Test };
             graphs.push(graph(standing, index % 4, edges, score * f64::from(edges)));
         }
-        let records = records(Some(&graphs), 1);
+        let records = records(&graphs, 1);
         let found = find(&records, MEMBERSHIP, "against=test");
         assert!((found.value - 0.6703296703296704).abs() < 1e-12, "{}", found.value);
         assert!(found.low < found.value && found.value < found.high && found.count == 40);
@@ -179,7 +182,7 @@ mod tests {
             graph(Standing::HeldOut, 1, 1, -3.0),
         ];
         let both = |graphs: &[Likelihood]| {
-            let records = records(Some(graphs), 1);
+            let records = records(graphs, 1);
             let auc = find(&records, MEMBERSHIP, "against=held-out").value;
             (auc, find(&records, LOG_LIKELIHOOD, "graphs=member").value)
         };
@@ -193,9 +196,8 @@ mod tests {
 
     #[test]
     fn without_likelihoods_no_number_exists() {
-        for records in [records(None, 1), records(Some(&[]), 1)] {
-            assert_eq!(records.len(), 7);
-            assert!(records.iter().all(|record| record.value.is_nan() && record.count == 0));
-        }
+        let records = records(&[], 1);
+        assert_eq!(records.len(), 7);
+        assert!(records.iter().all(|record| record.value.is_nan() && record.count == 0));
     }
 }

@@ -6,54 +6,106 @@ pub mod membership;
 mod nearest;
 pub mod occurrence;
 pub mod privacy;
+mod report;
 
 use anyhow::Result;
 
-use super::{Case, Record, Units, WHOLE, accuracy, fidelity};
+use super::answers::{VALID, accurate, valid};
+use super::{Case, Family, Metric, PromptScores, Record, References, Report};
 use crate::data::Dataset;
-use crate::graph::CallGraph;
+use crate::graph::{CallGraph, condition_of};
+use crate::report::Compared;
+use crate::version::Version;
+use membership::{LOG_LIKELIHOOD, MEMBERSHIP, MEMBERSHIP_BY_SIZE};
+use occurrence::{DISTINCT_PROMPTS, MEMORISED, NOVELTY, UNIQUENESS, VALID_UNIQUE_NOVEL};
+use privacy::{AUTHENTICITY, NEAREST, PROTECTION};
 
-/// All records of this evaluation but those of membership inference, which need likelihoods
-/// ([`membership::records`]). Adds to `units` whether each valid answer is novel by names
-/// ([`occurrence::NOVELTY`], `level=names`).
-///
-/// # Errors
-/// None today.
-pub fn records(case: &Case, units: &mut Units) -> Result<Vec<Record>> {
-    let (train, valid) = (case.dataset.train(), case.valid().collect::<Vec<&CallGraph>>());
-    let asked = case.verdicts.len() as u64;
-    let mut records = vec![
-        Record::share(fidelity::VALID, WHOLE, valid.len() as u64, asked),
-        accuracy::whole(case.verdicts),
-    ];
-    let occurrence = occurrence::of(&train, &valid, case.conditions, None);
+/// The family of novelty and privacy.
+pub struct Novelty;
+
+impl Family for Novelty {
+    fn id(&self) -> &'static str {
+        "novelty"
+    }
+
+    fn version(&self) -> Version {
+        Version::new("evaluate/novelty", 1)
+    }
+
+    fn metrics(&self) -> &'static [&'static Metric] {
+        &[
+            UNIQUENESS,
+            DISTINCT_PROMPTS,
+            NOVELTY,
+            VALID_UNIQUE_NOVEL,
+            MEMORISED,
+            PROTECTION,
+            NEAREST,
+            AUTHENTICITY,
+            MEMBERSHIP,
+            MEMBERSHIP_BY_SIZE,
+            LOG_LIKELIHOOD,
+        ]
+    }
+
+    fn reads_likelihoods(&self) -> bool {
+        true
+    }
+
+    fn score(&self, case: &Case, scores: &mut PromptScores) -> Result<Vec<Record>> {
+        Ok(records(case, scores))
+    }
+
+    fn references(&self) -> Option<References> {
+        Some(|dataset, seed| Ok(references(dataset, seed)))
+    }
+
+    fn reports(&self) -> &'static [Report] {
+        const COMPARED: &[Compared] = &[("valid", VALID), ("novel by names", NOVELTY)];
+        const CLAIMS: &[&str] = &[
+            "fig15-tabular-least",
+            "fig15-tabular-most",
+            "fig15-recursive-least",
+            "fig15-recursive-most",
+            "fig15-tabular-above-recursive",
+        ];
+        &[Report { id: "novelty", draw: report::report, compared: COMPARED, claims: CLAIMS }]
+    }
+}
+
+/// All records of this family; those of membership inference where the generator has likelihoods. Adds to
+/// `scores` whether each valid answer is novel by names ([`NOVELTY`], `level=names`).
+fn records(case: &Case, scores: &mut PromptScores) -> Vec<Record> {
+    let (train, graphs) = (case.dataset.train(), case.valid().collect::<Vec<&CallGraph>>());
+    let mut records = vec![valid(case), accurate(case)];
+    let occurrence = occurrence::of(&train, &graphs, case.conditions, None);
     let mut seen = occurrence.seen.into_iter();
     let novel = case.verdicts.iter().map(|verdict| {
         let seen = verdict.graph.as_ref().and_then(|_| seen.next());
         seen.map_or(f64::NAN, |seen| f64::from(u8::from(!seen)))
     });
-    units.add(occurrence::NOVELTY, novel.collect());
+    scores.add(NOVELTY, novel.collect());
     records.extend(occurrence.records);
     records.extend(privacy::records(case));
-    Ok(records)
+    if let Some(likelihoods) = case.likelihoods {
+        records.extend(membership::records(likelihoods, case.seed));
+    }
+    records
 }
 
 /// The reference rows. `reference=test` takes the test graphs for generated ones: what perfect
 /// samples of the truth, none of which was copied, are measured at. `reference=half` compares random
 /// halves of all real graphs, for measures that do not depend on how the dataset was split.
-///
-/// # Errors
-/// None today.
-pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
+fn references(dataset: &Dataset, seed: u64) -> Vec<Record> {
     let test = dataset.test();
     if test.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let asked: Vec<_> = test.iter().map(|graph| crate::graph::condition_of(graph)).collect();
+    let asked: Vec<_> = test.iter().map(|graph| condition_of(graph)).collect();
     let mut records = occurrence::of(&dataset.train(), &test, &asked, Some(TEST)).records;
     records.extend(occurrence::halves(dataset.graphs(), seed, Some(HALF)));
     records.extend(privacy::floor(dataset, seed, Some(TEST)));
-    Ok(records)
+    records
 }
 
 const TEST: &str = "test";

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use crate::evaluate::{Bin, Dimensions, Interval, Record, WHOLE};
+use crate::evaluate::{Bin, Dimensions, Interval, Metric, Record, WHOLE};
 use crate::graph::{CallGraph, CallRow, CanonicalHash, Condition, Level, Name};
 use crate::random;
 
@@ -21,14 +21,14 @@ use crate::random;
 ///
 /// Pitfalls: it falls with the number of graphs, so only equal numbers compare; and it is partly the
 /// prompts' doing ([`DISTINCT_PROMPTS`]).
-pub const UNIQUENESS: &str = "uniqueness/1";
+pub const UNIQUENESS: &Metric = &Metric::fraction("uniqueness/1", "unique").as_real().jackknife();
 
 /// Distinct prompts among all prompts, as far as a level sees them: `level=structure` num_edges and
 /// depth, `names` + service, `times` + latency.
 ///
 /// The bound by prompts: graphs that keep to different prompts are different, so the uniqueness of a
 /// generator that is always accurate is at least this, without any variety of its own.
-pub const DISTINCT_PROMPTS: &str = "distinct-prompts/1";
+pub const DISTINCT_PROMPTS: &Metric = &Metric::fraction("distinct-prompts/1", "distinct prompts");
 
 /// Share of valid graphs whose canonical hash no training graph has, at the levels of [`UNIQUENESS`].
 ///
@@ -36,12 +36,13 @@ pub const DISTINCT_PROMPTS: &str = "distinct-prompts/1";
 /// well, and noise is always novel; read it against the rows of real graphs. Wilson interval: each
 /// answer is a trial of its own, drawn independently given its prompt; that prompts share services is
 /// not counted.
-pub const NOVELTY: &str = "novelty/1";
+pub const NOVELTY: &Metric = &Metric::fraction("novelty/1", "novel").as_real().wilson();
 
 /// Distinct valid graphs that are novel, by all prompts: valid, unique and novel in one number, at the
 /// levels of [`UNIQUENESS`]. Range 0 to 1, higher is better up to the row of test graphs. Interval as for
 /// uniqueness.
-pub const VALID_UNIQUE_NOVEL: &str = "valid-unique-novel/1";
+pub const VALID_UNIQUE_NOVEL: &Metric =
+    &Metric::fraction("valid-unique-novel/1", "valid, unique and novel").as_real().jackknife();
 
 /// Share of valid graphs whose structure and edge attributes occur in the training set (paper, figure
 /// 15): 1 − novelty. `attributes=names`: service, microservices and types; `attributes=times`: with
@@ -54,7 +55,7 @@ pub const VALID_UNIQUE_NOVEL: &str = "valid-unique-novel/1";
 /// small graphs have few possible forms and repeat by chance, which is why sizes are told apart. With a
 /// split by structure no test graph can occur in training at all, so `reference=test` is 0 by
 /// construction, and `reference=half` is the one to read against.
-pub const MEMORISED: &str = "memorised/1";
+pub const MEMORISED: &Metric = &Metric::fraction("memorised/1", "memorised").as_real().wilson();
 
 /// How much of a graph makes it the same as another one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,11 +140,13 @@ pub fn of(
         let kinds = Kinds::new(graphs, &hashes, conditions);
         let seen: Vec<bool> = hashes.iter().map(|hash| known.contains(hash)).collect();
         let copies = seen.iter().filter(|seen| **seen).count() as u64;
-        let share =
-            |metric: &'static str, of: Of, count: u64, counts: &dyn Fn(&CanonicalHash) -> bool| {
-                let (value, interval) = kinds.share(of, counts);
-                Record::new(metric, identity.dimensions(reference), value, interval, count)
-            };
+        let share = |metric: &'static Metric,
+                     of: Of,
+                     count: u64,
+                     counts: &dyn Fn(&CanonicalHash) -> bool| {
+            let (value, interval) = kinds.share(of, counts);
+            Record::new(metric, identity.dimensions(reference), value, interval, count)
+        };
         records.push(share(UNIQUENESS, Of::Valid, valid, &|_| true));
         records.push(Record::share(NOVELTY, identity.dimensions(reference), valid - copies, valid));
         let fresh = |hash: &CanonicalHash| !known.contains(hash);
@@ -281,7 +284,7 @@ pub fn halves(graphs: &[CallGraph], seed: u64, reference: Option<&str>) -> Vec<R
         });
         let novel: Vec<f64> = novel.collect();
         let copied: Vec<f64> = novel.iter().map(|share| 1.0 - share).collect();
-        let mut put = |metric: &'static str, at: Dimensions, shares: &[f64]| {
+        let mut put = |metric: &'static Metric, at: Dimensions, shares: &[f64]| {
             let mean = shares.iter().sum::<f64>() / CUTS as f64;
             let interval = Interval::percentiles(shares);
             records.push(Record::new(metric, at, mean, interval, half as u64));

@@ -12,7 +12,7 @@ use super::distance::{Calls, Vocabulary};
 use super::nearest::{Nearest, Scratch, Set};
 use crate::data::Dataset;
 use crate::evaluate::observed::with_intervals;
-use crate::evaluate::{Case, Dimensions, Interval, Record, WHOLE};
+use crate::evaluate::{Case, Dimensions, Interval, Metric, Record, WHOLE};
 use crate::graph::{CallGraph, Condition, Level, Name, condition_of};
 use crate::random;
 
@@ -40,14 +40,18 @@ use crate::random;
 /// reaches 0.9: read `sets=all`. Noise is protected perfectly. Where the split is by structure, the two
 /// sides are not alike, and held-out graphs are nearer to each other than to training: compare with
 /// the row of test graphs. The worst single leak is not seen.
-pub const PROTECTION: &str = "dcr-protection/1";
+pub const PROTECTION: &Metric =
+    &Metric::fraction("dcr-protection/1", "protection by distance to the closest record")
+        .higher()
+        .bootstrap();
 
 /// Mean distance of valid graphs to the nearest training graph (`to=train`) and held-out graph
 /// (`to=holdout`), for the equal-size sets of [`PROTECTION`].
 ///
 /// Range 0 to 1; the two should be equal, and as those of the test graphs. Bootstrap interval over
 /// services.
-pub const NEAREST: &str = "nearest-distance/1";
+pub const NEAREST: &Metric =
+    &Metric::plain("nearest-distance/1", "distance to the nearest graph").as_real().bootstrap();
 
 /// Share of valid graphs that are authentic (Alaa et al., ICML 2022): farther from their nearest
 /// training graph than that one is from its own nearest other training graph. Of several nearest ones,
@@ -60,7 +64,8 @@ pub const NEAREST: &str = "nearest-distance/1";
 /// not an exact copy is authentic; copies of what occurs once are what it finds.
 /// A graph that has nothing in common with any training graph counts as authentic, also where training
 /// graphs have nothing in common with each other.
-pub const AUTHENTICITY: &str = "authenticity/1";
+pub const AUTHENTICITY: &Metric =
+    &Metric::fraction("authenticity/1", "authentic").as_real().bootstrap();
 
 /// Valid graphs that are looked at.
 const MOST: usize = 5_000;
@@ -300,7 +305,7 @@ impl Row {
 }
 
 /// In the order of [`Row::statistics`].
-fn metrics() -> [(&'static str, Dimensions); 5] {
+fn metrics() -> [(&'static Metric, Dimensions); 5] {
     [
         (PROTECTION, WHOLE.sets("equal")),
         (PROTECTION, WHOLE.sets("all")),

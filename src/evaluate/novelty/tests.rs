@@ -6,10 +6,12 @@ use super::privacy::{AUTHENTICITY, NEAREST, PROTECTION};
 use crate::data::simulator::{Cloud, SimulatorConfig};
 use crate::data::{Dataset, DatasetCard, Side};
 use crate::device::DeviceChoice;
+use crate::evaluate::answers::VALID;
+use crate::evaluate::novelty::Novelty;
 use crate::evaluate::tests::{
     answer, assert_same_values, chain, dataset, failed, find, flat, near, renamed_dataset, reversed,
 };
-use crate::evaluate::{Evaluation, Record, evaluate, floor};
+use crate::evaluate::{self, Metric, Record, evaluate, references};
 use crate::generators;
 use crate::generators::{Decoding, FitContext, GenerateOptions};
 use crate::graph::{CallGraph, CallRow, Condition, Generated, condition_of};
@@ -23,7 +25,7 @@ fn score(dataset: &Dataset, answers: &[Generated]) -> Vec<Record> {
         .enumerate()
         .map(|(index, _)| condition_of(test[index % test.len()]))
         .collect();
-    evaluate(&Evaluation::Novelty, dataset, &asked, answers, 3).expect("scores")
+    evaluate(&Novelty, dataset, &asked, answers, 3).expect("scores")
 }
 
 #[test]
@@ -32,9 +34,9 @@ fn each_valid_answer_is_novel_by_names_or_not() {
     let data = dataset(vec![known.clone()], vec![fresh.clone()]);
     let asked = [&known, &known, &fresh].map(condition_of);
     let answers = [answer(&known), failed(), answer(&fresh)];
-    let scores = super::super::score(&Evaluation::Novelty, &data, &asked, &answers, 1);
-    let units = scores.expect("scores").units;
-    let novel = units.column(NOVELTY).expect("a value for each prompt");
+    let scores = evaluate::score(&Novelty, &data, &asked, &answers, None, 1);
+    let scores = scores.expect("scores").of_prompts;
+    let novel = scores.column(NOVELTY).expect("a value for each prompt");
     assert!(novel[0] == 0.0 && novel[1].is_nan() && novel[2] == 1.0, "{novel:?}");
 }
 
@@ -60,8 +62,8 @@ fn occurrence_by_hand() {
         answer(&flat("S_1", 3, 40)), // a copy
     ];
     let records = score(&dataset(train, test), &answers);
-    let value = |metric: &str, cell: &str| find(&records, metric, cell).value;
-    let levels = |metric: &str| {
+    let value = |metric: &Metric, cell: &str| find(&records, metric, cell).value;
+    let levels = |metric: &Metric| {
         ["structure", "names", "binned-times", "times"]
             .map(|level| (value(metric, &format!("level={level}")) * 12.0).round())
     };
@@ -74,7 +76,7 @@ fn occurrence_by_hand() {
     assert!(value(MEMORISED, "attributes=names/edges=16+").is_nan());
     assert_eq!(value(DISTINCT_PROMPTS, "level=structure"), 0.5);
     assert_eq!(value(DISTINCT_PROMPTS, "level=times"), 0.75);
-    assert_eq!(value("valid/1", ""), 0.75);
+    assert_eq!(value(VALID, ""), 0.75);
 }
 
 #[test]
@@ -136,8 +138,8 @@ fn copies_of_the_training_set_are_found() {
         })
         .collect();
     let copied = score(&dataset, &copies);
-    let real = floor(&Evaluation::Novelty, &dataset, 3).expect("reference rows");
-    let compare = |metric: &str, cell: &str, reference: &str| {
+    let real = references(&Novelty, &dataset, 3).expect("reference rows");
+    let compare = |metric: &Metric, cell: &str, reference: &str| {
         (find(&copied, metric, cell).value, find(&real, metric, reference).value)
     };
     let (copy, held_out) = compare(PROTECTION, "sets=all", "sets=all/reference=test");
@@ -194,7 +196,7 @@ fn no_order_matters() {
     let asked: Vec<Condition> = test.iter().map(condition_of).collect();
     let answers: Vec<Generated> = test.iter().map(later).collect();
     let score = |dataset: &Dataset, asked: &[Condition], answers: &[Generated]| {
-        evaluate(&Evaluation::Novelty, dataset, asked, answers, 3).expect("scores")
+        evaluate(&Novelty, dataset, asked, answers, 3).expect("scores")
     };
     let one = score(&dataset(train.clone(), test.clone()), &asked, &answers);
     let backward = dataset(reversed(&train), reversed(&test));
@@ -267,10 +269,10 @@ fn nothing_to_score_gives_numbers_that_do_not_exist() {
     assert!(find(&records, PROTECTION, "sets=all").value.is_nan());
     assert_eq!(find(&records, NOVELTY, "level=names").value, 1.0);
     assert!(
-        floor(&Evaluation::Novelty, &dataset(vec![flat("S_1", 3, 4)], Vec::new()), 1)
+        references(&Novelty, &dataset(vec![flat("S_1", 3, 4)], Vec::new()), 1)
             .expect("none")
             .is_empty()
     );
-    assert!(!floor(&Evaluation::Novelty, &bare, 1).expect("rows").is_empty());
-    assert!(!membership::records(None, 1).is_empty());
+    assert!(!references(&Novelty, &bare, 1).expect("rows").is_empty());
+    assert!(!membership::records(&[], 1).is_empty());
 }

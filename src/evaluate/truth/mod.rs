@@ -7,6 +7,7 @@
 //! What few prompts leave of chance, the row of the test graphs shows, from which the prompts are taken.
 
 mod cloud;
+mod report;
 mod strata;
 
 use std::collections::{BTreeSet, HashMap};
@@ -16,12 +17,13 @@ use rayon::prelude::*;
 
 use self::cloud::cloud_of;
 use self::strata::{Strata, Stratum};
-use super::fidelity::VALID;
+use super::answers::{accurate, valid};
 use super::observed::{Answer, Observations, Observed, with_intervals};
-use super::{Case, Interval, Record, WHOLE, accuracy};
+use super::{Case, Family, Interval, Metric, PromptScores, Record, References, Report, WHOLE};
 use crate::data::Dataset;
 use crate::data::simulator::{Cloud, Frequency};
 use crate::graph::{CallGraph, Name};
+use crate::version::Version;
 
 /// Total variation distance ½ Σ |p − q| of calls from the truth, over pairs of service and communication
 /// (source, destination, type): p is what a call has in the graphs that a perfect generator gives to the
@@ -34,7 +36,10 @@ use crate::graph::{CallGraph, Name};
 ///
 /// Pitfall: finite samples of the truth are away from it as well, by about 1/√n: compare samples of one
 /// size, arms with `reference=test` if there are about as many prompts as test graphs.
-pub const CALLS_TV: &str = "truth-calls-tv/1";
+pub const CALLS_TV: &Metric =
+    &Metric::plain("truth-calls-tv/1", "total variation of calls from the truth")
+        .lower()
+        .bootstrap();
 
 /// Kullback-Leibler divergence KL(truth ‖ graphs), in nats, of the distributions of [`CALLS_TV`]. The
 /// truth is exact and the counts of the graphs are smoothed by half a call for everything that the truth
@@ -42,7 +47,8 @@ pub const CALLS_TV: &str = "truth-calls-tv/1";
 ///
 /// Pitfalls: as there; what rare calls contribute is mostly the smoothing; calls that the truth does not
 /// know only dilute the others (see [`FALSE_CALLS`]).
-pub const CALLS_KL: &str = "truth-calls-kl/1";
+pub const CALLS_KL: &Metric =
+    &Metric::nats("truth-calls-kl/1", "KL of calls from the truth").lower().bootstrap();
 
 /// Total variation distance from the truth of valid graphs' (service, num_edges, depth). Range 0 to 1,
 /// lower is better; bootstrap interval over services.
@@ -51,12 +57,16 @@ pub const CALLS_KL: &str = "truth-calls-kl/1";
 /// for some of them. Given the prompt, the true shape is the prompt's own: one that always keeps to it
 /// has the distance of the prompts themselves, about that of `reference=test`, whatever it has learnt;
 /// how often it does is what accuracy says.
-pub const SHAPES_TV: &str = "truth-shapes-tv/1";
+pub const SHAPES_TV: &Metric =
+    &Metric::plain("truth-shapes-tv/1", "total variation of shapes from the truth")
+        .lower()
+        .bootstrap();
 
 /// Share of calls, in valid graphs or all that were understood, whose communication no graph of the
 /// service can have: the truth gives it probability 0. Range 0 to 1, lower is better, 0 for real graphs;
 /// bootstrap interval over services, as calls of one graph are not independent.
-pub const FALSE_CALLS: &str = "false-calls/1";
+pub const FALSE_CALLS: &Metric =
+    &Metric::fraction("false-calls/1", "hallucinated calls").lower().bootstrap();
 
 /// Share of branches that occur in at least one valid answer. A branch is a communication that a service
 /// can have; cells by its true probability, that a graph of the service has it at least once:
@@ -67,29 +77,50 @@ pub const FALSE_CALLS: &str = "false-calls/1";
 /// independent, though those of one subtree come together; count is the number of branches. Above the
 /// expectation answers vary more than the truth does. More prompts find more branches, so only arms with
 /// the same prompts can be compared.
-pub const BRANCH_RECALL: &str = "branch-recall/1";
+pub const BRANCH_RECALL: &Metric =
+    &Metric::fraction("branch-recall/1", "rare-branch recall").as_real().wilson_of_shared();
 
 /// Recall that as many draws from the truth as there are prompts have on average: mean of 1 − (1 − p)ⁿ
 /// over the branches of a cell of [`BRANCH_RECALL`], with the probability p of the branch and the n
 /// prompts for its service. Exact, so it has no interval.
-pub const EXPECTED_RECALL: &str = "branch-recall-expected/1";
+pub const EXPECTED_RECALL: &Metric =
+    &Metric::fraction("branch-recall-expected/1", "rare-branch recall of the truth");
 
 /// Cells of branches by the least true probability in them, in descending order.
 pub const BRANCHES: [(&str, f64); 4] =
     [("10%+", 0.1), ("1-10%", 0.01), ("0.1-1%", 0.001), ("0-0.1%", 0.0)];
 
-/// All records of the distance from the truth.
-///
-/// # Errors
-/// A dataset whose truth is not known.
-pub fn records(case: &Case) -> Result<Vec<Record>> {
-    let valid = case.valid().count() as u64;
-    let mut records = vec![
-        Record::share(VALID, WHOLE, valid, case.verdicts.len() as u64),
-        accuracy::whole(case.verdicts),
-    ];
-    records.extend(answers_against(&cloud_of(case.dataset)?, case));
-    Ok(records)
+/// The family of distances from the truth.
+pub struct Truth;
+
+impl Family for Truth {
+    fn id(&self) -> &'static str {
+        "truth"
+    }
+
+    fn version(&self) -> Version {
+        Version::new("evaluate/truth", 1)
+    }
+
+    fn metrics(&self) -> &'static [&'static Metric] {
+        &[CALLS_TV, CALLS_KL, SHAPES_TV, FALSE_CALLS, BRANCH_RECALL, EXPECTED_RECALL]
+    }
+
+    /// # Errors
+    /// A dataset whose truth is not known.
+    fn score(&self, case: &Case, _: &mut PromptScores) -> Result<Vec<Record>> {
+        let mut records = vec![valid(case), accurate(case)];
+        records.extend(answers_against(&cloud_of(case.dataset)?, case));
+        Ok(records)
+    }
+
+    fn references(&self) -> Option<References> {
+        Some(floor)
+    }
+
+    fn reports(&self) -> &'static [Report] {
+        &[Report { id: "truth", draw: report::report, compared: &[], claims: &[] }]
+    }
 }
 
 fn answers_against(cloud: &Cloud, case: &Case) -> Vec<Record> {
@@ -109,7 +140,7 @@ fn answers_against(cloud: &Cloud, case: &Case) -> Vec<Record> {
 ///
 /// # Errors
 /// A dataset whose truth is not known.
-pub fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
+fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
     let cloud = cloud_of(dataset)?;
     let sides = [("train", dataset.train()), ("test", dataset.test())];
     let records =

@@ -1,6 +1,6 @@
 //! Distances between what the truth expects of the prompts and what came, service by service.
 
-use crate::evaluate::popular_calls::PSEUDO_COUNT;
+use crate::evaluate::fidelity::popular_calls::PSEUDO_COUNT;
 
 /// One service: what its prompts let expect in each cell, and what came.
 #[derive(Clone, Debug, Default, PartialEq)]

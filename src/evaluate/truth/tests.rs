@@ -27,7 +27,14 @@ fn drawn(cloud: &Cloud, seed: u64, count: u64) -> Vec<CallGraph> {
 fn score(cloud: &Cloud, asked: &[Condition], answers: &[Generated]) -> Vec<Record> {
     let dataset = dataset(Vec::new(), Vec::new());
     let verdicts = judge_all(asked, answers).unwrap();
-    let case = Case { dataset: &dataset, conditions: asked, answers, verdicts: &verdicts, seed: 5 };
+    let case = Case {
+        dataset: &dataset,
+        conditions: asked,
+        answers,
+        verdicts: &verdicts,
+        likelihoods: None,
+        seed: 5,
+    };
     answers_against(cloud, &case)
 }
 

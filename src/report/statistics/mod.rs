@@ -1,4 +1,4 @@
-//! What several seeds and many services say of arms: means and differences with intervals that know
+//! What several seeds and many services say of variants: means and differences with intervals that know
 //! of both, and tests that are corrected for their number. docs/metrics/statistics.md defines them.
 //!
 //! Seeds and services are *crossed*: every training is asked about the same services. A resample
@@ -17,14 +17,14 @@ pub use pair::{Comparison, compare};
 pub use significance::holm;
 
 use super::figure::Bounded;
-use crate::evaluate::{Interval, Units};
 use crate::random;
+use crate::records::{Interval, Metric, PromptScores};
 
 /// Resamples behind an interval.
 pub const RESAMPLES: u64 = 1_000;
 
-/// The answers of one arm: its seeds in order, with what is known of each answer.
-pub type Seeds<'a> = Vec<(u64, &'a Units)>;
+/// The answers of one variant: its seeds in order, with what is known of each answer.
+pub type Seeds<'a> = Vec<(u64, &'a PromptScores)>;
 
 /// Sums over the prompts of one seed and service.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -45,19 +45,19 @@ impl Sample {
     /// The values of `metric` that exist; `None` if a seed has no such column.
     fn new(
         seeds: &Seeds,
-        metric: &str,
+        metric: &Metric,
         services: &Services,
         keep: impl Fn(usize, usize) -> bool,
     ) -> Option<Self> {
         let mut sample = Self { seeds: Vec::new(), binary: true };
-        for (place, (_, units)) in seeds.iter().enumerate() {
+        for (place, (_, scores)) in seeds.iter().enumerate() {
             let mut sums = vec![Sums::default(); services.count()];
-            let values = units.column(metric)?.iter().enumerate();
+            let values = scores.column(metric)?.iter().enumerate();
             for (index, &value) in values.filter(|(index, _)| keep(place, *index)) {
                 if value.is_nan() {
                     continue;
                 }
-                let sums = &mut sums[services.place(&units.services[index])];
+                let sums = &mut sums[services.place(&scores.services[index])];
                 sums.total += value;
                 sums.squares += value * value;
                 sums.count += 1.0;
@@ -68,8 +68,8 @@ impl Sample {
         Some(sample)
     }
 
-    /// All values of `metric` that an arm has.
-    pub fn of(seeds: &Seeds, metric: &str, services: &Services) -> Option<Self> {
+    /// All values of `metric` that a variant has.
+    pub fn of(seeds: &Seeds, metric: &Metric, services: &Services) -> Option<Self> {
         Self::new(seeds, metric, services, |_, _| true)
     }
 
@@ -150,12 +150,13 @@ fn deviation(values: &[f64]) -> f64 {
     (squares / (values.len() as f64 - 1.0)).sqrt()
 }
 
-/// All services that any arm was asked about, in the order of names.
+/// All services that any variant was asked about, in the order of names.
 pub struct Services<'a>(BTreeMap<&'a str, usize>);
 
 impl<'a> Services<'a> {
-    pub fn new(units: impl Iterator<Item = &'a Units>) -> Self {
-        let names = units.flat_map(|units| units.services.iter().map(|service| service.as_str()));
+    pub fn new(scores: impl Iterator<Item = &'a PromptScores>) -> Self {
+        let names =
+            scores.flat_map(|scores| scores.services.iter().map(|service| service.as_str()));
         let names: BTreeSet<&str> = names.collect();
         Self(names.into_iter().zip(0..).collect())
     }
@@ -169,13 +170,13 @@ impl<'a> Services<'a> {
     }
 }
 
-/// How often a resample drew each seed, of one arm and of another, and each service.
+/// How often a resample drew each seed, of one variant and of another, and each service.
 struct Draw<'a> {
     seeds: [Vec<u32>; 2],
     services: &'a [u32],
 }
 
-/// The draws of services behind all intervals of a report: the same for every arm and pair.
+/// The draws of services behind all intervals of a report: the same for every variant and pair.
 pub struct Resampling(Vec<Vec<u32>>);
 
 impl Resampling {
@@ -185,7 +186,7 @@ impl Resampling {
     }
 
     /// From the 2.5 % to the 97.5 % point of `statistic` over the resamples, widened where it does
-    /// not hold the `value` of the whole. `sides` are the numbers of seeds of one or two arms; seeds
+    /// not hold the `value` of the whole. `sides` are the numbers of seeds of one or two variants; seeds
     /// of the same `paired` training conditions are drawn together. One seed is always drawn: its
     /// interval knows of services only. None for fewer than two services, or if a resample gives no
     /// number.

@@ -1,15 +1,15 @@
-//! Two arms compared.
+//! Two variants compared.
 
 use super::significance::{seeds_differ, services_differ};
 use super::{Bounded, Draw, Resampling, Sample, Seeds, Services, Sums, average};
-use crate::evaluate::Interval;
+use crate::records::{Interval, Metric};
 
-/// What two arms have to do with each other: the first minus the second.
+/// What two variants have to do with each other: the first minus the second.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
     /// Both were asked the same prompts, seed by seed.
     pub paired: bool,
-    /// Prompts of the first arm, over all seeds.
+    /// Prompts of the first variant, over all seeds.
     pub prompts: u64,
     pub services: u64,
     /// Difference of the means over seeds.
@@ -17,20 +17,20 @@ pub struct Comparison {
     /// Cohen's h of shares, 2 asin √p − 2 asin √q; Cohen's d (difference over the root of the mean
     /// variance of the two) of other numbers. NaN where values do not vary at all.
     pub effect: f64,
-    /// Probability that the first arm has the higher mean on a service and a seed drawn at random.
+    /// Probability that the first variant has the higher mean on a service and a seed drawn at random.
     /// Where that is so on all services or on none, the interval is Wilson's for as many trials.
     pub improvement: Bounded,
-    /// Of no difference, before correction; NaN for arms that are not paired.
+    /// Of no difference, before correction; NaN for variants that are not paired.
     pub p: f64,
 }
 
-/// Compares two arms in `metric`; `None` if one of them does not have it by prompt.
+/// Compares two variants in `metric`; `None` if one of them does not have it by prompt.
 ///
-/// Arms are compared on the seeds that both have, if there are any, and paired arms on the prompts
+/// Variants are compared on the seeds that both have, if there are any, and paired variants on the prompts
 /// for which both have a value.
 pub fn compare(
     [one, other]: [&Seeds; 2],
-    metric: &str,
+    metric: &Metric,
     services: &Services,
     resampling: &Resampling,
 ) -> Option<Comparison> {
@@ -81,8 +81,8 @@ fn common<'a>(one: &Seeds<'a>, other: &Seeds) -> Seeds<'a> {
 fn asked_the_same(one: &Seeds, other: &Seeds) -> bool {
     let mut pairs = one.iter().zip(other);
     one.len() == other.len()
-        && pairs.all(|((seed, units), (known, others))| {
-            seed == known && units.prompts == others.prompts
+        && pairs.all(|((seed, scores), (known, others))| {
+            seed == known && scores.prompts == others.prompts
         })
 }
 
@@ -124,11 +124,11 @@ fn p_value(a: &Sample, b: &Sample) -> f64 {
     }
 }
 
-/// For each service and each pair of seeds, whether the first arm's mean is above the second's: 1,
+/// For each service and each pair of seeds, whether the first variant's mean is above the second's: 1,
 /// ½ if they are equal, 0; NaN where one of them was not asked.
 struct Above {
     seeds: [usize; 2],
-    /// By service, then seed of the first arm, then seed of the second.
+    /// By service, then seed of the first variant, then seed of the second.
     services: Vec<Vec<f64>>,
 }
 
@@ -143,7 +143,7 @@ impl Above {
         Self { seeds: [a.seeds.len(), b.seeds.len()], services: services.map(of).collect() }
     }
 
-    /// Services that both arms have a value for.
+    /// Services that both variants have a value for.
     fn asked(&self) -> usize {
         self.services.iter().filter(|pairs| pairs.iter().any(|win| !win.is_nan())).count()
     }

@@ -13,7 +13,7 @@ const MOST_EXACT: usize = 13;
 const FLIPS: u64 = 9_999;
 
 /// Paired permutation test, two-sided: how often is the sum of `differences` at least as far from 0
-/// when their signs are drawn by chance? If two arms do the same, which of them got which answers to
+/// when their signs are drawn by chance? If two variants do the same, which of them got which answers to
 /// a service is chance.
 ///
 /// Differences of 0 have no sign. All combinations of signs of up to 13 services are tried, 9,999

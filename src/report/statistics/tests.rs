@@ -5,18 +5,20 @@ use proptest::prelude::*;
 use super::significance::{seeds_differ, services_differ};
 use super::*;
 
-const METRIC: &str = "accuracy/1";
+const METRIC: &Metric = &Metric::fraction("hit/1", "a hit").wilson();
+const OTHER: &Metric = &Metric::fraction("miss/1", "a miss").wilson();
 
 /// Prompts about services with values, in this order.
-fn units(values: &[(&str, f64)]) -> Units {
+fn units(values: &[(&str, f64)]) -> PromptScores {
     let prompts = (0..values.len() as u64).collect();
-    let mut units = Units::of(prompts, values.iter().map(|(name, _)| (*name).into()).collect());
+    let mut units =
+        PromptScores::of(prompts, values.iter().map(|(name, _)| (*name).into()).collect());
     units.add(METRIC, values.iter().map(|(_, value)| *value).collect());
     units
 }
 
 /// Four prompts about each of the services, of which a share is answered well.
-fn shares(of: &[f64]) -> Units {
+fn shares(of: &[f64]) -> PromptScores {
     const NAMES: [&str; 6] = ["S_0", "S_1", "S_2", "S_3", "S_4", "S_5"];
     let prompts = of.iter().zip(NAMES).flat_map(|(share, name)| {
         (0..4).map(move |prompt| (name, f64::from(u8::from(f64::from(prompt) < share * 4.0))))
@@ -24,17 +26,17 @@ fn shares(of: &[f64]) -> Units {
     units(&prompts.collect::<Vec<_>>())
 }
 
-fn seeds(units: &[Units]) -> Seeds<'_> {
+fn seeds(units: &[PromptScores]) -> Seeds<'_> {
     (0..).zip(units).collect()
 }
 
-fn compared(one: &[Units], other: &[Units]) -> Comparison {
+fn compared(one: &[PromptScores], other: &[PromptScores]) -> Comparison {
     let services = Services::new(one.iter().chain(other));
     let resampling = Resampling::new(&services);
     compare([&seeds(one), &seeds(other)], METRIC, &services, &resampling).expect("a metric")
 }
 
-fn estimated(of: &[Units]) -> Bounded {
+fn estimated(of: &[PromptScores]) -> Bounded {
     let services = Services::new(of.iter());
     let sample = Sample::of(&seeds(of), METRIC, &services).expect("a metric");
     sample.estimate(&Resampling::new(&services))
@@ -101,9 +103,9 @@ fn effects_by_statsmodels() {
 }
 
 #[test]
-fn identical_arms_do_not_differ() {
-    let arm = [shares(&[0.75, 0.25, 1.0]), shares(&[0.5, 0.5, 0.75])];
-    let found = compared(&arm, &arm);
+fn identical_variants_do_not_differ() {
+    let variant = [shares(&[0.75, 0.25, 1.0]), shares(&[0.5, 0.5, 0.75])];
+    let found = compared(&variant, &variant);
     let none = Bounded { value: 0.0, low: 0.0, high: 0.0 };
     assert_eq!((found.difference, found.effect, found.p, found.paired), (none, 0.0, 1.0, true));
     assert_eq!(found.improvement, Bounded { value: 0.5, low: 0.5, high: 0.5 });
@@ -157,7 +159,7 @@ fn prompts_without_a_value_do_not_count() {
     assert!(found.improvement.value.is_nan() && found.effect.is_nan());
     assert!(estimated(&nothing).value.is_nan());
     let services = Services::new(one.iter());
-    assert!(Sample::of(&seeds(&one), "novel/1", &services).is_none());
+    assert!(Sample::of(&seeds(&one), OTHER, &services).is_none());
 }
 
 /// A mean over 400 services of one prompt has the standard error σ/√n; one over four seeds that
@@ -206,7 +208,7 @@ proptest! {
         answers in proptest::collection::vec((0..5usize, any::<bool>(), any::<bool>()), 10..40),
     ) {
         const NAMES: [&str; 5] = ["S_0", "S_1", "S_2", "S_3", "S_4"];
-        let arm = |of: &[(usize, bool, bool)], first: bool| {
+        let variant = |of: &[(usize, bool, bool)], first: bool| {
             let values = of.iter().map(|(service, one, other)| {
                 (NAMES[*service], f64::from(u8::from(if first { *one } else { *other })))
             });
@@ -214,8 +216,8 @@ proptest! {
         };
         let mut shuffled = answers.clone();
         shuffled.reverse();
-        let found = compared(&[arm(&answers, true)], &[arm(&answers, false)]);
-        let again = compared(&[arm(&shuffled, true)], &[arm(&shuffled, false)]);
+        let found = compared(&[variant(&answers, true)], &[variant(&answers, false)]);
+        let again = compared(&[variant(&shuffled, true)], &[variant(&shuffled, false)]);
         // Debug texts, since there may be NaN.
         prop_assert_eq!(format!("{found:?}"), format!("{again:?}"));
         for bounded in [found.difference, found.improvement] {
@@ -223,7 +225,7 @@ proptest! {
             prop_assert!(low.is_nan() || (low <= value && value <= high));
         }
         prop_assert!((0.0..=1.0).contains(&found.p));
-        let turned = compared(&[arm(&answers, false)], &[arm(&answers, true)]);
+        let turned = compared(&[variant(&answers, false)], &[variant(&answers, true)]);
         prop_assert!((turned.difference.value + found.difference.value).abs() < 1e-12);
         prop_assert!((turned.p - found.p).abs() < 1e-12);
         prop_assert!((turned.improvement.value + found.improvement.value - 1.0).abs() < 1e-9);

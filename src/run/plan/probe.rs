@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{Plan, Sources};
 use crate::error::UserError;
-use crate::probes::{Arm, Probe};
+use crate::evaluate::probes::{Arm, Probe};
 use crate::run::baseline::Baseline;
 use crate::run::cache::Key;
 use crate::run::work::{NetworkWork, ProbeArm, ProbeWork, Work};

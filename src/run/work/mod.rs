@@ -35,12 +35,12 @@ use super::contents::Reading;
 use super::{facts, receipt};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::evaluate::CONDITIONS_VERSION;
+use crate::evaluate::{CONDITIONS_VERSION, probes};
 use crate::generators::external;
 use crate::progress::Progress;
 use crate::report::Format;
 use crate::version::Version;
-use crate::{durable, generators, probes};
+use crate::{claims, durable, generators};
 
 /// One stage's work with everything that its outputs depend on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -147,7 +147,7 @@ impl Work {
         let (crates, compiled_in): (Vec<&str>, Option<String>) = match self {
             Self::Report(work) => (
                 facts::report_crates(work.formats.contains(&Format::Png)).collect(),
-                Some(crate::report::compiled_in()),
+                Some(claims::compiled_in()),
             ),
             _ => (facts::numeric_crates().collect(), None),
         };
@@ -183,9 +183,8 @@ impl Work {
             Self::Likelihood(work) => {
                 [likelihood::VERSION].into_iter().chain(answers(&work.generator)).collect()
             }
-            Self::Evaluate(EvaluateWork { evaluation, .. })
-            | Self::Floor(FloorWork { evaluation, .. }) => {
-                vec![evaluate::VERSION, evaluation.version()]
+            Self::Evaluate(EvaluateWork { family, .. }) | Self::Floor(FloorWork { family, .. }) => {
+                vec![evaluate::VERSION, family.version()]
             }
             Self::Probe(_) => vec![probe::VERSION, probes::VERSION],
             Self::Report(_) => vec![report::VERSION, crate::report::VERSION],
@@ -376,10 +375,10 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
 mod tests {
     use super::*;
     use crate::data::DatasetManifest;
-    use crate::evaluate::{Conditions, Evaluation};
+    use crate::evaluate::probes::{Arm as ProbedBy, Task};
+    use crate::evaluate::{Conditions, FamilyId, fidelity::Fidelity};
     use crate::generators::Decoding;
     use crate::model::Sampling;
-    use crate::probes::Arm as ProbedBy;
     use crate::version::golden;
 
     /// The files of a folder with what tells their format: the header of a table, the keys of an object.
@@ -493,7 +492,7 @@ mod tests {
         });
         let generate = run(&cache, generate::VERSION, &generate);
         let evaluate = Work::Evaluate(EvaluateWork {
-            evaluation: Evaluation::Fidelity,
+            family: FamilyId::of(&Fidelity),
             seed: 0,
             dataset: dataset.clone(),
             generate,
@@ -501,7 +500,7 @@ mod tests {
         });
         run(&cache, evaluate::VERSION, &evaluate);
         let probe = Work::Probe(ProbeWork {
-            task: crate::probes::Task::Attribute,
+            task: Task::Attribute,
             train_questions: 8,
             test_questions: 4,
             arm: ProbedBy::Majority,

@@ -2,9 +2,10 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::train::{FIT, MODEL};
-use super::{Bench, evaluate, write_json};
+use super::{Bench, write_json};
 use crate::error::UserError;
-use crate::probes::{self, Arm, Context, Task, Tuning};
+use crate::evaluate::probes::{self, Arm, Context, Task, Tuning};
+use crate::records;
 use crate::run::cache::Key;
 use crate::version::Version;
 
@@ -63,7 +64,7 @@ impl ProbeWork {
         let tuning = network.map_or_else(Tuning::default, |network| network.tuning.clone());
         let questions = (self.train_questions, self.test_questions);
         let outcome = probes::run(self.task, questions, self.arm, &tuning, &context)?;
-        evaluate::save(bench.out, &outcome.records)?;
+        records::save(bench.out, &outcome.records)?;
         write_json(&bench.out.join(FIT), &outcome.fit)?;
         let path = bench.out.join(ANSWERS);
         let failed = |error: csv::Error| UserError::input(&path, "answers", error.to_string());

@@ -7,10 +7,12 @@ use super::generate::tokens_at;
 use super::select::{Candidate, Selected};
 use super::train::{FIT, MODEL};
 use super::{Bench, TIMING, Timing, answers, read_json, timing};
+use crate::claims;
 use crate::durable::create_folder;
-use crate::evaluate::Record;
+use crate::evaluate::{self, FamilyId, Record};
 use crate::generators::FitReport;
-use crate::report::{self, Format, ReportInput, ReportKind, RunRecords, TrainingLog};
+use crate::records;
+use crate::report::{self, Format, ReportInput, RunRecords, TrainingLog};
 use crate::run::cache::Key;
 use crate::run::contents::Reading;
 use crate::version::Version;
@@ -24,7 +26,9 @@ pub struct ReportWork {
     pub experiment: String,
     pub title: String,
     pub profile: String,
-    pub report: ReportKind,
+    pub family: FamilyId,
+    /// Ids of the family's reports.
+    pub reports: Vec<String>,
     pub dataset: Key,
     pub arms: Vec<Arm>,
     #[serde(default)]
@@ -113,17 +117,20 @@ impl ReportWork {
         let arms = self.arms.iter().map(|arm| arm.records(bench));
         let probes = self.probes.iter().map(|arm| arm.records(bench));
         let runs: Vec<RunRecords> = arms.chain(probes).collect::<Result<_>>()?;
-        let floor = self.floor.as_ref().map(|key| records(bench, "floor", key)).transpose()?;
-        let files = report::report(
-            self.report,
+        let floor = self.floor.as_ref().map(|key| records_of(bench, "floor", key)).transpose()?;
+        let known = self.family.reports();
+        let reports: Vec<_> =
+            known.iter().filter(|report| self.reports.iter().any(|id| id == report.id)).collect();
+        let files = claims::draw(
+            &reports,
             &ReportInput {
                 experiment: &self.experiment,
                 title: &self.title,
                 dataset: &card,
                 profile: &self.profile,
                 runs: &runs,
-                drawn: &self.drawn,
-                floor: floor.as_deref(),
+                plotted: &self.drawn,
+                references: floor.as_deref(),
                 training_logs: &self.logs(bench),
             },
         );
@@ -159,10 +166,11 @@ impl Arm {
         };
         let outcome = match &self.failure {
             Some(reason) => Err(reason.clone()),
-            None => Ok(records(bench, "evaluate", &self.evaluate)?),
+            None => Ok(records_of(bench, "evaluate", &self.evaluate)?),
         };
-        let units = match &outcome {
-            Ok(_) => super::evaluate::load_units(&bench.input("evaluate", &self.evaluate))?,
+        let evaluated = bench.input("evaluate", &self.evaluate);
+        let prompt_scores = match &outcome {
+            Ok(_) => records::load_prompt_scores(&evaluated, evaluate::metric)?,
             Err(_) => None,
         };
         let train = timing(bench.cache, "train", &self.train);
@@ -180,7 +188,7 @@ impl Arm {
                 .as_ref()
                 .map_or(0, |_| answers::count(&bench.input("generate", &self.generate))),
             outcome,
-            units,
+            prompt_scores,
             parameters: fit.as_ref().map(|fit| fit.parameters),
             notes: self.notes(bench, fit),
             train_seconds: seconds(&train),
@@ -219,7 +227,7 @@ impl ProbeArm {
         let fit: Option<FitReport> = read_json(&bench.input("probe", &self.probe).join(FIT)).ok();
         let outcome = match &self.failure {
             Some(reason) => Err(reason.clone()),
-            None => Ok(records(bench, "probe", &self.probe)?),
+            None => Ok(records_of(bench, "probe", &self.probe)?),
         };
         // The whole comes first.
         let questions = |records: &Vec<Record>| records.first().map_or(0, |whole| whole.count);
@@ -232,7 +240,7 @@ impl ProbeArm {
             snapshot_tokens: None,
             graphs: outcome.as_ref().map_or(0, questions),
             outcome,
-            units: None,
+            prompt_scores: None,
             parameters: fit.as_ref().map(|fit| fit.parameters),
             notes: fit.map_or_else(Vec::new, |fit| fit.notes),
             train_seconds: timing.as_ref().map(|timing| timing.wall_seconds),
@@ -245,6 +253,6 @@ impl ProbeArm {
     }
 }
 
-fn records(bench: &Bench, kind: &str, key: &Key) -> Result<Vec<Record>> {
-    super::evaluate::load(&bench.input(kind, key))
+fn records_of(bench: &Bench, kind: &str, key: &Key) -> Result<Vec<Record>> {
+    records::load(&bench.input(kind, key), evaluate::metric)
 }

@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use crate::data::{Dataset, Side};
 use crate::evaluate::observed::with_intervals;
 use crate::evaluate::ranking::Ranking;
-use crate::evaluate::{Case, Interval, Record, WHOLE};
+use crate::evaluate::{Case, Interval, Metric, Record, WHOLE};
 use crate::graph::{CallGraph, Level, Name};
 use crate::random;
 use counting::Counting;
@@ -45,14 +45,18 @@ use inject::{Kind, Normal};
 /// train on make a better detector, so arms with fewer valid graphs are at a disadvantage. A dropped
 /// call that is optional leaves a normal graph, and a slow request is normal at times, so 1 is out of
 /// reach. The counting and the size reference say how much can be had without any network.
-pub const AUC: &str = "anomaly-auc/1";
+pub const AUC: &Metric =
+    &Metric::plain("anomaly-auc/1", "AUC of anomaly detection").higher().bootstrap();
 
 /// Area under the precision-recall curve (average precision, not interpolated), otherwise as [`AUC`].
 /// Chance is ½: there are as many graphs with an anomaly as without.
 ///
 /// Pitfall: it looks at the highest scores above all, and depends on the share of anomalies, which
 /// is far smaller in practice.
-pub const AUC_PR: &str = "anomaly-auc-pr/1";
+pub const AUC_PR: &Metric =
+    &Metric::plain("anomaly-auc-pr/1", "average precision of anomaly detection")
+        .higher()
+        .bootstrap();
 
 /// Most graphs to train on.
 const TRAINING: usize = 5_000;

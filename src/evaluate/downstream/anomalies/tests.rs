@@ -1,8 +1,9 @@
 use super::*;
 use crate::data::DatasetCard;
 use crate::data::simulator::{Cloud, SimulatorConfig};
+use crate::evaluate::downstream::ANOMALIES;
+use crate::evaluate::evaluate;
 use crate::evaluate::tests::{answer, dataset, failed, find, flat, reversed};
-use crate::evaluate::{Evaluation, Task, evaluate};
 use crate::graph::{Condition, Generated, condition_of};
 
 fn cloud(services: u32, graphs: std::ops::Range<u64>) -> Vec<CallGraph> {
@@ -11,12 +12,10 @@ fn cloud(services: u32, graphs: std::ops::Range<u64>) -> Vec<CallGraph> {
     graphs.map(|index| cloud.graph(1, index)).collect()
 }
 
-const TASK: Evaluation = Evaluation::Downstream { task: Task::Anomalies };
-
 fn score(dataset: &Dataset, answers: &[CallGraph]) -> Vec<Record> {
     let conditions: Vec<Condition> = answers.iter().map(condition_of).collect();
     let answers: Vec<Generated> = answers.iter().map(answer).collect();
-    let mut records = evaluate(&TASK, dataset, &conditions, &answers, 5).expect("records");
+    let mut records = evaluate(&ANOMALIES, dataset, &conditions, &answers, 5).expect("records");
     records.retain(|record| [AUC, AUC_PR].contains(&record.metric));
     records
 }
@@ -94,7 +93,7 @@ fn too_few_graphs_give_no_number() {
     assert!(of("train").value.is_nan() && of("counting").value.is_nan());
     assert!(of("size").value > 0.0);
     let conditions = [condition_of(&few[0])];
-    let records = evaluate(&TASK, &cases[1].0, &conditions, &[failed()], 1).expect("records");
+    let records = evaluate(&ANOMALIES, &cases[1].0, &conditions, &[failed()], 1).expect("records");
     assert!(find(&records, AUC_PR, "kind=all").value.is_nan());
 }
 

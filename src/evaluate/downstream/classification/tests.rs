@@ -6,10 +6,11 @@ use super::*;
 use crate::evaluate::downstream::latency::HIGH_LATENCY;
 use crate::evaluate::downstream::score::{AUC, BALANCED_ACCURACY, GAP, TRAINING};
 use crate::evaluate::downstream::uncommon::UNCOMMON;
+use crate::evaluate::downstream::{self, Downstream};
+use crate::evaluate::evaluate;
 use crate::evaluate::tests::{
     answer, assert_same_values, chain, dataset, failed, find, flat, renamed_dataset,
 };
-use crate::evaluate::{Evaluation, Task, evaluate};
 use crate::random;
 
 const CELL: &str = "task=high-latency";
@@ -26,12 +27,12 @@ fn graphs(range: std::ops::Range<u32>) -> Vec<CallGraph> {
     range.map(graph).collect()
 }
 
-fn score(task: Task, answers: &[CallGraph]) -> Vec<Record> {
+fn score(family: &Downstream, answers: &[CallGraph]) -> Vec<Record> {
     let dataset = dataset(graphs(0..400), graphs(401..561));
     let conditions: Vec<_> = dataset.test().iter().map(|graph| condition_of(graph)).collect();
     let mut answers: Vec<_> = answers.iter().map(answer).collect();
     answers.resize(conditions.len(), failed());
-    evaluate(&Evaluation::Downstream { task }, &dataset, &conditions, &answers, 3).expect("records")
+    evaluate(family, &dataset, &conditions, &answers, 3).expect("records")
 }
 
 #[test]
@@ -44,7 +45,7 @@ fn real_graphs_teach_what_others_do_not() {
     assert_eq!(find(&floor, AUC, &reference("majority")).value, 0.5);
     let rates = find(&floor, AUC, &reference("rates"));
     assert!(rates.value < real.value, "{rates:?}");
-    let same = score(Task::HighLatency, &graphs(600..760));
+    let same = score(&downstream::HIGH_LATENCY, &graphs(600..760));
     assert!(find(&same, GAP, CELL).value.abs() < 15.0, "{:?}", find(&same, GAP, CELL));
     // Small graphs are slow: the opposite is learnt.
     let turned: Vec<CallGraph> = (600..760u32)
@@ -53,7 +54,7 @@ fn real_graphs_teach_what_others_do_not() {
             flat(&format!("S_{}", index % 4), edges, if edges < 3 { 100 } else { 5 })
         })
         .collect();
-    let turned = score(Task::HighLatency, &turned);
+    let turned = score(&downstream::HIGH_LATENCY, &turned);
     assert!(find(&turned, AUC, CELL).value < 0.5, "{:?}", find(&turned, AUC, CELL));
     assert!(find(&turned, GAP, CELL).high < 0.0);
 }
@@ -62,13 +63,13 @@ fn real_graphs_teach_what_others_do_not() {
 fn one_class_is_named_always_and_no_graph_is_not_a_number() {
     let slow: Vec<CallGraph> =
         (0..160).map(|index| flat(&format!("S_{}", index % 4), 3, 500)).collect();
-    let slow = score(Task::HighLatency, &slow);
+    let slow = score(&downstream::HIGH_LATENCY, &slow);
     assert_eq!(find(&slow, TRAINING, CELL).value, 1.0);
     assert_eq!(find(&slow, BALANCED_ACCURACY, CELL).value, 0.5);
     assert_eq!(find(&slow, AUC, CELL).value, 0.5);
-    for task in [Task::HighLatency, Task::UncommonCommunication] {
+    for task in &[downstream::HIGH_LATENCY, downstream::UNCOMMON_COMMUNICATION] {
         let none = score(task, &[]);
-        let own = none.iter().filter(|record| record.metric.starts_with("downstream-"));
+        let own = none.iter().filter(|record| record.metric.id.starts_with("downstream-"));
         assert!(own.clone().count() == 7 && own.clone().all(|record| record.value.is_nan()));
     }
     let empty = floor(&HIGH_LATENCY, &dataset(Vec::new(), Vec::new()), 3);
@@ -110,8 +111,8 @@ fn uncommon_communications_are_found_by_what_they_do() {
     let dataset = dataset((0..400).map(graph).collect(), (400..560).map(graph).collect());
     let conditions: Vec<_> = dataset.test().iter().map(|graph| condition_of(graph)).collect();
     let answers: Vec<_> = (600..760).map(graph).map(|graph| answer(&graph)).collect();
-    let task = Evaluation::Downstream { task: Task::UncommonCommunication };
-    let records = evaluate(&task, &dataset, &conditions, &answers, 3).expect("records");
+    let records = evaluate(&downstream::UNCOMMON_COMMUNICATION, &dataset, &conditions, &answers, 3)
+        .expect("records");
     let cell = "task=uncommon-communication";
     assert_eq!(find(&records, AUC, cell).value, 1.0);
     assert_eq!(find(&records, AUC, cell).count, 160);

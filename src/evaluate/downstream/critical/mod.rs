@@ -18,14 +18,14 @@ use window::{Application, Component, WINDOW, components};
 use super::score::{Truth, training_record};
 use super::{MAX_TRAIN, prompts, real_test, real_training};
 use crate::data::Dataset;
-use crate::evaluate::interval::Interval;
-use crate::evaluate::{Case, Dimensions, Record, WHOLE};
+use crate::evaluate::{Case, Dimensions, Interval, Metric, Record, WHOLE};
 use crate::graph::CallGraph;
 use crate::random;
 
 /// Which service stands behind `application=N`: cells `application=N/service=S`; the value is the
 /// number of its real training graphs.
-pub const APPLICATION: &str = "downstream-application/1";
+pub const APPLICATION: &Metric =
+    &Metric::count("downstream-application/1", "training graphs of an application");
 
 /// Applications that are looked at, as in the paper.
 const APPLICATIONS: u32 = 2;

@@ -3,9 +3,10 @@
 use rand::RngExt;
 
 use super::*;
+use crate::evaluate::downstream::CRITICAL_COMPONENTS;
 use crate::evaluate::downstream::{ACCURACY_GAP, BALANCED_ACCURACY, GAP, TRAINING};
+use crate::evaluate::evaluate;
 use crate::evaluate::tests::{answer, assert_same_values, dataset, failed, find, renamed_dataset};
-use crate::evaluate::{Evaluation, Task, evaluate};
 use crate::graph::condition_of;
 use crate::testing::{renamed, row};
 
@@ -43,8 +44,7 @@ fn score_against(dataset: &Dataset, answers: &[CallGraph]) -> Vec<Record> {
     let conditions: Vec<_> = dataset.test().iter().map(|graph| condition_of(graph)).collect();
     let mut answers: Vec<_> = answers.iter().map(answer).collect();
     answers.resize(conditions.len(), failed());
-    let spec = Evaluation::Downstream { task: Task::CriticalComponents };
-    evaluate(&spec, dataset, &conditions, &answers, 3).expect("records")
+    evaluate(&CRITICAL_COMPONENTS, dataset, &conditions, &answers, 3).expect("records")
 }
 
 #[test]
