@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use polars::prelude::{Column, DataFrame};
 use serde::{Deserialize, Serialize};
 
-use super::{Bench, answers, likelihood};
+use super::{StageContext, StageKind, answers, likelihood};
 use crate::data::calls as table;
 use crate::error::UserError;
 use crate::evaluate::novelty::membership;
@@ -44,32 +44,74 @@ const NUMBERS: [&str; 4] = ["value", "low", "high", "count"];
 const UNITS: &str = "units.parquet";
 const PROMPT: [&str; 2] = ["prompt", "service"];
 
-impl EvaluateWork {
-    pub fn run(&self, bench: &Bench) -> Result<()> {
-        let dataset = bench.dataset(&self.dataset)?;
-        let (conditions, generated) = answers::load(&bench.input("generate", &self.generate))?;
+impl StageKind for EvaluateWork {
+    fn kind(&self) -> &'static str {
+        "evaluate"
+    }
+
+    fn versions(&self) -> Vec<Version> {
+        vec![VERSION, self.evaluation.version()]
+    }
+
+    fn inputs(&self) -> Vec<Key> {
+        [&self.dataset, &self.generate].into_iter().chain(&self.likelihood).cloned().collect()
+    }
+
+    fn seed(&self) -> Option<u64> {
+        Some(self.seed)
+    }
+
+    fn order(&self) -> u8 {
+        2
+    }
+
+    fn run(&self, context: &StageContext) -> Result<()> {
+        let dataset = context.dataset(&self.dataset)?;
+        let (conditions, generated) = answers::load(&context.input("generate", &self.generate))?;
         let mut scores =
             evaluate::score(&self.evaluation, &dataset, &conditions, &generated, self.seed)?;
         if self.evaluation == Evaluation::Novelty {
-            scores.records.extend(self.membership(bench)?);
+            scores.records.extend(self.membership(context)?);
         }
-        save_units(bench.out, &scores.units)?;
-        save(bench.out, &scores.records)
+        save_units(context.out, &scores.units)?;
+        save(context.out, &scores.records)
     }
+}
 
-    fn membership(&self, bench: &Bench) -> Result<Vec<Record>> {
+impl EvaluateWork {
+    fn membership(&self, context: &StageContext) -> Result<Vec<Record>> {
         let likelihoods = match &self.likelihood {
-            Some(key) => Some(likelihood::load(&bench.input("likelihood", key))?),
+            Some(key) => Some(likelihood::load(&context.input("likelihood", key))?),
             None => None,
         };
         Ok(membership::records(likelihoods.as_deref(), self.seed))
     }
 }
 
-impl FloorWork {
-    pub fn run(&self, bench: &Bench) -> Result<()> {
-        let dataset = bench.dataset(&self.dataset)?;
-        save(bench.out, &evaluate::floor(&self.evaluation, &dataset, self.seed)?)
+impl StageKind for FloorWork {
+    fn kind(&self) -> &'static str {
+        "floor"
+    }
+
+    fn versions(&self) -> Vec<Version> {
+        vec![VERSION, self.evaluation.version()]
+    }
+
+    fn inputs(&self) -> Vec<Key> {
+        vec![self.dataset.clone()]
+    }
+
+    fn seed(&self) -> Option<u64> {
+        Some(self.seed)
+    }
+
+    fn order(&self) -> u8 {
+        2
+    }
+
+    fn run(&self, context: &StageContext) -> Result<()> {
+        let dataset = context.dataset(&self.dataset)?;
+        save(context.out, &evaluate::floor(&self.evaluation, &dataset, self.seed)?)
     }
 }
 
