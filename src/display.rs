@@ -12,9 +12,9 @@ use std::borrow::Cow;
 pub const LONGEST_WORD: usize = 80;
 /// Longest name in a table, a figure or on a terminal, in characters: a longer one loses its middle.
 pub const LONGEST_NAME: usize = 200;
-/// Longest note or progress line, in characters: a longer one loses its end.
+/// Longest note or progress line, in characters: a longer one has a mark in place of its end.
 pub const LONGEST_LINE: usize = 4_000;
-/// Longest quotation in a message, in characters: a longer one loses its end.
+/// Longest quotation in a message, in characters: a longer one has a mark in place of its end.
 pub const LONGEST_QUOTE: usize = 60;
 /// Longest word of an error, in characters: paths are shown as far as a system accepts them.
 const LONGEST_PATH: usize = 4_096;
@@ -62,13 +62,30 @@ pub fn message(text: &str) -> Cow<'_, str> {
 /// The beginning of a value, as a message quotes it.
 pub fn quoted(text: &str) -> Cow<'_, str> {
     // Only what is shown is looked at: a value may be a whole file.
-    let beginning = text.char_indices().nth(LONGEST_QUOTE).map_or(text, |(end, _)| &text[..end]);
-    let shown = visible(beginning);
-    match shown.char_indices().nth(LONGEST_QUOTE) {
-        Some((end, _)) => format!("{}…", &shown[..end]).into(),
-        None if beginning.len() < text.len() => format!("{shown}…").into(),
-        None => shown,
+    let end = text.char_indices().nth(LONGEST_QUOTE + 1).map_or(text.len(), |(end, _)| end);
+    match visible(&text[..end]) {
+        Cow::Borrowed(shown) => cut_end(shown, LONGEST_QUOTE),
+        Cow::Owned(shown) => cut_end(&shown, LONGEST_QUOTE).into_owned().into(),
     }
+}
+
+/// The beginning of what another program said, for a message: `width` characters of it at most, on one
+/// line, words one space apart. Whatever it may hold that is secret is cleared before
+/// ([`crate::secret::Redactor`]).
+pub fn excerpt(text: &str, width: usize) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let mut line = String::new();
+    for word in words.filter(|word| !word.is_empty()) {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        // Only what is shown is looked at: there may be megabytes of it.
+        line.extend(word.chars().take(width + 1));
+        if line.chars().nth(width).is_some() {
+            break;
+        }
+    }
+    cut_end(&visible(&line), width).into_owned()
 }
 
 /// `text` with each character that does not print as `\u{…}`.
@@ -118,10 +135,10 @@ fn cut_middle(text: &str, longest: usize) -> Cow<'_, str> {
     begin.chars().chain(['…']).chain(text.chars().skip(length - end)).collect::<String>().into()
 }
 
-/// At most `longest` characters: the beginning.
+/// The first `longest` characters, and a mark where there are more.
 fn cut_end(text: &str, longest: usize) -> Cow<'_, str> {
     match text.char_indices().nth(longest) {
-        Some(_) => text.chars().take(longest - 1).chain(['…']).collect::<String>().into(),
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
         None => text.into(),
     }
 }
@@ -165,7 +182,7 @@ mod tests {
         assert_eq!(line(&format!("a {long} b")).chars().count(), LONGEST_WORD + 4);
         assert_eq!(name(&"ab ".repeat(5_000)).chars().count(), LONGEST_NAME);
         assert_eq!(label(&"ab ".repeat(5_000)).chars().count(), LONGEST_WORD);
-        assert_eq!(line(&"ab ".repeat(5_000)).chars().count(), LONGEST_LINE);
+        assert_eq!(line(&"ab ".repeat(5_000)).chars().count(), LONGEST_LINE + 1);
         assert_eq!(quoted(&long).chars().count(), LONGEST_QUOTE + 1);
         assert!(quoted(&"\0".repeat(100)).chars().count() <= LONGEST_QUOTE + 1);
         // Both ends are left.
@@ -175,15 +192,24 @@ mod tests {
         assert_eq!(message(&path), path);
     }
 
+    #[test]
+    fn excerpts_are_short_and_on_one_line() {
+        assert_eq!(excerpt("  a\r\n\tb\u{1b}[1m ", 10), "a b [1m");
+        assert_eq!(excerpt("12345", 5), "12345");
+        assert_eq!(excerpt("éé é", 2), "éé…");
+        assert_eq!(excerpt(&"x".repeat(1 << 20), 3), "xxx…");
+        assert_eq!(excerpt("a\u{202e}b", 20), "a\\u{202e}b");
+    }
+
     proptest! {
         /// One line that prints, of bounded length, whatever comes; and showing it again changes
         /// nothing.
         #[test]
         fn any_text_is_fit_to_be_shown(text in prop_oneof![any::<String>(), hostile_names()]) {
-            let texts = [name(&text), line(&text), quoted(&text)];
+            let texts = [name(&text), line(&text), quoted(&text), excerpt(&text, 50).into()];
             for shown in texts {
                 prop_assert!(shown.chars().all(prints), "{shown:?}");
-                prop_assert!(shown.chars().count() <= LONGEST_LINE);
+                prop_assert!(shown.chars().count() <= LONGEST_LINE + 1);
                 prop_assert_eq!(visible(&shown), shown.as_ref());
             }
             prop_assert!(message(&text).chars().all(|c| c == '\n' || prints(c)));

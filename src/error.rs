@@ -36,28 +36,6 @@ pub fn is_by_user(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<UserError>())
 }
 
-/// The beginning of what somebody else said, for a message: on one line, without control characters,
-/// of `width` characters at most and a mark where it goes on. Whatever it may hold that is secret is
-/// cleared before ([`crate::secret::Redactor`]).
-pub fn excerpt(text: &str, width: usize) -> String {
-    let mut line = String::new();
-    let mut length = 0;
-    for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
-        if word.is_empty() {
-            continue;
-        }
-        let space = if line.is_empty() { "" } else { " " };
-        for c in space.chars().chain(word.chars()) {
-            if length == width {
-                return line + "…";
-            }
-            line.push(c);
-            length += 1;
-        }
-    }
-    line
-}
-
 /// Most words that a hint names: more are a list, which the caller has.
 const SUGGESTIONS: usize = 5;
 /// Fewer characters than this may be the beginning of anything.
@@ -135,13 +113,5 @@ mod tests {
         let many: Vec<String> = (0..9).map(|index| format!("figure-{index}-x")).collect();
         assert_eq!(did_you_mean("figure", many.iter().map(String::as_str)), "");
         assert_eq!(did_you_mean("seed", ["seeds", "seedling"]), " — did you mean `seeds`?");
-    }
-
-    #[test]
-    fn excerpts_are_short_and_on_one_line() {
-        assert_eq!(excerpt("  a\r\n\tb\u{1b}[1m ", 10), "a b [1m");
-        assert_eq!(excerpt("12345", 5), "12345");
-        assert_eq!(excerpt("éé é", 2), "éé…");
-        assert_eq!(excerpt(&"x".repeat(1 << 20), 3), "xxx…");
     }
 }

@@ -203,7 +203,7 @@ mod tests {
             step.note(&name.repeat(10_000));
             let report = step.report(false);
             assert!(report.message.chars().all(display::prints), "{}", report.message);
-            assert!(report.message.chars().count() <= 2 * display::LONGEST_LINE + 1);
+            assert!(report.message.chars().count() <= 2 * display::LONGEST_LINE + 3);
             let line = Report { message: name.to_owned(), ..report }.line();
             assert!(line.chars().all(display::prints), "{line}");
         }

@@ -150,11 +150,11 @@ fn build_folder(files: &[(&str, &[u8])], arguments: &[&str]) -> (Option<i32>, St
     let output = Command::new(env!("CARGO_BIN_EXE_tracegym"))
         .current_dir(dir.path())
         .env_remove("TRACEGYM_DATA")
-        .args(["data", "build", "./mine.toml", "--quiet"])
+        .args(["data", "build", "./mine.toml", "--out", "built", "--quiet"])
         .args(arguments)
         .output()
         .unwrap();
-    let card = dir.path().join("dataset-mine/card.json");
+    let card = dir.path().join("built/card.json");
     assert_eq!(output.status.success(), card.exists(), "a dataset is written if it is built");
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(said).unwrap().replace("./tables", "tables"))

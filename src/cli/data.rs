@@ -40,9 +40,9 @@ enum DataVerb {
 struct BuildArgs {
     /// Name of a dataset (data/NAME.toml or built in) or a manifest file.
     dataset: String,
-    /// Folder to write; `dataset-NAME` if not given.
-    #[arg(long)]
-    out: Option<PathBuf>,
+    /// Folder to write.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
     /// Folder that holds the traces; manifests name paths inside it. The environment variable
     /// TRACEGYM_DATA does the same.
     #[arg(long)]
@@ -70,9 +70,9 @@ pub fn run(args: &DataArgs) -> Result<()> {
 
 fn run_build(args: &BuildArgs) -> Result<()> {
     let manifest = DatasetManifest::find(&args.dataset)?;
-    let out = args.out.clone().unwrap_or_else(|| format!("dataset-{}", manifest.name).into());
-    let failed = |error| UserError::io(&out, "cannot be written", error);
-    std::fs::create_dir_all(&out).map_err(failed)?;
+    let out = &args.out;
+    let failed = |error| UserError::io(out, "cannot be written", error);
+    std::fs::create_dir_all(out).map_err(failed)?;
     let options = BuildOptions {
         data_root: args.data.clone().or_else(data_root),
         skip_bad_rows: args.skip_bad_rows || manifest.skip_bad_rows,
@@ -82,7 +82,7 @@ fn run_build(args: &BuildArgs) -> Result<()> {
     };
     let mut dataset = build(&manifest, &options)?;
     // Both files are written beside the folder's content and moved into place.
-    let fresh = tempfile::tempdir_in(&out).map_err(failed)?;
+    let fresh = tempfile::tempdir_in(out).map_err(failed)?;
     dataset.save(fresh.path())?;
     for entry in std::fs::read_dir(fresh.path()).map_err(failed)? {
         let entry = entry.map_err(failed)?;

@@ -12,7 +12,7 @@ use crate::display;
 use crate::generators::REGISTRY;
 use crate::run::baseline::{BASELINES, Baseline};
 use crate::run::manifest::{EXPERIMENTS, Experiment, GROUPS, Profile};
-use crate::run::{Cache, Device, KINDS, Plan, PlanOptions};
+use crate::run::{Cache, Device, Plan, PlanOptions};
 
 /// Arguments of `tracegym list`.
 #[derive(Args, Debug)]
@@ -63,8 +63,7 @@ pub fn list(arguments: &ListArgs) -> Result<Ending> {
             }
         }
     }
-    for kind in KINDS {
-        let (stages, bytes) = cache.usage(kind);
+    for (kind, stages, bytes) in cache.usage() {
         println!("  {kind:24} {stages:>4} stages {:>10.1} MB", bytes as f64 / 1e6);
     }
     Ok(Ending::Done)

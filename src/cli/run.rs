@@ -14,7 +14,7 @@ use crate::model::{self, Chosen};
 use crate::progress::Progress;
 use crate::report::Format;
 use crate::run::manifest::{EXPERIMENTS, Experiment, Measure, Profile};
-use crate::run::variant::Variant;
+use crate::run::variant::{Groups, Variant};
 use crate::run::{Baseline, Cache, Plan, PlanOptions, Published, Publisher, RunOptions, variant};
 use crate::{check, display, report, run, toml_file};
 
@@ -124,11 +124,12 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
             experiment.more_seeds.clear();
         }
     }
+    let groups = Groups::default();
     for name in &flags.with {
-        variant::named(name)?.iter().for_each(|variant| add(variant, &mut experiments));
+        groups.named(name)?.iter().for_each(|variant| add(variant, &mut experiments));
     }
     for name in &flags.without {
-        leave_out(name, &mut experiments)?;
+        leave_out(name, &groups.named(name)?, &mut experiments)?;
     }
     for assignment in &flags.set {
         let lists = experiments.iter_mut().flat_map(|e| [&mut e.generators, &mut e.drawn]);
@@ -225,8 +226,8 @@ fn add(variant: &Variant, experiments: &mut [Experiment]) {
 ///
 /// # Errors
 /// One that none of them has, or without which one of them would have nothing to do.
-fn leave_out(name: &str, experiments: &mut [Experiment]) -> Result<()> {
-    let meant: Vec<String> = variant::named(name)?.iter().map(Variant::name).collect();
+fn leave_out(name: &str, meant: &[Variant], experiments: &mut [Experiment]) -> Result<()> {
+    let meant: Vec<String> = meant.iter().map(Variant::name).collect();
     let is_meant = |variant: &Variant| meant.contains(&variant.name());
     if !experiments.iter().flat_map(|e| &e.generators).any(is_meant) {
         let mut known: Vec<String> =

@@ -147,7 +147,7 @@ impl DatasetManifest {
     }
 
     /// The manifest of the dataset that lends its response times: one with measured times.
-    pub(super) fn times_manifest(&self) -> Result<Option<DatasetManifest>> {
+    pub fn times_manifest(&self) -> Result<Option<DatasetManifest>> {
         let Some(times_from) = self.source.settings().times_from() else { return Ok(None) };
         let other = Self::find(times_from)?;
         if other.source.makes_graphs() {

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::VERSION;
 use super::source::Source;
 use crate::version::Version;
 
@@ -31,14 +30,16 @@ macro_rules! registry {
                 match self { $(Self::$kind(_) => super::$module::$kind::makes_graphs(),)+ }
             }
 
-            fn version(&self) -> Version {
+            /// Version of the code that reads the source.
+            pub fn version(&self) -> Version {
                 match self { $(Self::$kind(_) => super::$module::$kind::version(),)+ }
             }
         }
 
-        /// Versions of all sources, and whether they make graphs.
-        fn all() -> Vec<(Version, bool)> {
-            vec![$((super::$module::$kind::version(), super::$module::$kind::makes_graphs()),)+]
+        /// Versions of all sources.
+        #[cfg(test)]
+        fn all() -> Vec<Version> {
+            vec![$(super::$module::$kind::version(),)+]
         }
     };
 }
@@ -52,22 +53,6 @@ registry! {
     "simulator" => super::simulator::Simulator, "graphs of a simulated cloud";
 }
 
-impl SourceSpec {
-    /// Versions of the code that makes a dataset of it.
-    pub fn versions(&self) -> Vec<Version> {
-        let mut versions = vec![VERSION, self.version()];
-        if self.settings().times_from().is_some() {
-            // Any source of measured graphs may lend its times.
-            for (version, _) in all().into_iter().filter(|(_, makes_graphs)| !makes_graphs) {
-                if !versions.contains(&version) {
-                    versions.push(version);
-                }
-            }
-        }
-        versions
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,20 +64,8 @@ mod tests {
         if golden::renews() {
             return;
         }
-        for (version, _) in all() {
+        for version in all() {
             assert!(golden::path(version).is_file(), "{version}: see golden.rs");
-        }
-    }
-
-    #[test]
-    fn borrowed_times_are_an_input() {
-        let spec =
-            serde_json::json!({"kind": "weighted-structures", "path": "p", "times_from": "t"});
-        let spec: SourceSpec = serde_json::from_value(spec).unwrap();
-        let versions = spec.versions();
-        for (version, makes_graphs) in all() {
-            let own = version == spec.version();
-            assert_eq!(versions.contains(&version), own || !makes_graphs, "{version}");
         }
     }
 }

@@ -1,6 +1,8 @@
 use std::path::Path;
 
 use anyhow::Result;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +11,8 @@ use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{CallGraph, Condition, Generated};
 use crate::model::Sampling;
-use crate::progress::Progress;
+use crate::progress::{Progress, StepProgress};
+use crate::random;
 
 /// What keeps an answer within its format and its condition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +73,34 @@ pub struct GenerateOptions {
     /// Requests worked on at once. Must not change the result.
     pub batch: usize,
     pub progress: Progress,
+}
+
+impl GenerateOptions {
+    /// Runs `work`, which counts its answers to so many conditions on a progress bar.
+    pub fn with_progress<T>(&self, conditions: usize, work: impl FnOnce(&StepProgress) -> T) -> T {
+        let bar = self.progress.step("generating", "graphs", conditions as u64);
+        let result = work(&bar);
+        bar.finish();
+        result
+    }
+
+    /// The answers of generator `id` to conditions that it looks at one by one, on all threads; each with
+    /// randomness of its own.
+    pub fn answer_each(
+        &self,
+        id: &str,
+        conditions: &[Condition],
+        answer: impl Fn(&Condition, ChaCha8Rng) -> Generated + Sync,
+    ) -> Vec<Generated> {
+        self.with_progress(conditions.len(), |bar| {
+            let answers = conditions.par_iter().enumerate().map(|(index, condition)| {
+                let answered = answer(condition, random::stream(self.seed, id, &[index as u64]));
+                bar.inc(1);
+                answered
+            });
+            answers.collect()
+        })
+    }
 }
 
 /// A configured generator that has not been trained.

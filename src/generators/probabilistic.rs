@@ -22,14 +22,12 @@ use std::path::Path;
 use anyhow::Result;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::tables::{self, Frequencies, distinct};
 use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
 use crate::device::DeviceChoice;
 use crate::graph::{CallGraph, CallRow, CallType, Condition, EdgeId, Generated, Name, USER};
-use crate::random;
 
 /// Settings of `probabilistic`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -272,10 +270,8 @@ impl Generator for TrainedProbabilistic {
         conditions: &[Condition],
         options: &GenerateOptions,
     ) -> Result<Vec<Generated>> {
-        let answers = conditions.par_iter().enumerate().map(|(index, condition)| {
-            self.answer(condition, random::stream(options.seed, "probabilistic", &[index as u64]))
-        });
-        Ok(answers.collect())
+        Ok(options
+            .answer_each("probabilistic", conditions, |condition, rng| self.answer(condition, rng)))
     }
 }
 

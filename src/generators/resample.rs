@@ -10,7 +10,6 @@ use std::path::Path;
 use anyhow::Result;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
@@ -18,7 +17,6 @@ use crate::data::calls::{self, Group};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{CallGraph, Condition, Generated, Name};
-use crate::random;
 
 const GRAPHS: &str = "graphs.parquet";
 
@@ -131,10 +129,8 @@ impl Generator for Copies {
         conditions: &[Condition],
         options: &GenerateOptions,
     ) -> Result<Vec<Generated>> {
-        let answers = conditions.par_iter().enumerate().map(|(index, condition)| {
-            self.answer(condition, random::stream(options.seed, "resample", &[index as u64]))
-        });
-        Ok(answers.collect())
+        Ok(options
+            .answer_each("resample", conditions, |condition, rng| self.answer(condition, rng)))
     }
 }
 

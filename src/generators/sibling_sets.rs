@@ -18,7 +18,6 @@ use std::path::Path;
 
 use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::tables::{self, Callee, Frequencies, GrowthSettings, distinct, pairs};
@@ -26,7 +25,6 @@ use super::times::{Times, Tree};
 use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot};
 use crate::device::DeviceChoice;
 use crate::graph::{CallGraph, Condition, Generated, Name};
-use crate::random;
 
 const ID: &str = "sibling-sets";
 
@@ -172,13 +170,10 @@ impl Generator for TrainedSiblingSets {
         conditions: &[Condition],
         options: &GenerateOptions,
     ) -> Result<Vec<Generated>> {
-        let answers = conditions.par_iter().enumerate().map(|(index, condition)| {
-            let Condition { service, latency, .. } = condition;
-            let mut rng = random::stream(options.seed, ID, &[index as u64]);
+        Ok(options.answer_each(ID, conditions, |Condition { service, latency, .. }, mut rng| {
             let tree = self.tree(service, &mut rng);
             Generated::complete(self.times.lay_out(service, &tree, *latency, &mut rng))
-        });
-        Ok(answers.collect())
+        }))
     }
 }
 

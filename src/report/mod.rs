@@ -14,7 +14,6 @@ mod statistics;
 pub mod table;
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -30,6 +29,7 @@ pub use results::{
 pub use table::Table;
 
 use crate::data::DatasetCard;
+use crate::durable;
 use crate::error::UserError;
 use crate::records::{PromptScores, Record};
 use crate::version::Version;
@@ -130,7 +130,7 @@ pub enum Format {
 }
 
 /// Writes tables as `.csv` and `.md` and figures as `.svg`, all of them in the other `formats` too, and
-/// returns the paths in order. Each file appears whole or not at all. Folders are made.
+/// returns the paths in order. Folders are made.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
@@ -161,26 +161,11 @@ pub fn write(
     Ok(written)
 }
 
-/// Writes beside the target and renames, so that nobody sees half a file.
+/// Writes without a flush: who gives out the folders flushes them to the disk as a whole.
 fn write_file(dir: &Path, name: &str, extension: &str, content: &[u8]) -> Result<PathBuf> {
-    std::fs::create_dir_all(dir).map_err(|error| UserError::io(dir, "cannot be made", error))?;
+    durable::create_folder(dir)?;
     let path = dir.join(format!("{name}.{extension}"));
-    let failed = |error| UserError::io(&path, "cannot be written", error);
-    let mut file = tempfile::Builder::new().prefix(".").tempfile_in(dir).map_err(failed)?;
-    file.write_all(content).map_err(failed)?;
-    make_readable(file.as_file()).map_err(failed)?;
-    file.persist(&path).map_err(|error| failed(error.error))?;
+    std::fs::write(&path, content)
+        .map_err(|error| UserError::io(&path, "cannot be written", error))?;
     Ok(path)
-}
-
-/// Temporary files are private by default; results are not.
-fn make_readable(file: &std::fs::File) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    }
-    #[cfg(not(unix))]
-    let _ = file;
-    Ok(())
 }

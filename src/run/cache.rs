@@ -74,19 +74,6 @@ fn canonical(value: &serde_json::Value, text: &mut String) {
     }
 }
 
-/// Folders of finished stages, by kind.
-pub const KINDS: [&str; 9] = [
-    "dataset",
-    "train",
-    "select",
-    "generate",
-    "likelihood",
-    "evaluate",
-    "floor",
-    "probe",
-    "report",
-];
-
 const TAG: &str = "CACHEDIR.TAG";
 /// How the tag begins: the first line is what backup programs look for (<https://bford.info/cachedir/>), and
 /// the second tells this cache from others.
@@ -265,8 +252,7 @@ impl Cache {
                 SCRATCH => is_key,
                 SPECS => is_spec,
                 FORMER_TMP => is_former_tmp,
-                name if KINDS.contains(&name) => |name| is_key(name) || is_partial(name),
-                _ => return Ok(Some(name)),
+                _ => |name| is_key(name) || is_partial(name),
             };
             let inside = match self.dir.join(&name) {
                 dir if dir.is_dir() => names(&dir)?,
@@ -281,14 +267,16 @@ impl Cache {
 
     /// Removes what interrupted stages left, and nothing that only lies beside it.
     fn clear(&self) -> Result<()> {
-        let left = [(SPECS, is_spec as IsName), (FORMER_TMP, is_former_tmp)];
-        let partial = KINDS.map(|kind| (kind, is_partial as IsName));
-        for (folder, is_left) in partial.into_iter().chain(left) {
+        for folder in names(&self.dir)?.iter().filter(|folder| self.dir.join(folder).is_dir()) {
+            let is_left: IsName = match folder.as_str() {
+                SCRATCH => continue,
+                SPECS => is_spec,
+                FORMER_TMP => is_former_tmp,
+                _ => is_partial,
+            };
             let folder = self.dir.join(folder);
-            if folder.is_dir() {
-                for name in names(&folder)?.iter().filter(|name| is_left(name)) {
-                    remove(&folder.join(name))?;
-                }
+            for name in names(&folder)?.iter().filter(|name| is_left(name)) {
+                remove(&folder.join(name))?;
             }
         }
         // Goes if nothing else is in it.
@@ -297,8 +285,17 @@ impl Cache {
         Ok(())
     }
 
-    /// Number and size in bytes of the finished stages of a kind.
-    pub fn usage(&self, kind: &str) -> (usize, u64) {
+    /// Number and size in bytes of the finished stages of every kind that has some.
+    pub fn usage(&self) -> Vec<(String, usize, u64)> {
+        let kinds = names(&self.dir).unwrap_or_default().into_iter();
+        let usage = kinds.map(|kind| {
+            let (stages, bytes) = self.usage_of(&kind);
+            (kind, stages, bytes)
+        });
+        usage.filter(|(_, stages, _)| *stages > 0).collect()
+    }
+
+    fn usage_of(&self, kind: &str) -> (usize, u64) {
         let stages = fs::read_dir(self.dir.join(kind)).into_iter().flatten().flatten();
         let done = stages.filter(|stage| {
             is_key(&stage.file_name().to_string_lossy()) && stage.path().join(DONE).exists()
@@ -394,12 +391,13 @@ mod tests {
         fs::write(begun.join("result"), "1").unwrap();
         durable::create_folder(&cache.scratch(&key)).unwrap();
         assert_eq!(cache.condition("train", &key, Reading::Everything), Condition::Absent);
-        assert_eq!(cache.usage("train"), (0, 0));
+        assert_eq!(cache.usage(), []);
         cache.publish("train", &key, &begun).unwrap();
         assert_eq!(cache.condition("train", &key, Reading::Everything), Condition::Whole);
         assert!(!cache.scratch(&key).exists() && !begun.exists());
         assert_eq!(fs::read_to_string(cache.outputs("train", &key).join("result")).unwrap(), "1");
-        assert_eq!(cache.usage("train").0, 1);
+        assert_eq!(cache.usage()[0].0, "train");
+        assert_eq!(cache.usage()[0].1, 1);
     }
 
     #[test]
@@ -454,7 +452,7 @@ mod tests {
             ("scratch/notes", "scratch/notes"),
             ("specs/a.json", "specs/a.json"),
             ("report", "report"),
-            ("debug/main.o", "debug"),
+            ("debug/main.o", "debug/main.o"),
         ] {
             let dir = mine(path);
             // That of another program.

@@ -7,8 +7,7 @@ use clap::ValueEnum;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::variant;
-use super::variant::Variant;
+use super::variant::{Groups, Variant};
 use crate::error::UserError;
 use crate::evaluate::probes::Probe;
 use crate::evaluate::{Conditions, FamilyId, Subject};
@@ -163,9 +162,9 @@ impl Experiment {
     /// day on which it is used.
     fn read(path: &Path, text: &str, profile: Profile) -> Result<Self> {
         let file: ExperimentFile = toml_file::parse(path, text)?;
-        let mut chosen = None;
+        let (mut chosen, groups) = (None, Groups::default());
         for name in file.profiles.keys() {
-            let experiment = Self::resolve(path, text, &file, *name)?;
+            let experiment = Self::resolve(path, text, &file, &groups, *name)?;
             if *name == profile {
                 chosen = Some(experiment);
             }
@@ -178,12 +177,18 @@ impl Experiment {
         })
     }
 
-    fn resolve(path: &Path, text: &str, file: &ExperimentFile, profile: Profile) -> Result<Self> {
+    fn resolve(
+        path: &Path,
+        text: &str,
+        file: &ExperimentFile,
+        groups: &Groups,
+        profile: Profile,
+    ) -> Result<Self> {
         let ExperimentFile { id, title, paper, dataset, family, .. } = file.clone();
         // Results lie in a folder of this name.
         check::name(&id).map_err(|message| UserError::input(path, "id", message))?;
         let overrides = &file.profiles[&profile];
-        let listed = |entries: &[toml::Value]| variant::listed(path, text, entries);
+        let listed = |entries: &[toml::Value]| groups.listed(path, text, entries);
         let all = listed(&file.generators)?;
         let drawn = listed(&file.drawn)?;
         let names = |variants: &[Variant]| variants.iter().map(Variant::name).collect::<Vec<_>>();

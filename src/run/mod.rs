@@ -18,7 +18,7 @@ pub mod variant;
 mod work;
 
 pub use baseline::Baseline;
-pub use cache::{Cache, KINDS};
+pub use cache::Cache;
 pub use clash::check as check_clashes;
 pub use index::{index, write_index};
 pub use manifest::Profile;

@@ -11,14 +11,16 @@ use indexmap::IndexMap;
 use super::baseline::{Baseline, Lesson};
 use super::cache::Key;
 use super::manifest::{Answers, Experiment, Measure};
+use super::receipt;
 use super::variant::Variant;
 use super::work::{
-    Arm, DatasetWork, EvaluateWork, FloorWork, GenerateWork, LikelihoodWork, Means, ProbeArm,
-    ReportWork, SelectWork, TeachWork, TrainWork, Work,
+    Arm, DatasetWork, EvaluateWork, ExecutionOptions, FloorWork, GenerateWork, LikelihoodWork,
+    ProbeArm, ReportWork, SelectWork, TeachWork, TrainWork, Work,
 };
 use crate::data::{DATASETS, DatasetManifest};
 use crate::error::UserError;
 use crate::generators;
+use crate::generators::in_context;
 use crate::manifests::as_named;
 use crate::model::Sampling;
 use crate::report::Format;
@@ -95,7 +97,7 @@ struct Sources<'a> {
 pub struct Plan {
     pub stages: IndexMap<Key, Stage>,
     pub experiments: Vec<ExperimentPlan>,
-    pub means: Means,
+    pub execution: ExecutionOptions,
     pub device: Device,
 }
 
@@ -105,15 +107,14 @@ impl Plan {
     /// # Errors
     /// Unknown datasets or baselines, missing input files.
     pub fn new(experiments: Vec<Experiment>, options: &PlanOptions) -> Result<Self> {
-        let means = Means {
-            device: options.device.name.clone(),
-            batch: options.batch,
-            data_root: options.data_root.clone(),
-        };
         let mut plan = Self {
             stages: IndexMap::new(),
             experiments: Vec::new(),
-            means,
+            execution: ExecutionOptions {
+                device: options.device.name.clone(),
+                batch: options.batch,
+                data_root: options.data_root.clone(),
+            },
             device: options.device.clone(),
         };
         let mut datasets = IndexMap::new();
@@ -132,7 +133,11 @@ impl Plan {
         let baselines: Vec<Baseline> = experiment
             .generators
             .iter()
-            .map(|variant| Baseline::of(variant, experiment.profile))
+            .map(|variant| {
+                let mut baseline = Baseline::of(variant, experiment.profile)?;
+                pin_weights(&mut baseline)?;
+                Ok(baseline)
+            })
             .collect::<Result<_>>()?;
         check_labels(&baselines)?;
         let dataset = options.dataset.clone().unwrap_or_else(|| experiment.dataset.clone());
@@ -192,7 +197,8 @@ impl Plan {
         }
         let manifest = DatasetManifest::find(name)?;
         let files = manifest.inputs(options.data_root.as_deref())?;
-        let work = Work::Dataset(DatasetWork { manifest, files, graphs });
+        let times = manifest.times_manifest()?;
+        let work = Work::Dataset(DatasetWork { manifest, files, times, graphs });
         let key = self.stage(format!("dataset {name}"), work, true)?;
         datasets.insert(place, key.clone());
         Ok(key)
@@ -381,7 +387,7 @@ impl Plan {
 
     /// `cpu` or `cuda`.
     fn device_kind(&self) -> &str {
-        self.means.device.split(':').next().unwrap_or_default()
+        self.execution.device.split(':').next().unwrap_or_default()
     }
 
     fn stage(&mut self, label: String, work: Work, parallel: bool) -> Result<Key> {
@@ -443,6 +449,19 @@ impl ExperimentPlan {
     }
 }
 
+/// Adds the hash of the weights that a baseline's settings name to these settings. Weights that are not
+/// there are told by the stage that needs them, which may be of another experiment.
+fn pin_weights(baseline: &mut Baseline) -> Result<()> {
+    if baseline.generator == in_context::ID
+        && let Some(path) = in_context::named_weights(&baseline.settings)
+        && path.exists()
+    {
+        let hash = receipt::of_weights(path)?;
+        baseline.settings.insert(in_context::WEIGHTS.to_owned(), hash.into());
+    }
+    Ok(())
+}
+
 /// # Errors
 /// Two baselines that tables would take for seeds of one.
 fn check_labels(baselines: &[Baseline]) -> Result<(), UserError> {
@@ -459,7 +478,6 @@ fn check_labels(baselines: &[Baseline]) -> Result<(), UserError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cache::KINDS;
     use super::super::manifest::{EXPERIMENTS, Profile};
     use super::*;
     use clap::ValueEnum;
@@ -534,6 +552,29 @@ mod tests {
         assert!(all(&base).iter().all(|key| !larger.stages.contains_key(key)));
     }
 
+    /// The path of weights says nothing of what is in them.
+    #[test]
+    fn keys_follow_the_weights_of_models_that_are_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let weights = dir.path().join("model.gguf");
+        let mut experiment = Experiment::find("fig3-accuracy", Profile::Smoke).unwrap();
+        let mut variant = Variant::plain("in-context-smollm2");
+        variant.set.insert("model".into(), weights.display().to_string().into());
+        experiment.generators = vec![variant];
+        experiment.drawn.clear();
+        let generate = || {
+            let plan = Plan::new(vec![experiment.clone()], &options()).unwrap();
+            keys(&plan, "generate")
+        };
+        let absent = generate();
+        std::fs::write(&weights, "1").unwrap();
+        let first = generate();
+        std::fs::write(&weights, "2").unwrap();
+        assert!(absent != first && first != generate());
+        std::fs::write(&weights, "1").unwrap();
+        assert_eq!(first, generate());
+    }
+
     /// Temperatures and experiments share likelihoods; other evaluations know none.
     #[test]
     fn likelihoods_are_asked_of_those_who_have_them() {
@@ -551,15 +592,6 @@ mod tests {
         let evaluations: Vec<bool> = evaluations.collect();
         assert!(evaluations.contains(&true) && evaluations.contains(&false));
         assert_eq!(count(&plan(&["fig4-fidelity"], &options())), 0);
-    }
-
-    /// A cache knows its own folders by these names.
-    #[test]
-    fn stages_are_kept_in_folders_of_known_names() {
-        let plan = plan(&["fig4-fidelity", "fig7-later", "privacy", "learning-curve"], &options());
-        for stage in plan.stages.values() {
-            assert!(KINDS.contains(&stage.work.kind()), "{}", stage.work.kind());
-        }
     }
 
     #[test]

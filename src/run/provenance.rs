@@ -100,7 +100,7 @@ pub fn record(
                 kind: stage.work.kind().to_owned(),
                 label: stage.label.clone(),
                 key: stage.key.clone(),
-                seed: seed(&stage.work),
+                seed: stage.work.seed(),
                 timing: work::timing(cache, stage.work.kind(), &stage.key),
             })
             .collect(),
@@ -122,20 +122,6 @@ fn stages<'a>(plan: &'a Plan, experiment: &ExperimentPlan) -> Vec<&'a Stage> {
         next += 1;
     }
     plan.stages.values().filter(|stage| keys.contains(&stage.key)).collect()
-}
-
-fn seed(work: &Work) -> Option<u64> {
-    match work {
-        Work::Teach(work) => Some(work.seed),
-        Work::Train(work) => Some(work.seed),
-        Work::Select(work) => Some(work.seed),
-        Work::Generate(work) => Some(work.seed),
-        Work::Likelihood(work) => Some(work.seed),
-        Work::Evaluate(work) => Some(work.seed),
-        Work::Floor(work) => Some(work.seed),
-        Work::Probe(work) => Some(work.seed),
-        Work::Dataset(_) | Work::Report(_) => None,
-    }
 }
 
 fn machine(plan: &Plan) -> Machine {

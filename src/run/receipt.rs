@@ -1,5 +1,6 @@
 //! The version of a folder: a hash of the files that a baseline in another language consists of.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,34 @@ pub fn of(folder: &Path) -> Result<String> {
         hasher.update(&content);
     }
     Ok(hasher.finalize().to_hex()[..16].to_owned())
+}
+
+/// The hash of a model's weights: a file, or a folder's files (but hidden ones) with their names.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn of_weights(path: &Path) -> Result<String, UserError> {
+    let failed = |error| UserError::io(path, "cannot be read", error);
+    let mut files = vec![path.to_owned()];
+    if path.is_dir() {
+        let entries = fs::read_dir(path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        files = entries.map_err(failed)?.iter().map(fs::DirEntry::path).collect();
+        let is_hidden = |name: &OsStr| name.as_encoded_bytes().starts_with(b".");
+        files.retain(|file| file.is_file() && !file.file_name().is_some_and(is_hidden));
+        files.sort();
+    }
+    let mut whole = blake3::Hasher::new();
+    for file in files {
+        let mut content = blake3::Hasher::new();
+        File::open(&file)
+            .and_then(|file| content.update_reader(file).map(|_| ()))
+            .map_err(failed)?;
+        if let Ok(name) = file.strip_prefix(path) {
+            whole.update(name.as_os_str().as_encoded_bytes());
+        }
+        whole.update(content.finalize().as_bytes());
+    }
+    Ok(whole.finalize().to_hex()[..32].to_owned())
 }
 
 /// The content of a file; `None` where it is longer than `most`.
@@ -164,6 +193,29 @@ mod tests {
         std::fs::write(dir.path().join("data.bin"), vec![0; 65 << 20]).expect("written");
         let error = of(dir.path()).unwrap_err().to_string();
         assert!(error.contains("64 MiB"), "{error}");
+    }
+
+    #[test]
+    fn weights_are_known_by_what_is_in_their_files() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (file, folder) = (dir.path().join("a.gguf"), dir.path().join("model"));
+        fs::create_dir(&folder).expect("made");
+        let write = |path: &Path, text: &str| fs::write(path, text).expect("written");
+        let both = || [&file, &folder].map(|path| of_weights(path).expect("a hash"));
+        write(&file, "1");
+        write(&folder.join("config.json"), "1");
+        let [first, folders] = both();
+        assert_ne!(first, folders);
+        write(&folder.join(".cache"), "x");
+        assert_eq!(both(), [first.clone(), folders.clone()]);
+        // Wherever it lies.
+        fs::copy(&file, dir.path().join("b.gguf")).expect("copied");
+        assert_eq!(of_weights(&dir.path().join("b.gguf")).expect("a hash"), first);
+        write(&file, "2");
+        write(&folder.join("more.safetensors"), "1");
+        let [second, more] = both();
+        assert!(second != first && more != folders);
+        assert!(of_weights(&dir.path().join("none")).is_err());
     }
 
     #[cfg(unix)]

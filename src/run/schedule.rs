@@ -396,12 +396,7 @@ impl Scheduler<'_> {
             .filter(|stage| stage.work.inputs().iter().all(is_there))
             .collect();
         // Then those that end something: results should appear as early as they can.
-        ready.sort_by_key(|stage| match stage.work {
-            _ if stage.parallel => 0,
-            Work::Report(_) => 1,
-            Work::Evaluate(_) | Work::Floor(_) | Work::Probe(_) => 2,
-            _ => 3,
-        });
+        ready.sort_by_key(|stage| if stage.parallel { 0 } else { stage.work.order() });
         ready.into_iter().map(|stage| stage.key.clone()).collect()
     }
 
@@ -442,7 +437,7 @@ impl Scheduler<'_> {
             label: stage.label.clone(),
             work: stage.work.clone(),
             cache: self.cache.dir().to_owned(),
-            means: self.plan.means.clone(),
+            options: self.plan.execution.clone(),
             threads,
         };
         let path = self.cache.spec(key);

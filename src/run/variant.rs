@@ -3,6 +3,7 @@
 //! `"markov"`, `{ name = "markov", decoding = "constrained" }`, `"@paper"`, or a table whose name is a group, which
 //! changes each of its members. Groups are in `experiments/groups.toml`.
 
+use std::cell::OnceCell;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -170,83 +171,110 @@ fn shown(value: &toml::Value) -> String {
     }
 }
 
-/// The generators that the entries of a list in the manifest at `path` name.
-///
-/// # Errors
-/// An entry that is neither a name nor a table with the keys of [`Variant`]; an unknown group.
-pub(super) fn listed(path: &Path, text: &str, entries: &[toml::Value]) -> Result<Vec<Variant>> {
-    expand(path, text, entries, &mut Vec::new())
-}
-
-/// The baseline `name`, or the members of the group `@NAME`.
-///
-/// # Errors
-/// An unknown group, or a name with a `+`.
-pub fn named(name: &str) -> Result<Vec<Variant>> {
-    members(name, &mut Vec::new())
-}
-
-fn expand(
-    path: &Path,
-    text: &str,
-    entries: &[toml::Value],
-    within: &mut Vec<String>,
-) -> Result<Vec<Variant>> {
-    let mut variants = Vec::new();
-    for entry in entries {
-        match entry {
-            toml::Value::String(name) => variants.extend(members(name, within)?),
-            toml::Value::Table(table) => {
-                let change: Variant = toml_file::from_table(path, text, table)?;
-                if change.baseline.starts_with('@') && change.label.is_some() {
-                    let message = "one label for all of a group: leave it out";
-                    return Err(UserError::input(path, &change.baseline, message).into());
-                }
-                let members = members(&change.baseline, within)?;
-                variants.extend(members.into_iter().map(|member| change.over(member)));
-                if let (Some(label), Some(last)) = (&change.label, variants.last_mut()) {
-                    last.label = Some(label.clone());
-                }
-            }
-            other => {
-                let message =
-                    format!("{other} is no generator: write a name, or a table with a `name`");
-                return Err(UserError::input(path, "generators", message).into());
-            }
-        }
-    }
-    Ok(variants)
-}
-
 /// Where groups are defined.
 const GROUPS: &str = "experiments/groups.toml";
 
-/// As [`named`], inside the groups `within`.
-fn members(name: &str, within: &mut Vec<String>) -> Result<Vec<Variant>> {
-    refuse_plus(name)?;
-    let Some(group) = name.strip_prefix('@') else { return Ok(vec![Variant::plain(name)]) };
-    let path = Path::new(GROUPS);
-    let text = match path.exists() {
-        true => std::fs::read_to_string(path)
-            .map_err(|error| UserError::io(path, "cannot be read", error))?,
-        false => manifests::embedded(path).map(|manifest| manifest.text).unwrap_or_default(),
-    };
-    let groups: IndexMap<String, Vec<toml::Value>> = toml_file::parse(path, &text)?;
-    let Some(entries) = groups.get(group) else {
-        let hint = did_you_mean(group, groups.keys().map(String::as_str));
-        let known: Vec<String> = groups.keys().map(|group| format!("@{group}")).collect();
-        let known = known.join(", ");
-        let message = format!("group `@{group}` does not exist{hint}; {GROUPS} has {known}");
-        return Err(UserError::setting(message).into());
-    };
-    if within.iter().any(|one| one == name) {
-        let message = "is a member of itself: leave it out of one of its members";
-        return Err(UserError::input(path, name, message).into());
+/// The groups of generators, read when one of them is first asked for.
+#[derive(Default)]
+pub struct Groups(OnceCell<GroupsFile>);
+
+struct GroupsFile {
+    text: String,
+    groups: IndexMap<String, Vec<toml::Value>>,
+}
+
+impl Groups {
+    /// The generators that the entries of a list in the manifest at `path` name.
+    ///
+    /// # Errors
+    /// An entry that is neither a name nor a table with the keys of [`Variant`]; an unknown group.
+    pub(super) fn listed(
+        &self,
+        path: &Path,
+        text: &str,
+        entries: &[toml::Value],
+    ) -> Result<Vec<Variant>> {
+        self.expand(path, text, entries, &mut Vec::new())
     }
-    within.push(name.to_owned());
-    let variants = expand(path, &text, entries, within);
-    within.pop();
-    variants
+
+    /// The baseline `name`, or the members of the group `@NAME`.
+    ///
+    /// # Errors
+    /// An unknown group, or a name with a `+`.
+    pub fn named(&self, name: &str) -> Result<Vec<Variant>> {
+        self.members(name, &mut Vec::new())
+    }
+
+    fn file(&self) -> Result<&GroupsFile> {
+        if let Some(file) = self.0.get() {
+            return Ok(file);
+        }
+        let path = Path::new(GROUPS);
+        let text = if path.exists() {
+            std::fs::read_to_string(path)
+                .map_err(|error| UserError::io(path, "cannot be read", error))?
+        } else {
+            manifests::embedded(path).map(|manifest| manifest.text).unwrap_or_default()
+        };
+        let groups = toml_file::parse(path, &text)?;
+        Ok(self.0.get_or_init(|| GroupsFile { text, groups }))
+    }
+
+    fn expand(
+        &self,
+        path: &Path,
+        text: &str,
+        entries: &[toml::Value],
+        within: &mut Vec<String>,
+    ) -> Result<Vec<Variant>> {
+        let mut variants = Vec::new();
+        for entry in entries {
+            match entry {
+                toml::Value::String(name) => variants.extend(self.members(name, within)?),
+                toml::Value::Table(table) => {
+                    let change: Variant = toml_file::from_table(path, text, table)?;
+                    if change.baseline.starts_with('@') && change.label.is_some() {
+                        let message = "one label for all of a group: leave it out";
+                        return Err(UserError::input(path, &change.baseline, message).into());
+                    }
+                    let members = self.members(&change.baseline, within)?;
+                    variants.extend(members.into_iter().map(|member| change.over(member)));
+                    if let (Some(label), Some(last)) = (&change.label, variants.last_mut()) {
+                        last.label = Some(label.clone());
+                    }
+                }
+                other => {
+                    let message =
+                        format!("{other} is no generator: write a name, or a table with a `name`");
+                    return Err(UserError::input(path, "generators", message).into());
+                }
+            }
+        }
+        Ok(variants)
+    }
+
+    /// As [`Groups::named`], inside the groups `within`.
+    fn members(&self, name: &str, within: &mut Vec<String>) -> Result<Vec<Variant>> {
+        refuse_plus(name)?;
+        let Some(group) = name.strip_prefix('@') else { return Ok(vec![Variant::plain(name)]) };
+        let GroupsFile { text, groups } = self.file()?;
+        let Some(entries) = groups.get(group) else {
+            let hint = did_you_mean(group, groups.keys().map(String::as_str));
+            let known: Vec<String> = groups.keys().map(|group| format!("@{group}")).collect();
+            let known = known.join(", ");
+            let message = format!("group `@{group}` does not exist{hint}; {GROUPS} has {known}");
+            return Err(UserError::setting(message).into());
+        };
+        let path = Path::new(GROUPS);
+        if within.iter().any(|one| one == name) {
+            let message = "is a member of itself: leave it out of one of its members";
+            return Err(UserError::input(path, name, message).into());
+        }
+        within.push(name.to_owned());
+        let variants = self.expand(path, text, entries, within);
+        within.pop();
+        variants
+    }
 }
 
 /// # Errors
@@ -290,7 +318,9 @@ mod tests {
     fn list(text: &str) -> Result<Vec<Variant>, String> {
         let table: toml::Table = format!("generators = {text}").parse().expect("TOML");
         let entries = table["generators"].as_array().expect("a list");
-        listed(Path::new("x.toml"), text, entries).map_err(|error| format!("{error:#}"))
+        Groups::default()
+            .listed(Path::new("x.toml"), text, entries)
+            .map_err(|error| format!("{error:#}"))
     }
 
     fn names(variants: &[Variant]) -> Vec<String> {
@@ -331,11 +361,11 @@ mod tests {
             list("[\"recursive-llm+size=m+taught\"]").unwrap_err(),
             "`recursive-llm+size=m+taught`: a name takes no `+`: a list of generators says { name = \"recursive-llm\", self_training = { max_edges = 40, max_depth = 8, fraction = 0.5 }, set = { size = \"m\" } }, a command `--with recursive-llm --set recursive-llm.KEY=VALUE`"
         );
-        let error = named("markov+constrained").unwrap_err().to_string();
+        let error = Groups::default().named("markov+constrained").unwrap_err().to_string();
         assert_eq!(
             error,
             "`markov+constrained`: a name takes no `+`: a list of generators says { name = \"markov\", decoding = \"constrained\" }, a command the name of a baseline whose file `extends` it"
         );
-        assert!(named("a+b/mine.toml").is_ok());
+        assert!(Groups::default().named("a+b/mine.toml").is_ok());
     }
 }

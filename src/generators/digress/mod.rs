@@ -41,7 +41,6 @@ use std::path::Path;
 
 use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use self::diffusion::{Marginal, Noise, NoiseSchedule, State};
@@ -57,7 +56,6 @@ use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{CallGraph, CallType, Condition, Generated, Name};
 use crate::model::neural::{Bins, Parameters};
-use crate::random;
 
 const ID: &str = "digress";
 
@@ -401,15 +399,8 @@ impl Generator for TrainedDigress {
         conditions: &[Condition],
         options: &GenerateOptions,
     ) -> Result<Vec<Generated>> {
-        let bar = options.progress.step("generating", "graphs", conditions.len() as u64);
-        let answers = conditions.par_iter().enumerate().map(|(index, condition)| {
-            let mut rng = random::stream(options.seed, ID, &[index as u64]);
-            let answer = self.answer(condition, options, &mut rng);
-            bar.inc(1);
-            answer
-        });
-        let answers = answers.collect();
-        bar.finish();
-        Ok(answers)
+        Ok(options.answer_each(ID, conditions, |condition, mut rng| {
+            self.answer(condition, options, &mut rng)
+        }))
     }
 }

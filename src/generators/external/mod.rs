@@ -31,7 +31,8 @@ use crate::check::within;
 use crate::data::Dataset;
 use crate::data::calls::{self, Group};
 use crate::device::DeviceChoice;
-use crate::error::{UserError, excerpt};
+use crate::display::excerpt;
+use crate::error::UserError;
 use crate::graph::{Condition, Generated, Violation, ViolationCode};
 use crate::random;
 

@@ -14,7 +14,7 @@ use anyhow::{Result, anyhow};
 
 use super::protocol::{Reply, Request};
 use super::{Limits, Program};
-use crate::error::excerpt;
+use crate::display::excerpt;
 use crate::process::{self, Orphaned, wait};
 use crate::secret::{self, Redactor};
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::de::{self, Deserializer, IgnoredAny, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::error::excerpt;
+use crate::display::excerpt;
 use crate::graph::{CallRow, CallType, Condition, EdgeId, Name, Request as Wish};
 
 /// Version of what is spoken.

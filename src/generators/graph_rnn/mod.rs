@@ -38,7 +38,6 @@ mod vocabulary;
 use std::path::Path;
 
 use anyhow::Result;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use self::drawing::TrainedRnn;
@@ -52,7 +51,6 @@ use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{Condition, Generated};
 use crate::model::neural::Parameters;
-use crate::random;
 
 const ID: &str = "graph-rnn";
 
@@ -227,15 +225,8 @@ impl Generator for TrainedRnn {
         conditions: &[Condition],
         options: &GenerateOptions,
     ) -> Result<Vec<Generated>> {
-        let bar = options.progress.step("generating", "graphs", conditions.len() as u64);
-        let answers = conditions.par_iter().enumerate().map(|(index, condition)| {
-            let mut rng = random::stream(options.seed, ID, &[index as u64]);
-            let rows = self.draw(condition, options.sampling, &mut rng);
-            bar.inc(1);
-            Generated::complete(rows)
-        });
-        let answers = answers.collect();
-        bar.finish();
-        Ok(answers)
+        Ok(options.answer_each(ID, conditions, |condition, mut rng| {
+            Generated::complete(self.draw(condition, options.sampling, &mut rng))
+        }))
     }
 }

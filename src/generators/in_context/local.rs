@@ -17,7 +17,7 @@ use crate::random;
 /// Conversations at once: their KV caches are large.
 const BATCH: usize = 8;
 /// The name that stands for what `tracegym weights smollm2` fetches.
-const SMOLLM2: &str = "smollm2";
+pub const SMOLLM2: &str = "smollm2";
 
 /// Where the weights named `model` are.
 pub fn path(model: &str) -> Result<PathBuf> {

@@ -50,6 +50,19 @@ struct Settings {
     #[serde(default = "Settings::default_max_tokens")]
     max_tokens: u32,
     endpoint: Option<EndpointSettings>,
+    /// Hash of the files that `model` names, as the plan found them: so it is in the keys of stages.
+    #[serde(rename = "weights")]
+    _weights: Option<String>,
+}
+
+/// The key of that hash.
+pub const WEIGHTS: &str = "weights";
+
+/// The file or folder of weights that a baseline's settings name; `None` for an endpoint's model, and for
+/// weights that are the same on every machine.
+pub fn named_weights(settings: &toml::Table) -> Option<&Path> {
+    let model = settings.get("model").and_then(toml::Value::as_str)?;
+    (!settings.contains_key("endpoint") && model != local::SMOLLM2).then(|| Path::new(model))
 }
 
 impl Settings {
@@ -312,11 +325,10 @@ impl Generator for Asked {
             let message = format!("generator `{ID}` cannot decode under constraints");
             return Err(UserError::setting(message).into());
         }
-        let bar = options.progress.step("asking", "graphs", conditions.len() as u64);
         let indexed = conditions.iter().enumerate();
         let questions = indexed.map(|(index, c)| self.question(index, c, options)).collect();
-        let replies = self.model.ask(questions, options, &bar)?;
-        bar.finish();
+        let ask = |bar: &StepProgress| self.model.ask(questions, options, bar);
+        let replies = options.with_progress(conditions.len(), ask)?;
         Ok(replies.iter().map(generated).collect())
     }
 }

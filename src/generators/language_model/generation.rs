@@ -55,22 +55,21 @@ impl Generator for Trained {
         conditions: &[Condition],
         options: &GenerateOptions,
     ) -> Result<Vec<Generated>> {
-        let bar = options.progress.step("generating", "graphs", conditions.len() as u64);
         let constrained = options.decoding == Decoding::Constrained;
-        let request = Requests {
-            tokenizer: &self.tokenizer,
-            conditions,
-            seed: options.seed,
-            vocabulary: constrained
-                .then(|| Rc::new(TokenTrie::new(&self.tokenizer, &self.microservices))),
-            bar: &bar,
-        };
-        let graphs = match self.writing {
-            Writing::Layers(format) => self.answers(Recursion::new(format, request), options),
-            Writing::Graphs => self.answers(WholeGraphs::new(request), options),
-        };
-        bar.finish();
-        graphs
+        options.with_progress(conditions.len(), |bar| {
+            let request = Requests {
+                tokenizer: &self.tokenizer,
+                conditions,
+                seed: options.seed,
+                vocabulary: constrained
+                    .then(|| Rc::new(TokenTrie::new(&self.tokenizer, &self.microservices))),
+                bar,
+            };
+            match self.writing {
+                Writing::Layers(format) => self.answers(Recursion::new(format, request), options),
+                Writing::Graphs => self.answers(WholeGraphs::new(request), options),
+            }
+        })
     }
 
     fn log_likelihoods(&self, graphs: &[&CallGraph], batch: usize) -> Result<Option<Vec<f64>>> {

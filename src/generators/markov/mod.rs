@@ -24,7 +24,6 @@ use std::path::Path;
 use anyhow::Result;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::tables::{self, Callee, Frequencies, GrowthSettings, distinct, pairs};
@@ -247,15 +246,13 @@ impl Generator for TrainedMarkov {
         conditions: &[Condition],
         options: &GenerateOptions,
     ) -> Result<Vec<Generated>> {
-        let stream = |index: usize| random::stream(options.seed, ID, &[index as u64]);
         if options.decoding == Decoding::Constrained {
+            let stream = |index: usize| random::stream(options.seed, ID, &[index as u64]);
             return Ok(exact::answers(self, conditions, stream));
         }
-        let answers = conditions.par_iter().enumerate().map(|(index, condition)| {
-            let mut rng = stream(index);
+        Ok(options.answer_each(ID, conditions, |condition, mut rng| {
             let tree = self.free(&condition.service, &mut rng);
             self.answer(condition, &tree, &mut rng)
-        });
-        Ok(answers.collect())
+        }))
     }
 }

@@ -49,7 +49,6 @@ use std::path::Path;
 use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use self::columns::{ATTRIBUTES, Attributes, CATEGORICAL, Columns};
@@ -61,9 +60,9 @@ use crate::check::within;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{CallGraph, CallRow, Condition, Generated, Name, Violation, ViolationCode};
+use crate::model;
 use crate::model::Sampling;
 use crate::model::neural::Parameters;
-use crate::{model, random};
 
 const ID: &str = "tvae";
 const WEIGHTS: &str = "model.safetensors";
@@ -329,10 +328,8 @@ impl Generator for TrainedTvae {
         conditions: &[Condition],
         options: &GenerateOptions,
     ) -> Result<Vec<Generated>> {
-        let answers = conditions.par_iter().enumerate().map(|(index, condition)| {
-            let mut rng = random::stream(options.seed, ID, &[index as u64]);
+        Ok(options.answer_each(ID, conditions, |condition, mut rng| {
             self.answer(condition, options.sampling, &mut rng)
-        });
-        Ok(answers.collect())
+        }))
     }
 }

@@ -1,9 +1,10 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{Bench, Means};
+use super::{ExecutionOptions, StageContext, StageKind};
 use crate::data::{self, BuildOptions, DatasetManifest, InputFile};
 use crate::error::UserError;
+use crate::run::cache::Key;
 use crate::version::Version;
 
 /// Version of this stage: a dataset as files.
@@ -15,20 +16,49 @@ pub struct DatasetWork {
     pub manifest: DatasetManifest,
     /// The files that it is built from, hashed.
     pub files: Vec<InputFile>,
+    /// The dataset that lends its response times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<DatasetManifest>,
     /// How many graphs are drawn or simulated, where that is not the manifest's number.
     pub graphs: Option<u64>,
 }
 
-impl DatasetWork {
-    /// Whether the files are those that were planned with.
-    pub(super) fn check_files(&self, means: &Means) -> Result<()> {
-        let now = self.manifest.inputs(means.data_root.as_deref())?;
+impl StageKind for DatasetWork {
+    fn kind(&self) -> &'static str {
+        "dataset"
+    }
+
+    fn versions(&self) -> Vec<Version> {
+        let mut versions = vec![VERSION, data::VERSION, self.manifest.source.version()];
+        versions.extend(self.times.iter().map(|times| times.source.version()));
+        versions
+    }
+
+    fn inputs(&self) -> Vec<Key> {
+        Vec::new()
+    }
+
+    fn reduce_settings(&self, settings: &mut serde_json::Value) {
+        // Where a manifest lies is no part of what it says.
+        for manifest in ["/manifest", "/times"] {
+            if let Some(manifest) = settings.pointer_mut(manifest).and_then(|m| m.as_object_mut()) {
+                manifest.remove("folder");
+            }
+        }
+    }
+
+    fn check_files(&self, options: &ExecutionOptions) -> Result<()> {
+        let now = self.manifest.inputs(options.data_root.as_deref())?;
         let changed = self.files.iter().filter(|file| !now.contains(file));
         let added = now.iter().filter(|file| !self.files.contains(file));
         let mut names: Vec<&str> = changed.chain(added).map(|file| file.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
-        if now == self.files {
+        let times = self.manifest.times_manifest()?;
+        if times != self.times {
+            names.extend(self.times.iter().map(|times| times.name.as_str()));
+        }
+        if names.is_empty() {
             return Ok(());
         }
         Err(UserError::setting(format!(
@@ -40,25 +70,25 @@ impl DatasetWork {
         .into())
     }
 
-    pub fn run(&self, bench: &Bench) -> Result<()> {
+    fn run(&self, context: &StageContext) -> Result<()> {
         let options = BuildOptions {
-            data_root: bench.means.data_root.clone(),
+            data_root: context.options.data_root.clone(),
             skip_bad_rows: self.manifest.skip_bad_rows,
             graphs: self.graphs,
-            scratch: bench.scratch.to_owned(),
-            progress: bench.progress,
+            scratch: context.scratch.to_owned(),
+            progress: context.progress,
         };
         let mut dataset = data::build(&self.manifest, &options)?;
         let [train, test] = [dataset.train().len(), dataset.test().len()];
         if train == 0 || test == 0 {
             let message = format!(
                 "dataset `{}` has {train} training and {test} test graphs; an experiment needs \
-                 both. `tracegym data build {0}` shows which step dropped them",
+                 both. `tracegym data build {0} --out DIR` shows which step dropped them",
                 self.manifest.name
             );
             return Err(UserError::setting(message).into());
         }
-        dataset.save(bench.out)
+        dataset.save(context.out)
     }
 }
 
@@ -77,12 +107,12 @@ mod tests {
         let path = dir.path().join("m.toml");
         let manifest = DatasetManifest::find(path.to_str().unwrap()).unwrap();
         let files = manifest.inputs(None).unwrap();
-        let work = DatasetWork { manifest, files, graphs: None };
-        let means = Means { device: "cpu".into(), batch: 1, data_root: None };
-        work.check_files(&means).unwrap();
+        let work = DatasetWork { manifest, files, times: None, graphs: None };
+        let options = ExecutionOptions { device: "cpu".into(), batch: 1, data_root: None };
+        work.check_files(&options).unwrap();
         write("rows/a.csv", "z\n");
         write("rows/c.csv", "");
-        let error = work.check_files(&means).unwrap_err().to_string();
+        let error = work.check_files(&options).unwrap_err().to_string();
         assert!(error.starts_with("dataset `mine`: a.csv, c.csv changed after the run"), "{error}");
     }
 }

@@ -1,11 +1,11 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{Bench, answers, likelihood};
-use crate::evaluate::{self, FamilyId};
-use crate::records;
+use super::{StageContext, StageKind, answers, likelihood};
+use crate::evaluate::FamilyId;
 use crate::run::cache::Key;
 use crate::version::Version;
+use crate::{evaluate, records};
 
 /// Version of this stage: records and per-prompt scores, as files.
 pub const VERSION: Version = Version::new("stage/evaluate", 2);
@@ -30,12 +30,33 @@ pub struct FloorWork {
     pub dataset: Key,
 }
 
-impl EvaluateWork {
-    pub fn run(&self, bench: &Bench) -> Result<()> {
-        let dataset = bench.dataset(&self.dataset)?;
-        let (conditions, generated) = answers::load(&bench.input("generate", &self.generate))?;
+impl StageKind for EvaluateWork {
+    fn kind(&self) -> &'static str {
+        "evaluate"
+    }
+
+    fn versions(&self) -> Vec<Version> {
+        vec![VERSION, self.family.version()]
+    }
+
+    fn inputs(&self) -> Vec<Key> {
+        [&self.dataset, &self.generate].into_iter().chain(&self.likelihood).cloned().collect()
+    }
+
+    fn seed(&self) -> Option<u64> {
+        Some(self.seed)
+    }
+
+    fn order(&self) -> u8 {
+        2
+    }
+
+    fn run(&self, context: &StageContext) -> Result<()> {
+        let dataset = context.dataset(&self.dataset)?;
+        let (conditions, generated) = answers::load(&context.input("generate", &self.generate))?;
         let likelihoods = self.likelihood.as_ref();
-        let likelihoods = likelihoods.map(|key| likelihood::load(&bench.input("likelihood", key)));
+        let likelihoods =
+            likelihoods.map(|key| likelihood::load(&context.input("likelihood", key)));
         let likelihoods = likelihoods.transpose()?;
         let scores = evaluate::score(
             &*self.family,
@@ -45,14 +66,34 @@ impl EvaluateWork {
             likelihoods.as_deref(),
             self.seed,
         )?;
-        records::save_prompt_scores(bench.out, &scores.of_prompts)?;
-        records::save(bench.out, &scores.records)
+        records::save_prompt_scores(context.out, &scores.of_prompts)?;
+        records::save(context.out, &scores.records)
     }
 }
 
-impl FloorWork {
-    pub fn run(&self, bench: &Bench) -> Result<()> {
-        let dataset = bench.dataset(&self.dataset)?;
-        records::save(bench.out, &evaluate::references(&*self.family, &dataset, self.seed)?)
+impl StageKind for FloorWork {
+    fn kind(&self) -> &'static str {
+        "floor"
+    }
+
+    fn versions(&self) -> Vec<Version> {
+        vec![VERSION, self.family.version()]
+    }
+
+    fn inputs(&self) -> Vec<Key> {
+        vec![self.dataset.clone()]
+    }
+
+    fn seed(&self) -> Option<u64> {
+        Some(self.seed)
+    }
+
+    fn order(&self) -> u8 {
+        2
+    }
+
+    fn run(&self, context: &StageContext) -> Result<()> {
+        let dataset = context.dataset(&self.dataset)?;
+        records::save(context.out, &evaluate::references(&*self.family, &dataset, self.seed)?)
     }
 }

@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::select::Selected;
 use super::train::{FIT, MODEL};
-use super::{Bench, answers, read_json};
+use super::{
+    ExecutionOptions, StageContext, StageKind, answers, answers_version, check_files_of, read_json,
+};
 use crate::error::UserError;
-use crate::evaluate::Conditions;
+use crate::evaluate::{CONDITIONS_VERSION, Conditions};
 use crate::generators::{Decoding, FitReport, GenerateOptions, Generator};
 use crate::graph::{Condition, Generated, judge};
 use crate::model::Sampling;
@@ -37,25 +39,46 @@ pub struct GenerateWork {
     pub train: Key,
 }
 
-impl GenerateWork {
-    pub fn run(&self, bench: &Bench) -> Result<()> {
-        let dataset = bench.dataset(&self.dataset)?;
-        let train = bench.input("train", &self.train);
+impl StageKind for GenerateWork {
+    fn kind(&self) -> &'static str {
+        "generate"
+    }
+
+    fn versions(&self) -> Vec<Version> {
+        let answers = answers_version(&self.generator);
+        [VERSION, CONDITIONS_VERSION].into_iter().chain(answers).collect()
+    }
+
+    fn inputs(&self) -> Vec<Key> {
+        [&self.dataset, &self.train].into_iter().chain(&self.selected).cloned().collect()
+    }
+
+    fn seed(&self) -> Option<u64> {
+        Some(self.seed)
+    }
+
+    fn check_files(&self, _: &ExecutionOptions) -> Result<()> {
+        check_files_of(&self.generator, &self.settings)
+    }
+
+    fn run(&self, context: &StageContext) -> Result<()> {
+        let dataset = context.dataset(&self.dataset)?;
+        let train = context.input("train", &self.train);
         let report: FitReport = read_json(&train.join(FIT))?;
         let snapshot = match (&self.selected, self.snapshot) {
-            (Some(key), _) => Some(Selected::load(&bench.input("select", key))?.tokens),
+            (Some(key), _) => Some(Selected::load(&context.input("select", key))?.tokens),
             (None, Some(index)) => Some(tokens_at(&report, index)?),
             (None, None) => None,
         };
         let conditions = evaluate::conditions(&self.conditions, &dataset, self.seed)?;
         let recipe = generators::recipe(&self.generator, &self.settings)?;
-        let generator = recipe.load(&train.join(MODEL), snapshot, bench.device)?;
+        let generator = recipe.load(&train.join(MODEL), snapshot, context.device)?;
         let options = GenerateOptions {
             seed: self.seed,
             sampling: self.sampling,
             decoding: self.decoding,
-            batch: bench.means.batch,
-            progress: bench.progress,
+            batch: context.options.batch,
+            progress: context.progress,
         };
         let generated = match self.decoding {
             Decoding::Rejection { attempts } => {
@@ -63,7 +86,7 @@ impl GenerateWork {
             }
             Decoding::Free | Decoding::Constrained => generator.generate(&conditions, &options)?,
         };
-        answers::save(bench.out, &conditions, &generated)
+        answers::save(context.out, &conditions, &generated)
     }
 }
 

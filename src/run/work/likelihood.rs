@@ -4,9 +4,9 @@ use anyhow::{Context, Result};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::Bench;
 use super::select::Selected;
 use super::train::MODEL;
+use super::{StageContext, StageKind, answers_version};
 use crate::data::Dataset;
 use crate::error::UserError;
 use crate::evaluate::novelty::membership::{Likelihood, Standing};
@@ -39,20 +39,38 @@ const GRAPHS: usize = 500;
 
 const FILE: &str = "likelihoods.csv";
 
-impl LikelihoodWork {
-    pub fn run(&self, bench: &Bench) -> Result<()> {
-        let dataset = bench.dataset(&self.dataset)?;
+impl StageKind for LikelihoodWork {
+    fn kind(&self) -> &'static str {
+        "likelihood"
+    }
+
+    fn versions(&self) -> Vec<Version> {
+        [VERSION].into_iter().chain(answers_version(&self.generator)).collect()
+    }
+
+    fn inputs(&self) -> Vec<Key> {
+        [&self.dataset, &self.train].into_iter().chain(&self.selected).cloned().collect()
+    }
+
+    fn seed(&self) -> Option<u64> {
+        Some(self.seed)
+    }
+
+    fn run(&self, context: &StageContext) -> Result<()> {
+        let dataset = context.dataset(&self.dataset)?;
         let selected = self.selected.as_ref();
         let snapshot = selected
-            .map(|key| Selected::load(&bench.input("select", key)).map(|selected| selected.tokens))
+            .map(|key| {
+                Selected::load(&context.input("select", key)).map(|selected| selected.tokens)
+            })
             .transpose()?;
         let recipe = generators::recipe(&self.generator, &self.settings)?;
         let (standings, graphs): (Vec<Standing>, Vec<&CallGraph>) =
             chosen(&dataset, &*recipe, self.seed).into_iter().unzip();
-        let model = bench.input("train", &self.train).join(MODEL);
-        let generator = recipe.load(&model, snapshot, bench.device)?;
+        let model = context.input("train", &self.train).join(MODEL);
+        let generator = recipe.load(&model, snapshot, context.device)?;
         let likelihoods = generator
-            .log_likelihoods(&graphs, bench.means.batch)?
+            .log_likelihoods(&graphs, context.options.batch)?
             .with_context(|| format!("generator `{}` has no likelihood", self.generator))?;
         let told = standings.into_iter().zip(graphs).zip(likelihoods);
         let told = told.map(|((standing, graph), log_likelihood)| Likelihood {
@@ -61,7 +79,7 @@ impl LikelihoodWork {
             num_edges: graph.num_edges(),
             log_likelihood,
         });
-        save(bench.out, told)
+        save(context.out, told)
     }
 }
 

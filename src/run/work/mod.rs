@@ -35,17 +35,92 @@ use super::contents::Reading;
 use super::{facts, receipt};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::evaluate::{CONDITIONS_VERSION, probes};
-use crate::generators::external;
+use crate::generators::{external, in_context};
 use crate::progress::Progress;
-use crate::report::Format;
 use crate::version::Version;
-use crate::{claims, durable, generators};
+use crate::{durable, generators};
 
-/// One stage's work with everything that its outputs depend on.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Work {
+/// A kind of stage. Its settings are the fields of the type, all of which are in the key; a new kind is
+/// a file with a type that implements this, and a line in [`Work`]'s list.
+pub trait StageKind {
+    /// The name of its folder in the cache.
+    fn kind(&self) -> &'static str;
+
+    /// Versions of the code that this stage runs and its input stages do not: what an input runs is
+    /// in the input's key.
+    fn versions(&self) -> Vec<Version>;
+
+    /// Stages that must be finished first.
+    fn inputs(&self) -> Vec<Key>;
+
+    /// Computes the outputs from the inputs.
+    ///
+    /// # Errors
+    /// Whatever keeps it from its outputs: then it has none.
+    fn run(&self, context: &StageContext) -> Result<()>;
+
+    /// The seed that its outputs depend on besides those of its inputs.
+    fn seed(&self) -> Option<u64> {
+        None
+    }
+
+    /// What it reads of an input of that kind.
+    fn reads(&self, _kind: &str) -> Reading<'static> {
+        Reading::Everything
+    }
+
+    /// Versions of the crates that it computes with.
+    fn crates(&self) -> Vec<&'static str> {
+        facts::numeric_crates().collect()
+    }
+
+    /// A hash of the files in the binary that it reads.
+    fn compiled_in(&self) -> Option<String> {
+        None
+    }
+
+    /// Takes out of the settings, as the key has them, what outputs do not depend on.
+    fn reduce_settings(&self, _settings: &mut serde_json::Value) {}
+
+    /// Whether the files that it reads, besides the outputs of other stages, are still those that its
+    /// key was made of.
+    ///
+    /// # Errors
+    /// Files that were changed since.
+    fn check_files(&self, _options: &ExecutionOptions) -> Result<()> {
+        Ok(())
+    }
+
+    /// Of stages that are ready, those with the lowest start first: results should appear as early as
+    /// they can.
+    fn order(&self) -> u8 {
+        3
+    }
+}
+
+/// The list of all kinds makes [`Work`], which is any of them.
+macro_rules! stage_kinds {
+    ($($name:ident($work:ty),)*) => {
+        /// One stage's work with everything that its outputs depend on.
+        #[derive(Clone, Debug, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "kebab-case")]
+        pub enum Work {
+            $($name($work),)*
+        }
+
+        impl std::ops::Deref for Work {
+            type Target = dyn StageKind;
+
+            fn deref(&self) -> &Self::Target {
+                match self {
+                    $(Self::$name(work) => work,)*
+                }
+            }
+        }
+    };
+}
+
+stage_kinds! {
     Dataset(DatasetWork),
     Teach(TeachWork),
     Train(TrainWork),
@@ -58,9 +133,26 @@ pub enum Work {
     Report(ReportWork),
 }
 
+impl Work {
+    pub fn key(&self) -> Result<Key> {
+        let mut work = serde_json::to_value(self)?;
+        self.reduce_settings(&mut work);
+        let versions: Vec<String> = self.versions().iter().map(Version::to_string).collect();
+        Ok(Key::of(&serde_json::json!({
+            "work": work, "versions": versions, "crates": self.crates(),
+            "compiled_in": self.compiled_in(),
+        })))
+    }
+}
+
+/// The version of a generator's answers.
+fn answers_version(generator: &str) -> Option<Version> {
+    generators::entry(generator).map(|entry| entry.answers)
+}
+
 /// How a stage runs: nothing here may change its outputs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Means {
+pub struct ExecutionOptions {
     pub device: String,
     pub batch: usize,
     /// Folder below which real data lies (`TRACEGYM_DATA`).
@@ -74,7 +166,7 @@ pub struct StageSpec {
     pub label: String,
     pub work: Work,
     pub cache: PathBuf,
-    pub means: Means,
+    pub options: ExecutionOptions,
     pub threads: usize,
 }
 
@@ -98,16 +190,16 @@ pub struct Timing {
 }
 
 /// What a stage's work finds at hand.
-pub struct Bench<'a> {
+pub struct StageContext<'a> {
     pub cache: &'a Cache,
     pub out: &'a Path,
     pub scratch: &'a Path,
     pub device: DeviceChoice,
-    pub means: &'a Means,
+    pub options: &'a ExecutionOptions,
     pub progress: Progress,
 }
 
-impl Bench<'_> {
+impl StageContext<'_> {
     /// The outputs of an input stage.
     pub fn input(&self, kind: &str, key: &Key) -> PathBuf {
         self.cache.outputs(kind, key)
@@ -118,157 +210,30 @@ impl Bench<'_> {
     }
 }
 
-impl Work {
-    /// The name of the stage's folder in the cache.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            // A lesson is a dataset like any other to those who train on it.
-            Self::Dataset(_) | Self::Teach(_) => "dataset",
-            Self::Train(_) => "train",
-            Self::Select(_) => "select",
-            Self::Generate(_) => "generate",
-            Self::Likelihood(_) => "likelihood",
-            Self::Evaluate(_) => "evaluate",
-            Self::Floor(_) => "floor",
-            Self::Probe(_) => "probe",
-            Self::Report(_) => "report",
-        }
-    }
-
-    pub fn key(&self) -> Result<Key> {
-        let mut work = serde_json::to_value(self)?;
-        if let Self::Dataset(_) = self
-            && let Some(manifest) = work.pointer_mut("/manifest").and_then(|m| m.as_object_mut())
-        {
-            // Where the manifest lies is no part of what it says.
-            manifest.remove("folder");
-        }
-        let versions: Vec<String> = self.versions().iter().map(Version::to_string).collect();
-        let (crates, compiled_in): (Vec<&str>, Option<String>) = match self {
-            Self::Report(work) => (
-                facts::report_crates(work.formats.contains(&Format::Png)).collect(),
-                Some(claims::compiled_in()),
-            ),
-            _ => (facts::numeric_crates().collect(), None),
-        };
-        Ok(Key::of(&serde_json::json!({
-            "work": work, "versions": versions, "crates": crates, "compiled_in": compiled_in,
-        })))
-    }
-
-    /// Versions of the code that this stage runs and its input stages do not: what an input runs is
-    /// in the input's key.
-    fn versions(&self) -> Vec<Version> {
-        let generator = |id: &str| generators::entry(id);
-        let answers = |id: &str| generator(id).map(|entry| entry.answers);
-        match self {
-            Self::Dataset(work) => {
-                [dataset::VERSION].into_iter().chain(work.manifest.source.versions()).collect()
-            }
-            Self::Train(work) => {
-                let training = generator(&work.generator).map(|entry| entry.training);
-                [train::VERSION].into_iter().chain(training).collect()
-            }
-            Self::Select(work) => {
-                [select::VERSION].into_iter().chain(answers(&work.generator)).collect()
-            }
-            Self::Teach(work) => [teach::VERSION, CONDITIONS_VERSION]
-                .into_iter()
-                .chain(answers(&work.generator))
-                .collect(),
-            Self::Generate(work) => [generate::VERSION, CONDITIONS_VERSION]
-                .into_iter()
-                .chain(answers(&work.generator))
-                .collect(),
-            Self::Likelihood(work) => {
-                [likelihood::VERSION].into_iter().chain(answers(&work.generator)).collect()
-            }
-            Self::Evaluate(EvaluateWork { family, .. }) | Self::Floor(FloorWork { family, .. }) => {
-                vec![evaluate::VERSION, family.version()]
-            }
-            Self::Probe(_) => vec![probe::VERSION, probes::VERSION],
-            Self::Report(_) => vec![report::VERSION, crate::report::VERSION],
-        }
-    }
-
-    /// Stages that must be finished first.
-    pub fn inputs(&self) -> Vec<Key> {
-        match self {
-            Self::Dataset(_) => Vec::new(),
-            Self::Train(work) => [&work.dataset].into_iter().chain(&work.base).cloned().collect(),
-            Self::Teach(work) => vec![work.dataset.clone(), work.train.clone()],
-            Self::Select(work) => vec![work.dataset.clone(), work.train.clone()],
-            Self::Generate(work) => {
-                [&work.dataset, &work.train].into_iter().chain(&work.selected).cloned().collect()
-            }
-            Self::Likelihood(work) => {
-                [&work.dataset, &work.train].into_iter().chain(&work.selected).cloned().collect()
-            }
-            Self::Evaluate(work) => {
-                let inputs = [&work.dataset, &work.generate].into_iter();
-                inputs.chain(&work.likelihood).cloned().collect()
-            }
-            Self::Floor(work) => vec![work.dataset.clone()],
-            Self::Probe(work) => {
-                let train = work.network.iter().map(|network| network.train.clone());
-                train.chain([work.dataset.clone()]).collect()
-            }
-            Self::Report(work) => work.inputs(),
-        }
-    }
-
-    /// What this stage reads of an input of that kind.
-    pub fn reads(&self, kind: &str) -> Reading<'static> {
-        match self {
-            Self::Report(_) => ReportWork::reads(kind),
-            _ => Reading::Everything,
-        }
-    }
-
-    /// Whether the files that it reads, besides the outputs of other stages, are still those that its
-    /// key was made of.
-    ///
-    /// # Errors
-    /// Files that were changed since.
-    fn check_files(&self, means: &Means) -> Result<()> {
-        match self {
-            Self::Dataset(work) => work.check_files(means),
-            Self::Train(work) => check_program(&work.generator, &work.settings),
-            Self::Generate(work) => check_program(&work.generator, &work.settings),
-            _ => Ok(()),
-        }
-    }
-
-    fn run(&self, bench: &Bench) -> Result<()> {
-        match self {
-            Self::Dataset(work) => work.run(bench),
-            Self::Teach(work) => work.run(bench),
-            Self::Train(work) => work.run(bench),
-            Self::Select(work) => work.run(bench),
-            Self::Generate(work) => work.run(bench),
-            Self::Likelihood(work) => work.run(bench),
-            Self::Evaluate(work) => work.run(bench),
-            Self::Floor(work) => work.run(bench),
-            Self::Probe(work) => work.run(bench),
-            Self::Report(work) => work.run(bench),
-        }
-    }
-}
-
-/// Whether a generator in another language is still the program that was planned with.
-fn check_program(generator: &str, settings: &toml::Table) -> Result<()> {
-    if generator != external::ID {
-        return Ok(());
-    }
+/// Whether a generator in another language is still the program that was planned with, and the weights of
+/// a model that is asked without training are those.
+fn check_files_of(generator: &str, settings: &toml::Table) -> Result<()> {
     let text = |key: &str| settings.get(key).and_then(toml::Value::as_str).unwrap_or_default();
-    let folder = text("folder");
-    if receipt::of(Path::new(folder))? == text("receipt") {
+    let (path, is_same, what, remedy) = match generator {
+        external::ID => {
+            let folder = text("folder");
+            let is_same = receipt::of(Path::new(folder))? == text("receipt");
+            let remedy = " (what the program itself writes there belongs in a hidden folder)";
+            (folder, is_same, "files of this baseline", remedy)
+        }
+        in_context::ID => {
+            let Some(path) = in_context::named_weights(settings) else { return Ok(()) };
+            let is_same = receipt::of_weights(path)? == text(in_context::WEIGHTS);
+            (text("model"), is_same, "these weights", "")
+        }
+        _ => return Ok(()),
+    };
+    if is_same {
         return Ok(());
     }
     Err(UserError::setting(format!(
-        "{folder}: files of this baseline were changed after the run was planned, so that nothing was \
-         kept; the same command plans anew (what the program itself writes there belongs in a hidden \
-         folder)"
+        "{path}: {what} were changed after the run was planned, so that nothing was kept; the same \
+         command plans anew{remedy}"
     ))
     .into())
 }
@@ -283,29 +248,29 @@ pub fn run_spec(spec: &Path) -> Result<()> {
     let spec: StageSpec =
         serde_json::from_str(&text).with_context(|| spec.display().to_string())?;
     let cache = Cache::new(&spec.cache);
-    let device = spec.means.device.parse().map_err(UserError::Setting)?;
+    let device = spec.options.device.parse().map_err(UserError::Setting)?;
     let (out, scratch) = (cache.begin(spec.work.kind(), &spec.key)?, cache.scratch(&spec.key));
     durable::create_folder(&scratch)?;
     durable::clear_partial(&scratch);
-    let bench = Bench {
+    let context = StageContext {
         cache: &cache,
         out: &out,
         scratch: &scratch,
         device,
-        means: &spec.means,
+        options: &spec.options,
         progress: Progress::Relay,
     };
     let started = Instant::now();
-    spec.work.run(&bench)?;
+    spec.work.run(&context)?;
     // Outputs of files that changed meanwhile must not be kept under a key that promises others.
-    spec.work.check_files(&spec.means)?;
+    spec.work.check_files(&spec.options)?;
     let timing = Timing {
         wall_seconds: started.elapsed().as_secs_f64(),
         cpu_seconds: cpu_seconds(),
         peak_bytes: peak_bytes(),
         threads: spec.threads,
-        batch: spec.means.batch,
-        device: spec.means.device.clone(),
+        batch: spec.options.batch,
+        device: spec.options.device.clone(),
         commit: facts::COMMIT.to_owned(),
         dirty: facts::DIRTY,
     };
@@ -420,10 +385,17 @@ mod tests {
         let key = work.key().unwrap();
         let (out, scratch) = (cache.begin(work.kind(), &key).unwrap(), cache.scratch(&key));
         durable::create_folder(&scratch).unwrap();
-        let means = Means { device: "cpu".into(), batch: 8, data_root: None };
+        let options = ExecutionOptions { device: "cpu".into(), batch: 8, data_root: None };
         let (device, progress) = (DeviceChoice::Cpu, Progress::Quiet);
-        let bench = Bench { cache, out: &out, scratch: &scratch, device, means: &means, progress };
-        work.run(&bench).unwrap();
+        let context = StageContext {
+            cache,
+            out: &out,
+            scratch: &scratch,
+            device,
+            options: &options,
+            progress,
+        };
+        work.run(&context).unwrap();
         golden::assert(version, &format_of(&out, ""));
         cache.publish(work.kind(), &key, &out).unwrap();
         key
@@ -434,7 +406,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::new(dir.path().join("cache"));
         let manifest = DatasetManifest::find("simulator").unwrap();
-        let dataset = Work::Dataset(DatasetWork { manifest, files: Vec::new(), graphs: Some(120) });
+        let dataset = Work::Dataset(DatasetWork {
+            manifest,
+            files: Vec::new(),
+            times: None,
+            graphs: Some(120),
+        });
         let dataset = run(&cache, dataset::VERSION, &dataset);
         let generator = || "recursive-compact".to_owned();
         let settings: toml::Table = "size = \"xs\"\ntokens = 4000\nbatch_tokens = 512\n\
@@ -519,7 +496,7 @@ mod tests {
         let work = |folder: Option<&str>| {
             let manifest =
                 DatasetManifest { folder: folder.map(PathBuf::from), ..manifest.clone() };
-            Work::Dataset(DatasetWork { manifest, files: Vec::new(), graphs: None })
+            Work::Dataset(DatasetWork { manifest, files: Vec::new(), times: None, graphs: None })
         };
         assert_eq!(work(None).key().unwrap(), work(Some("elsewhere")).key().unwrap());
         let versions: Vec<String> = work(None).versions().iter().map(Version::to_string).collect();
@@ -539,11 +516,21 @@ mod tests {
             settings
         };
         let planned = settings();
-        check_program(external::ID, &planned).unwrap();
+        check_files_of(external::ID, &planned).unwrap();
         std::fs::write(&script, "print(2)").unwrap();
-        let error = check_program(external::ID, &planned).unwrap_err().to_string();
+        let error = check_files_of(external::ID, &planned).unwrap_err().to_string();
         assert!(error.contains("changed after the run was planned"), "{error}");
-        check_program(external::ID, &settings()).unwrap();
-        check_program("markov", &planned).unwrap();
+        check_files_of(external::ID, &settings()).unwrap();
+        check_files_of("markov", &planned).unwrap();
+        let weights = |hash: &str| {
+            let mut settings = toml::Table::new();
+            settings.insert("model".into(), script.display().to_string().into());
+            settings.insert(in_context::WEIGHTS.into(), hash.into());
+            settings
+        };
+        let planned = weights(&receipt::of_weights(&script).unwrap());
+        check_files_of(in_context::ID, &planned).unwrap();
+        let error = check_files_of(in_context::ID, &weights("")).unwrap_err().to_string();
+        assert!(error.contains("these weights were changed after"), "{error}");
     }
 }

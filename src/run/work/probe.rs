@@ -2,9 +2,11 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::train::{FIT, MODEL};
-use super::{Bench, write_json};
+use super::{ExecutionOptions, StageContext, StageKind, check_files_of, write_json};
 use crate::error::UserError;
-use crate::evaluate::probes::{self, Arm, Context, Task, Tuning};
+use crate::evaluate::probes;
+use crate::evaluate::probes::{Arm, Context, Task, Tuning};
+use crate::generators::in_context;
 use crate::records;
 use crate::run::cache::Key;
 use crate::version::Version;
@@ -45,28 +47,54 @@ pub struct NetworkWork {
 /// What was answered, beside the records.
 const ANSWERS: &str = "answers.csv";
 
-impl ProbeWork {
-    pub fn run(&self, bench: &Bench) -> Result<()> {
-        let dataset = bench.dataset(&self.dataset)?;
+impl StageKind for ProbeWork {
+    fn kind(&self) -> &'static str {
+        "probe"
+    }
+
+    fn versions(&self) -> Vec<Version> {
+        vec![VERSION, probes::VERSION]
+    }
+
+    fn inputs(&self) -> Vec<Key> {
+        let train = self.network.iter().map(|network| network.train.clone());
+        train.chain([self.dataset.clone()]).collect()
+    }
+
+    fn seed(&self) -> Option<u64> {
+        Some(self.seed)
+    }
+
+    fn check_files(&self, _: &ExecutionOptions) -> Result<()> {
+        let settings = self.in_context.as_ref();
+        settings.map_or(Ok(()), |settings| check_files_of(in_context::ID, settings))
+    }
+
+    fn order(&self) -> u8 {
+        2
+    }
+
+    fn run(&self, context: &StageContext) -> Result<()> {
+        let dataset = context.dataset(&self.dataset)?;
         let network = self.network.as_ref();
-        let model = network.map(|network| bench.input("train", &network.train).join(MODEL));
+        let model = network.map(|network| context.input("train", &network.train).join(MODEL));
         let context = Context {
             dataset: &dataset,
             model: model.as_deref(),
             in_context: self.in_context.as_ref(),
             seed: self.seed,
-            device: bench.device,
-            scratch: bench.scratch,
-            out: bench.out,
-            batch: bench.means.batch,
-            progress: bench.progress,
+            device: context.device,
+            scratch: context.scratch,
+            out: context.out,
+            batch: context.options.batch,
+            progress: context.progress,
         };
         let tuning = network.map_or_else(Tuning::default, |network| network.tuning.clone());
         let questions = (self.train_questions, self.test_questions);
         let outcome = probes::run(self.task, questions, self.arm, &tuning, &context)?;
-        records::save(bench.out, &outcome.records)?;
-        write_json(&bench.out.join(FIT), &outcome.fit)?;
-        let path = bench.out.join(ANSWERS);
+        records::save(context.out, &outcome.records)?;
+        write_json(&context.out.join(FIT), &outcome.fit)?;
+        let path = context.out.join(ANSWERS);
         let failed = |error: csv::Error| UserError::input(&path, "answers", error.to_string());
         let mut writer = csv::Writer::from_path(&path).map_err(failed)?;
         for answer in &outcome.answers {

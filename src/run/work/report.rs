@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 use super::generate::tokens_at;
 use super::select::{Candidate, Selected};
 use super::train::{FIT, MODEL};
-use super::{Bench, TIMING, Timing, answers, read_json, timing};
-use crate::claims;
+use super::{StageContext, StageKind, TIMING, Timing, answers, read_json, timing};
 use crate::durable::create_folder;
 use crate::evaluate::{self, FamilyId, Record};
 use crate::generators::FitReport;
-use crate::records;
 use crate::report::{self, Format, ReportInput, RunRecords, TrainingLog};
 use crate::run::cache::Key;
 use crate::run::contents::Reading;
+use crate::run::facts;
 use crate::version::Version;
+use crate::{claims, records};
 
 /// Version of this stage: which results a report is drawn from, and in which formats.
 pub const VERSION: Version = Version::new("stage/report", 2);
@@ -79,8 +79,16 @@ const CARD: &str = "card.json";
 pub const TABLES: &str = "tables";
 pub const FIGURES: &str = "figures";
 
-impl ReportWork {
-    pub fn inputs(&self) -> Vec<Key> {
+impl StageKind for ReportWork {
+    fn kind(&self) -> &'static str {
+        "report"
+    }
+
+    fn versions(&self) -> Vec<Version> {
+        vec![VERSION, report::VERSION]
+    }
+
+    fn inputs(&self) -> Vec<Key> {
         let mut inputs = vec![self.dataset.clone()];
         for arm in self.arms.iter().filter(|arm| arm.failure.is_none()) {
             inputs.extend([arm.train.clone(), arm.generate.clone(), arm.evaluate.clone()]);
@@ -92,8 +100,8 @@ impl ReportWork {
         inputs
     }
 
-    /// What is read of an input of this kind: of models and graphs, nothing.
-    pub fn reads(kind: &str) -> Reading<'static> {
+    /// Of models and graphs, nothing.
+    fn reads(&self, kind: &str) -> Reading<'static> {
         match kind {
             "dataset" => Reading::Only(&[CARD]),
             "train" => Reading::Only(&[FIT, TIMING, "model/log.csv"]),
@@ -102,22 +110,24 @@ impl ReportWork {
         }
     }
 
-    /// The arms that failed, with the reason.
-    pub fn failed(&self) -> Vec<String> {
-        let reason = |label: &str, seed: u64, failure: &Option<String>| {
-            failure.as_ref().map(|reason| format!("{label}, seed {seed}: {reason}"))
-        };
-        let arms = self.arms.iter().filter_map(|arm| reason(&arm.label, arm.seed, &arm.failure));
-        let probes = self.probes.iter();
-        arms.chain(probes.filter_map(|arm| reason(&arm.label, arm.seed, &arm.failure))).collect()
+    fn crates(&self) -> Vec<&'static str> {
+        facts::report_crates(self.formats.contains(&Format::Png)).collect()
     }
 
-    pub fn run(&self, bench: &Bench) -> Result<()> {
-        let card = read_json(&bench.input("dataset", &self.dataset).join(CARD))?;
-        let arms = self.arms.iter().map(|arm| arm.records(bench));
-        let probes = self.probes.iter().map(|arm| arm.records(bench));
+    fn compiled_in(&self) -> Option<String> {
+        Some(claims::compiled_in())
+    }
+
+    fn order(&self) -> u8 {
+        1
+    }
+
+    fn run(&self, context: &StageContext) -> Result<()> {
+        let card = read_json(&context.input("dataset", &self.dataset).join(CARD))?;
+        let arms = self.arms.iter().map(|arm| arm.records(context));
+        let probes = self.probes.iter().map(|arm| arm.records(context));
         let runs: Vec<RunRecords> = arms.chain(probes).collect::<Result<_>>()?;
-        let floor = self.floor.as_ref().map(|key| records_of(bench, "floor", key)).transpose()?;
+        let floor = self.floor.as_ref().map(|key| records_of(context, "floor", key)).transpose()?;
         let known = self.family.reports();
         let reports: Vec<_> =
             known.iter().filter(|report| self.reports.iter().any(|id| id == report.id)).collect();
@@ -131,22 +141,34 @@ impl ReportWork {
                 runs: &runs,
                 plotted: &self.drawn,
                 references: floor.as_deref(),
-                training_logs: &self.logs(bench),
+                training_logs: &self.logs(context),
             },
         );
-        let (tables, figures) = (bench.out.join(TABLES), bench.out.join(FIGURES));
+        let (tables, figures) = (context.out.join(TABLES), context.out.join(FIGURES));
         create_folder(&tables)?;
         create_folder(&figures)?;
         report::write(&files, &self.formats, &tables, &figures)?;
         Ok(())
     }
+}
+
+impl ReportWork {
+    /// The arms that failed, with the reason.
+    pub fn failed(&self) -> Vec<String> {
+        let reason = |label: &str, seed: u64, failure: &Option<String>| {
+            failure.as_ref().map(|reason| format!("{label}, seed {seed}: {reason}"))
+        };
+        let arms = self.arms.iter().filter_map(|arm| reason(&arm.label, arm.seed, &arm.failure));
+        let probes = self.probes.iter();
+        arms.chain(probes.filter_map(|arm| reason(&arm.label, arm.seed, &arm.failure))).collect()
+    }
 
     /// The training logs of the arms, one per training.
-    fn logs(&self, bench: &Bench) -> Vec<TrainingLog> {
+    fn logs(&self, context: &StageContext) -> Vec<TrainingLog> {
         let mut seen: Vec<&Key> = Vec::new();
         let mut logs = Vec::new();
         for arm in self.arms.iter().filter(|arm| arm.failure.is_none()) {
-            let path = bench.input("train", &arm.train).join(MODEL).join("log.csv");
+            let path = context.input("train", &arm.train).join(MODEL).join("log.csv");
             if !seen.contains(&&arm.train) && path.exists() {
                 seen.push(&arm.train);
                 logs.push(TrainingLog { label: arm.label.clone(), seed: arm.seed, path });
@@ -157,8 +179,8 @@ impl ReportWork {
 }
 
 impl Arm {
-    fn records(&self, bench: &Bench) -> Result<RunRecords> {
-        let fit: Option<FitReport> = read_json(&bench.input("train", &self.train).join(FIT)).ok();
+    fn records(&self, context: &StageContext) -> Result<RunRecords> {
+        let fit: Option<FitReport> = read_json(&context.input("train", &self.train).join(FIT)).ok();
         let snapshot_tokens = match (self.snapshot, &fit) {
             // A snapshot that does not exist has failed, which is what `outcome` says.
             (Some(index), Some(fit)) => tokens_at(fit, index).ok(),
@@ -166,15 +188,15 @@ impl Arm {
         };
         let outcome = match &self.failure {
             Some(reason) => Err(reason.clone()),
-            None => Ok(records_of(bench, "evaluate", &self.evaluate)?),
+            None => Ok(records_of(context, "evaluate", &self.evaluate)?),
         };
-        let evaluated = bench.input("evaluate", &self.evaluate);
+        let evaluated = context.input("evaluate", &self.evaluate);
         let prompt_scores = match &outcome {
             Ok(_) => records::load_prompt_scores(&evaluated, evaluate::metric)?,
             Err(_) => None,
         };
-        let train = timing(bench.cache, "train", &self.train);
-        let generate = timing(bench.cache, "generate", &self.generate);
+        let train = timing(context.cache, "train", &self.train);
+        let generate = timing(context.cache, "generate", &self.generate);
         let seconds = |timing: &Option<Timing>| timing.as_ref().map(|timing| timing.wall_seconds);
         let cpu = |timing: &Option<Timing>| timing.as_ref().and_then(|timing| timing.cpu_seconds);
         let peak = |timing: &Option<Timing>| timing.as_ref().and_then(|timing| timing.peak_bytes);
@@ -186,11 +208,11 @@ impl Arm {
             snapshot_tokens,
             graphs: outcome
                 .as_ref()
-                .map_or(0, |_| answers::count(&bench.input("generate", &self.generate))),
+                .map_or(0, |_| answers::count(&context.input("generate", &self.generate))),
             outcome,
             prompt_scores,
             parameters: fit.as_ref().map(|fit| fit.parameters),
-            notes: self.notes(bench, fit),
+            notes: self.notes(context, fit),
             train_seconds: seconds(&train),
             generate_seconds: seconds(&generate),
             train_cpu_seconds: cpu(&train),
@@ -203,11 +225,11 @@ impl Arm {
 
 impl Arm {
     /// What the training says of itself, and which of its snapshots was taken.
-    fn notes(&self, bench: &Bench, fit: Option<FitReport>) -> Vec<(String, String)> {
+    fn notes(&self, context: &StageContext, fit: Option<FitReport>) -> Vec<(String, String)> {
         let mut notes = fit.map_or_else(Vec::new, |fit| fit.notes);
         let selected = self.selected.as_ref();
         if let Some(selected) =
-            selected.and_then(|key| Selected::load(&bench.input("select", key)).ok())
+            selected.and_then(|key| Selected::load(&context.input("select", key)).ok())
         {
             let candidates = selected.candidates.iter().map(|candidate| {
                 let Candidate { tokens, hits, prompts } = candidate;
@@ -223,15 +245,15 @@ impl Arm {
 }
 
 impl ProbeArm {
-    fn records(&self, bench: &Bench) -> Result<RunRecords> {
-        let fit: Option<FitReport> = read_json(&bench.input("probe", &self.probe).join(FIT)).ok();
+    fn records(&self, context: &StageContext) -> Result<RunRecords> {
+        let fit: Option<FitReport> = read_json(&context.input("probe", &self.probe).join(FIT)).ok();
         let outcome = match &self.failure {
             Some(reason) => Err(reason.clone()),
-            None => Ok(records_of(bench, "probe", &self.probe)?),
+            None => Ok(records_of(context, "probe", &self.probe)?),
         };
         // The whole comes first.
         let questions = |records: &Vec<Record>| records.first().map_or(0, |whole| whole.count);
-        let timing = timing(bench.cache, "probe", &self.probe);
+        let timing = timing(context.cache, "probe", &self.probe);
         Ok(RunRecords {
             generator: self.name.clone(),
             label: self.label.clone(),
@@ -253,6 +275,6 @@ impl ProbeArm {
     }
 }
 
-fn records_of(bench: &Bench, kind: &str, key: &Key) -> Result<Vec<Record>> {
-    records::load(&bench.input(kind, key), evaluate::metric)
+fn records_of(context: &StageContext, kind: &str, key: &Key) -> Result<Vec<Record>> {
+    records::load(&context.input(kind, key), evaluate::metric)
 }

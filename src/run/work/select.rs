@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::train::{FIT, MODEL};
-use super::{Bench, read_json, write_json};
+use super::{StageContext, StageKind, answers_version, read_json, write_json};
 use crate::generators;
 use crate::generators::{Decoding, FitReport, GenerateOptions, Recipe};
 use crate::graph::{Condition, condition_of, judge_all};
@@ -58,10 +58,26 @@ impl Selected {
     }
 }
 
-impl SelectWork {
-    pub fn run(&self, bench: &Bench) -> Result<()> {
-        let dataset = bench.dataset(&self.dataset)?;
-        let train = bench.input("train", &self.train);
+impl StageKind for SelectWork {
+    fn kind(&self) -> &'static str {
+        "select"
+    }
+
+    fn versions(&self) -> Vec<Version> {
+        [VERSION].into_iter().chain(answers_version(&self.generator)).collect()
+    }
+
+    fn inputs(&self) -> Vec<Key> {
+        vec![self.dataset.clone(), self.train.clone()]
+    }
+
+    fn seed(&self) -> Option<u64> {
+        Some(self.seed)
+    }
+
+    fn run(&self, context: &StageContext) -> Result<()> {
+        let dataset = context.dataset(&self.dataset)?;
+        let train = context.input("train", &self.train);
         let report: FitReport = read_json(&train.join(FIT))?;
         let recipe = generators::recipe(&self.generator, &self.settings)?;
         let conditions: Vec<Condition> =
@@ -69,32 +85,34 @@ impl SelectWork {
         let first = report.snapshots.len().saturating_sub(self.candidates as usize);
         let mut candidates = Vec::new();
         for tokens in &report.snapshots[first..] {
-            let hits = self.hits(&*recipe, &train.join(MODEL), *tokens, &conditions, bench)?;
+            let hits = self.hits(&*recipe, &train.join(MODEL), *tokens, &conditions, context)?;
             candidates.push(Candidate { tokens: *tokens, hits, prompts: conditions.len() as u64 });
         }
         // Of equal ones the last: it has seen the most.
         let best = candidates.iter().max_by_key(|candidate| (candidate.hits, candidate.tokens));
         let tokens = best.map_or(report.tokens, |candidate| candidate.tokens);
-        write_json(&bench.out.join(FILE), &Selected { tokens, candidates })
+        write_json(&context.out.join(FILE), &Selected { tokens, candidates })
     }
+}
 
+impl SelectWork {
     fn hits(
         &self,
         recipe: &dyn Recipe,
         model: &Path,
         tokens: u64,
         conditions: &[Condition],
-        bench: &Bench,
+        context: &StageContext,
     ) -> Result<u64> {
-        let generator = recipe.load(model, Some(tokens), bench.device)?;
+        let generator = recipe.load(model, Some(tokens), context.device)?;
         let answers = generator.generate(
             conditions,
             &GenerateOptions {
                 seed: self.seed,
                 sampling: SAMPLING,
                 decoding: Decoding::Free,
-                batch: bench.means.batch,
-                progress: bench.progress,
+                batch: context.options.batch,
+                progress: context.progress,
             },
         )?;
         let verdicts = judge_all(conditions, &answers)?;

@@ -2,11 +2,11 @@ use anyhow::Result;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::Bench;
 use super::train::MODEL;
+use super::{StageContext, StageKind, answers_version};
 use crate::data::{Dataset, Side};
 use crate::error::UserError;
-use crate::evaluate::{grid, grid_cells};
+use crate::evaluate::{CONDITIONS_VERSION, grid, grid_cells};
 use crate::generators::{Decoding, GenerateOptions};
 use crate::graph::{CallGraph, judge};
 use crate::model::Sampling;
@@ -36,12 +36,30 @@ pub struct TeachWork {
 /// As the model has learnt it: a mask that is needed here is no reason to narrow the choice further.
 const SAMPLING: Sampling = Sampling { temperature: 1.0, top_k: None };
 
-impl TeachWork {
-    pub fn run(&self, bench: &Bench) -> Result<()> {
-        let dataset = bench.dataset(&self.dataset)?;
+impl StageKind for TeachWork {
+    /// A dataset like any other to those who train on it.
+    fn kind(&self) -> &'static str {
+        "dataset"
+    }
+
+    fn versions(&self) -> Vec<Version> {
+        let answers = answers_version(&self.generator);
+        [VERSION, CONDITIONS_VERSION].into_iter().chain(answers).collect()
+    }
+
+    fn inputs(&self) -> Vec<Key> {
+        vec![self.dataset.clone(), self.train.clone()]
+    }
+
+    fn seed(&self) -> Option<u64> {
+        Some(self.seed)
+    }
+
+    fn run(&self, context: &StageContext) -> Result<()> {
+        let dataset = context.dataset(&self.dataset)?;
         let recipe = generators::recipe(&self.generator, &self.settings)?;
-        let model = bench.input("train", &self.train).join(MODEL);
-        let generator = recipe.load(&model, None, bench.device)?;
+        let model = context.input("train", &self.train).join(MODEL);
+        let generator = recipe.load(&model, None, context.device)?;
         let train = dataset.train();
         let seed = random::stream(self.seed, "teach", &[]).next_u64();
         let samples = self.samples(&train);
@@ -52,8 +70,8 @@ impl TeachWork {
                 seed,
                 sampling: SAMPLING,
                 decoding: Decoding::Constrained,
-                batch: bench.means.batch,
-                progress: bench.progress,
+                batch: context.options.batch,
+                progress: context.progress,
             },
         )?;
         let taught = conditions.iter().zip(&answers).filter_map(|(condition, answer)| {
@@ -66,9 +84,11 @@ impl TeachWork {
                 format!("`{}` answered no request that it could learn from", self.generator);
             return Err(UserError::setting(message).into());
         }
-        with_training_graphs(&dataset, taught).save(bench.out)
+        with_training_graphs(&dataset, taught).save(context.out)
     }
+}
 
+impl TeachWork {
     /// Samples per cell of the grid that have about as many calls as the training graphs.
     fn samples(&self, train: &[&CallGraph]) -> u32 {
         let calls: usize = train.iter().map(|graph| graph.calls().len()).sum();

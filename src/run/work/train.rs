@@ -1,7 +1,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{Bench, write_json};
+use super::{ExecutionOptions, StageContext, StageKind, check_files_of, write_json};
 use crate::durable::create_folder;
 use crate::generators::{self, FitContext};
 use crate::run::cache::Key;
@@ -30,21 +30,42 @@ pub const MODEL: &str = "model";
 /// The [`generators::FitReport`] in the stage's outputs.
 pub const FIT: &str = "fit.json";
 
-impl TrainWork {
-    pub fn run(&self, bench: &Bench) -> Result<()> {
-        let dataset = bench.dataset(&self.dataset)?;
-        let out = bench.out.join(MODEL);
+impl StageKind for TrainWork {
+    fn kind(&self) -> &'static str {
+        "train"
+    }
+
+    fn versions(&self) -> Vec<Version> {
+        let training = generators::entry(&self.generator).map(|entry| entry.training);
+        [VERSION].into_iter().chain(training).collect()
+    }
+
+    fn inputs(&self) -> Vec<Key> {
+        [&self.dataset].into_iter().chain(&self.base).cloned().collect()
+    }
+
+    fn seed(&self) -> Option<u64> {
+        Some(self.seed)
+    }
+
+    fn check_files(&self, _: &ExecutionOptions) -> Result<()> {
+        check_files_of(&self.generator, &self.settings)
+    }
+
+    fn run(&self, context: &StageContext) -> Result<()> {
+        let dataset = context.dataset(&self.dataset)?;
+        let out = context.out.join(MODEL);
         create_folder(&out)?;
-        let base = self.base.as_ref().map(|key| bench.input("train", key).join(MODEL));
+        let base = self.base.as_ref().map(|key| context.input("train", key).join(MODEL));
         let report = generators::recipe(&self.generator, &self.settings)?.fit(&FitContext {
             dataset: &dataset,
             seed: self.seed,
-            device: bench.device,
+            device: context.device,
             base: base.as_deref(),
             out: &out,
-            scratch: bench.scratch,
-            progress: bench.progress,
+            scratch: context.scratch,
+            progress: context.progress,
         })?;
-        write_json(&bench.out.join(FIT), &report)
+        write_json(&context.out.join(FIT), &report)
     }
 }
