@@ -38,7 +38,7 @@ impl EvaluateWork {
         let likelihoods = likelihoods.map(|key| likelihood::load(&bench.input("likelihood", key)));
         let likelihoods = likelihoods.transpose()?;
         let scores = evaluate::score(
-            &*self.family,
+            &self.family,
             &dataset,
             &conditions,
             &generated,
@@ -53,6 +53,6 @@ impl EvaluateWork {
 impl FloorWork {
     pub fn run(&self, bench: &Bench) -> Result<()> {
         let dataset = bench.dataset(&self.dataset)?;
-        records::save(bench.out, &evaluate::references(&*self.family, &dataset, self.seed)?)
+        records::save(bench.out, &evaluate::references(&self.family, &dataset, self.seed)?)
     }
 }

@@ -25,7 +25,7 @@ pub use evaluate::{EvaluateWork, FloorWork};
 pub use generate::GenerateWork;
 pub use likelihood::LikelihoodWork;
 pub use probe::{NetworkWork, ProbeWork};
-pub use report::{Arm, FIGURES, ProbeArm, ReportWork, TABLES};
+pub use report::{Arm, FIGURES, Place, ReportWork, TABLES};
 pub use select::SelectWork;
 pub use teach::TeachWork;
 pub use train::TrainWork;
@@ -184,9 +184,9 @@ impl Work {
                 [likelihood::VERSION].into_iter().chain(answers(&work.generator)).collect()
             }
             Self::Evaluate(EvaluateWork { family, .. }) | Self::Floor(FloorWork { family, .. }) => {
-                vec![evaluate::VERSION, family.version()]
+                vec![evaluate::VERSION, family.version]
             }
-            Self::Probe(_) => vec![probe::VERSION, probes::VERSION],
+            Self::Probe(_) => vec![probe::VERSION, probes::FAMILY.version],
             Self::Report(_) => vec![report::VERSION, crate::report::VERSION],
         }
     }
@@ -376,7 +376,7 @@ mod tests {
     use super::*;
     use crate::data::DatasetManifest;
     use crate::evaluate::probes::{Arm as ProbedBy, Task};
-    use crate::evaluate::{Conditions, FamilyId, fidelity::Fidelity};
+    use crate::evaluate::{Conditions, FamilyId, fidelity};
     use crate::generators::Decoding;
     use crate::model::Sampling;
     use crate::version::golden;
@@ -492,7 +492,7 @@ mod tests {
         });
         let generate = run(&cache, generate::VERSION, &generate);
         let evaluate = Work::Evaluate(EvaluateWork {
-            family: FamilyId::of(&Fidelity),
+            family: FamilyId(&fidelity::FAMILY),
             seed: 0,
             dataset: dataset.clone(),
             generate,
