@@ -8,9 +8,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::RngExt;
 use tracegym::data::{Dataset, DatasetCard, Side};
-use tracegym::evaluate::accuracy::Accuracy;
-use tracegym::evaluate::fidelity::Fidelity;
-use tracegym::evaluate::{self, Conditions, Family};
+use tracegym::evaluate::{self, Conditions, accuracy, fidelity};
 use tracegym::graph::{
     CallGraph, CallRow, CallType, Condition, EdgeId, Generated, Name, USER, judge_all,
 };
@@ -70,9 +68,8 @@ fn scoring(criterion: &mut Criterion) {
     group.bench_function("validation, graphs", |bencher| {
         bencher.iter(|| black_box(judge_all(&conditions, &answers).expect("one each")));
     });
-    let families: [&dyn Family; 2] = [&Accuracy, &Fidelity];
-    for family in families {
-        group.bench_function(format!("{}, graphs", family.id()), |bencher| {
+    for family in [&accuracy::FAMILY, &fidelity::FAMILY] {
+        group.bench_function(format!("{}, graphs", family.id), |bencher| {
             bencher.iter(|| {
                 let records = evaluate::evaluate(family, &dataset, &conditions, &answers, 1);
                 black_box(records.expect("one each"))
@@ -80,7 +77,7 @@ fn scoring(criterion: &mut Criterion) {
         });
     }
     group.bench_function("reference rows", |bencher| {
-        bencher.iter(|| black_box(evaluate::references(&Fidelity, &dataset, 1)));
+        bencher.iter(|| black_box(evaluate::references(&fidelity::FAMILY, &dataset, 1)));
     });
     group.finish();
 }

@@ -151,9 +151,12 @@ fn constant_columns_give_numbers_or_reasons() {
     );
     assert!(distribution.contains("No number (EMD in-degree): the real values are all equal"));
     let times = place.table("distribution", "times.md");
-    assert!(times.contains("correlation edges, depth; correlation edges, latency"), "{times}");
+    assert!(
+        times.contains("correlation of edges and depth; correlation of edges and latency"),
+        "{times}"
+    );
     assert!(times.contains("is the same in all real graphs"), "{times}");
-    assert!(place.table("downstream", "high-latency.md").contains("No number: "));
+    assert!(place.table("high-latency", "high-latency.md").contains("No number: "));
     let detection = place.table("distribution", "detection.md");
     assert!(detection.contains("No number (all): a side has fewer than 40 graphs."), "{detection}");
 }
@@ -176,7 +179,7 @@ fn one_test_graph_and_one_service_have_no_intervals_over_services_and_say_so() {
         let place = Place::new(&varied(count, services), "kind = \"random\"\ntest_share = 0.1");
         place.reports();
         let accuracy = place.table("accuracy", "seeds.md");
-        let why = "One service: no intervals but those of shares of prompts or graphs";
+        let why = "One service: no intervals but those of fractions of prompts or graphs";
         assert!(accuracy.contains(why), "{accuracy}");
         // Shares of prompts have Wilson's, which are never 0–0 or 100–100.
         let accuracy = place.table("accuracy", "accuracy.md");
@@ -213,7 +216,7 @@ fn ties_do_not_depend_on_the_order_of_graphs() {
     for (report, name) in [("fidelity", "fidelity.csv"), ("distribution", "degrees.csv")] {
         let real = places.each_ref().map(|place| {
             let table = place.table(report, name);
-            let rows = table.lines().filter(|line| line.contains("training against test"));
+            let rows = table.lines().filter(|line| line.contains("train vs. test"));
             rows.map(str::to_owned).collect::<Vec<_>>()
         });
         assert_eq!(real[0].len(), 1, "{report}");

@@ -80,8 +80,11 @@ fn smoke_tables() {
     let rows = text.lines().filter(|line| !line.starts_with('#'));
     let mut reader =
         csv::Reader::from_reader(std::io::Cursor::new(rows.collect::<Vec<_>>().join("\n")));
-    let column =
-        reader.headers().expect("header").iter().position(|name| name == "accuracy (share)");
+    let column = reader
+        .headers()
+        .expect("header")
+        .iter()
+        .position(|name| name == "condition accuracy (share)");
     let column = column.expect("a column of accuracy");
     let shares: Vec<String> =
         reader.records().map(|record| record.expect("record")[column].to_owned()).collect();

@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use polars::prelude::{DataType, SortMultipleOptions, col, lit};
 
 use super::answers::{ACCURACY, COMPARED, accurate};
-use super::{Bin, Case, Dimensions, Family, Interval, Metric, PromptScores, Record, Report, WHOLE};
+use super::{Bin, Case, Dimensions, Family, Interval, Metric, Record, Report, WHOLE};
 use crate::data::Dataset;
 use crate::graph::{Condition, Name, Verdict, ViolationCode};
 use crate::report::figure::{
@@ -18,27 +17,18 @@ use crate::report::{Entry, Found, ReportFiles, Results, Row, Variant, cell_or_mi
 use crate::version::Version;
 
 /// The family of condition accuracy.
-pub struct Accuracy;
-
-impl Family for Accuracy {
-    fn id(&self) -> &'static str {
-        "accuracy"
-    }
-
-    fn version(&self) -> Version {
-        Version::new("evaluate/accuracy", 1)
-    }
-
-    fn metrics(&self) -> &'static [&'static Metric] {
-        &[ACCURACY, FAILURE, TRAIN_GRAPHS]
-    }
-
-    fn score(&self, case: &Case, _: &mut PromptScores) -> Result<Vec<Record>> {
-        Ok(records(case))
-    }
-
-    fn reports(&self) -> &'static [Report] {
-        const CLAIMS: &[&str] = &[
+pub const FAMILY: Family = Family {
+    id: "accuracy",
+    version: Version::new("evaluate/accuracy", 1),
+    metrics: &[ACCURACY, FAILURE, TRAIN_GRAPHS],
+    score: Some(|case, _| Ok(records(case))),
+    references: None,
+    reads_likelihoods: false,
+    reports: &[Report {
+        id: "accuracy",
+        draw: report,
+        compared: COMPARED,
+        claims: &[
             "fig3a-tabular-16-edges",
             "fig3b-tabular-depth-5",
             "fig3a-recursive-above-tabular",
@@ -47,10 +37,9 @@ impl Family for Accuracy {
             "table3-in-context-depth-3",
             "table3-in-context-depth-4",
             "table3-in-context-depth-5",
-        ];
-        &[Report { id: "accuracy", draw: report, compared: COMPARED, claims: CLAIMS }]
-    }
-}
+        ],
+    }],
+};
 
 /// Share of prompts whose first violation has a code: the generator's own failure before a
 /// constraint on the graph before a mismatch with the request. Codes that did not occur have no
@@ -473,8 +462,12 @@ fn heat_maps(results: &Results) -> Figure {
     }
 }
 
-const SIZE: (usize, f64, f64) = (1, COLUMN, 240.0);
 const AXIS: &str = "condition accuracy (%)";
+
+/// A figure of one column.
+fn column(results: &Results, title: &str, panel: Panel) -> Figure {
+    results.figure(title, vec![panel], COLUMN, 240.0, "")
+}
 
 /// Accuracy along one attribute, a line per variant.
 fn by_value(results: &Results, attribute: &Attribute) -> Figure {
@@ -499,7 +492,7 @@ fn by_value(results: &Results, attribute: &Attribute) -> Figure {
         y: Axis::share(AXIS),
         content: Content::Lines(lines),
     };
-    results.figure(&format!("Condition accuracy by {}", attribute.name), vec![panel], SIZE, [])
+    column(results, &format!("Condition accuracy by {}", attribute.name), panel)
 }
 
 fn by_training_graphs(results: &Results) -> Figure {
@@ -507,7 +500,7 @@ fn by_training_graphs(results: &Results) -> Figure {
         TRAIN_BINS.map(|bin| accuracy(bin.to_string().replace('-', "–"), WHOLE.train_graphs(bin)));
     let x = "training graphs with the prompt's number of edges and depth";
     let panel = results.panel_by_entry(x, |_| Axis::share(AXIS), &entries, None, None);
-    results.figure("Condition accuracy by training graphs", vec![panel], SIZE, [])
+    column(results, "Condition accuracy by training graphs", panel)
 }
 
 fn by_temperature(results: &Results, temperatures: &[f64]) -> Figure {
@@ -530,7 +523,7 @@ fn by_temperature(results: &Results, temperatures: &[f64]) -> Figure {
         y: Axis::share(AXIS),
         content: Content::Lines(lines),
     };
-    results.figure("Condition accuracy by temperature", vec![panel], SIZE, [])
+    column(results, "Condition accuracy by temperature", panel)
 }
 
 #[cfg(test)]
@@ -554,7 +547,7 @@ mod tests {
     #[test]
     fn accuracy_by_hand() {
         let (dataset, asked, answers) = example();
-        let records = evaluate(&Accuracy, &dataset, &asked, &answers, 1).unwrap();
+        let records = evaluate(&FAMILY, &dataset, &asked, &answers, 1).unwrap();
         let value = |cell| {
             let record = find(&records, ACCURACY, cell);
             (record.value, record.count)
@@ -585,7 +578,7 @@ mod tests {
     fn the_order_of_prompts_does_not_matter() {
         let (dataset, asked, answers) = example();
         let text = |asked: &[Condition], answers: &[Generated]| {
-            let records = evaluate(&Accuracy, &dataset, asked, answers, 1).unwrap();
+            let records = evaluate(&FAMILY, &dataset, asked, answers, 1).unwrap();
             format!("{records:?}")
         };
         assert_eq!(text(&asked, &answers), text(&reversed(&asked), &reversed(&answers)));
@@ -594,7 +587,7 @@ mod tests {
     #[test]
     fn no_prompts_give_no_numbers() {
         let (dataset, ..) = example();
-        let records = evaluate(&Accuracy, &dataset, &[], &[], 1).unwrap();
+        let records = evaluate(&FAMILY, &dataset, &[], &[], 1).unwrap();
         assert!(find(&records, ACCURACY, "").value.is_nan());
     }
 }

@@ -92,21 +92,21 @@ fn values_are_those_of_their_versions() {
     let requests = asked(&Conditions::Instructions { count: 40 });
     let mut texts = BTreeMap::new();
     for family in tests::quick_families() {
-        let asked = match family.id() {
+        let asked = match family.id {
             "accuracy" => &grid,
             "instructions" => &requests,
             _ => &test,
         };
         let records = evaluate(family, &dataset, asked, &answers(&cloud, &dataset, asked), 5)
             .expect("records");
-        let title = family.id().replace('-', " ");
+        let title = family.id.replace('-', " ");
         let mut text = lines(&title, &records);
         // Halves of so many graphs take long, and the tests of these two families have them.
-        if !["accuracy", "fidelity", "distribution"].contains(&family.id()) {
+        if !["accuracy", "fidelity", "distribution"].contains(&family.id) {
             let records = references(family, &dataset, 5).expect("records");
             text += &lines(&format!("{title}, reference rows"), &records);
         }
-        texts.insert(family.id(), (family.version(), text));
+        texts.insert(family.id, (family.version, text));
     }
     for (version, text) in texts.values() {
         golden::assert(*version, text);
@@ -117,9 +117,9 @@ fn values_are_those_of_their_versions() {
 #[test]
 fn nothing_has_no_numbers() {
     let nothing = tests::dataset(Vec::new(), Vec::new());
-    for family in FAMILIES.iter().filter(|family| family.subject() == Subject::Answers) {
-        let Ok(records) = evaluate(*family, &nothing, &[], &[], 1) else { continue };
-        for record in records.iter().chain(&references(*family, &nothing, 1).expect("records")) {
+    for family in FAMILIES.iter().filter(|family| family.score.is_some()) {
+        let Ok(records) = evaluate(family, &nothing, &[], &[], 1) else { continue };
+        for record in records.iter().chain(&references(family, &nothing, 1).expect("records")) {
             // Of what is a number of things there is none.
             let none = record.value.is_nan()
                 || record.value == 0.0 && record.metric == instructions::PROMPTS;

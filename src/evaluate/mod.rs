@@ -24,10 +24,10 @@ mod ranking;
 pub mod truth;
 
 pub use conditions::{Conditions, VERSION as CONDITIONS_VERSION, conditions, grid, grid_cells};
-pub use family::{Family, FamilyId, References, Report, Subject};
+pub use family::{Family, FamilyId, Report};
 pub use joined::Joined;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::data::Dataset;
 use crate::graph::{CallGraph, Condition, Generated, Verdict, judge_all};
@@ -37,23 +37,23 @@ pub use crate::records::{
 use novelty::membership::Likelihood;
 
 /// All metric families.
-pub const FAMILIES: &[&dyn Family] = &[
-    &accuracy::Accuracy,
-    &fidelity::Fidelity,
-    &distribution::Distribution,
-    &novelty::Novelty,
-    &instructions::Instructions,
-    &truth::Truth,
+pub const FAMILIES: &[&Family] = &[
+    &accuracy::FAMILY,
+    &fidelity::FAMILY,
+    &distribution::FAMILY,
+    &novelty::FAMILY,
+    &instructions::FAMILY,
+    &truth::FAMILY,
     &downstream::CRITICAL_COMPONENTS,
     &downstream::ANOMALIES,
     &downstream::HIGH_LATENCY,
     &downstream::UNCOMMON_COMMUNICATION,
-    &probes::Probes,
+    &probes::FAMILY,
 ];
 
 /// Every metric, of families and of all answers.
 pub fn metrics() -> impl Iterator<Item = &'static Metric> {
-    let of_families = FAMILIES.iter().flat_map(|family| family.metrics());
+    let of_families = FAMILIES.iter().flat_map(|family| family.metrics);
     [answers::METRICS, decoding_cost::METRICS].into_iter().flatten().chain(of_families).copied()
 }
 
@@ -96,7 +96,7 @@ pub struct Scores {
 /// # Errors
 /// If there is not exactly one answer per condition.
 pub fn score(
-    family: &dyn Family,
+    family: &Family,
     dataset: &Dataset,
     conditions: &[Condition],
     answers: &[Generated],
@@ -106,7 +106,8 @@ pub fn score(
     let verdicts = judge_all(conditions, answers)?;
     let case = Case { dataset, conditions, answers, verdicts: &verdicts, likelihoods, seed };
     let mut of_prompts = self::answers::prompt_scores(conditions, &verdicts);
-    let mut records = family.score(&case, &mut of_prompts)?;
+    let score = family.score.with_context(|| format!("`{}` scores no answers", family.id))?;
+    let mut records = score(&case, &mut of_prompts)?;
     records.extend(decoding_cost::records(&case));
     Ok(Scores { records, of_prompts })
 }
@@ -116,7 +117,7 @@ pub fn score(
 /// # Errors
 /// If there is not exactly one answer per condition.
 pub fn evaluate(
-    family: &dyn Family,
+    family: &Family,
     dataset: &Dataset,
     conditions: &[Condition],
     answers: &[Generated],
@@ -129,8 +130,8 @@ pub fn evaluate(
 ///
 /// # Errors
 /// A dataset that the family cannot look at, a model that cannot be trained.
-pub fn references(family: &dyn Family, dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
-    family.references().map_or_else(|| Ok(Vec::new()), |of| of(dataset, seed))
+pub fn references(family: &Family, dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
+    family.references.map_or_else(|| Ok(Vec::new()), |of| of(dataset, seed))
 }
 
 #[cfg(test)]
@@ -232,10 +233,9 @@ mod tests {
     }
 
     /// Families of answers but for the detector of anomalies, which trains networks.
-    pub fn quick_families() -> impl Iterator<Item = &'static dyn Family> {
-        let slow = downstream::ANOMALIES.id();
-        let families = FAMILIES.iter().copied().filter(move |family| family.id() != slow);
-        families.filter(|family| family.subject() == Subject::Answers)
+    pub fn quick_families() -> impl Iterator<Item = &'static Family> {
+        let families = FAMILIES.iter().copied().filter(|family| family.score.is_some());
+        families.filter(|family| family.id != downstream::ANOMALIES.id)
     }
 
     /// Equal ids are the same metric, which several families may have.
@@ -251,9 +251,9 @@ mod tests {
     #[test]
     fn families_are_told_apart_by_id_and_have_reports() {
         for (place, family) in FAMILIES.iter().enumerate() {
-            let others = FAMILIES[..place].iter().filter(|other| other.id() == family.id());
-            assert_eq!(others.count(), 0, "{}", family.id());
-            assert!(!family.reports().is_empty() && !family.metrics().is_empty());
+            let others = FAMILIES[..place].iter().filter(|other| other.id == family.id);
+            assert_eq!(others.count(), 0, "{}", family.id);
+            assert!(!family.reports.is_empty() && !family.metrics.is_empty());
         }
     }
 

@@ -247,9 +247,9 @@ impl<'a> Field<'a> {
             }
         });
         let note = "Probability that the generator has the higher value on a service drawn at random and with a training drawn at random, ties counting half. Intervals: bootstrap over seeds and services.";
-        let size = (2, PAGE, 320.0);
         let title = "Probability of superiority";
-        self.results.figure(title, panels.collect(), size, [note.to_owned()])
+        let figure = self.results.figure(title, panels.collect(), PAGE, 320.0, note);
+        Figure { across: 2, ..figure }
     }
 }
 

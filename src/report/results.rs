@@ -322,17 +322,18 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// Panels above each other, or `across` of them beside each other, with a note of their own.
+    /// Panels above each other with a note of their own, which may be empty.
     pub fn figure(
         &self,
         title: &str,
         panels: Vec<Panel>,
-        size: (usize, f64, f64),
-        note: impl IntoIterator<Item = String>,
+        width: f64,
+        row_height: f64,
+        note: &str,
     ) -> Figure {
-        let (across, width, row_height) = size;
+        let note = (!note.is_empty()).then(|| note.to_owned());
         let notes = note.into_iter().chain(self.figure_notes()).collect();
-        Figure { title: self.titled(title), panels, across, width, row_height, notes }
+        Figure { title: self.titled(title), panels, across: 1, width, row_height, notes }
     }
 }
 

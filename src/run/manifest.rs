@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::variant::{Groups, Variant};
 use crate::error::UserError;
 use crate::evaluate::probes::Probe;
-use crate::evaluate::{Conditions, FamilyId, Subject};
+use crate::evaluate::{Conditions, FamilyId};
 use crate::manifests::{Kind, Manifest, as_named};
 use crate::{check, toml_file};
 
@@ -266,17 +266,13 @@ impl Measure {
             ("conditions", &file.conditions, &overrides.conditions),
             ("sampling", &file.sampling, &overrides.sampling),
         ];
-        let id = file.family.id();
-        match (file.family.subject(), &file.probe) {
-            (Subject::Networks, None) => {
-                let message = format!("missing: family `{id}` tunes networks");
-                return Err(wrong("probe", &message).into());
-            }
-            (Subject::Answers, Some(_)) => {
-                let message = format!("family `{id}` scores answers: leave `probe` out");
-                return Err(wrong("probe", &message).into());
-            }
-            _ => {}
+        let id = file.family.id;
+        if file.family.score.is_none() && file.probe.is_none() {
+            return Err(wrong("probe", &format!("missing: family `{id}` tunes networks")).into());
+        }
+        if file.family.score.is_some() && file.probe.is_some() {
+            let message = format!("family `{id}` scores answers: leave `probe` out");
+            return Err(wrong("probe", &message).into());
         }
         let Some(base) = &file.probe else {
             let mut resolved = Vec::new();
@@ -308,7 +304,7 @@ impl Measure {
 
 /// The reports that a manifest names, or the first of its family.
 fn reports_of(path: &Path, file: &ExperimentFile) -> Result<Vec<String>, UserError> {
-    let known: Vec<&str> = file.family.reports().iter().map(|report| report.id).collect();
+    let known: Vec<&str> = file.family.reports.iter().map(|report| report.id).collect();
     let Some(named) = &file.reports else {
         return Ok(known.first().map(|id| (*id).to_owned()).into_iter().collect());
     };
@@ -317,7 +313,7 @@ fn reports_of(path: &Path, file: &ExperimentFile) -> Result<Vec<String>, UserErr
         return Err(wrong(format!("is empty: name at least one of {}", known.join(", "))));
     }
     if let Some(unknown) = named.iter().find(|id| !known.contains(&id.as_str())) {
-        let family = file.family.id();
+        let family = file.family.id;
         let known = known.join(", ");
         let message = format!("family `{family}` has no report `{unknown}`; it has {known}");
         return Err(wrong(message));

@@ -15,7 +15,7 @@ use super::receipt;
 use super::variant::Variant;
 use super::work::{
     Arm, DatasetWork, EvaluateWork, ExecutionOptions, FloorWork, GenerateWork, LikelihoodWork,
-    ProbeArm, ReportWork, SelectWork, TeachWork, TrainWork, Work,
+    Place, ReportWork, SelectWork, TeachWork, TrainWork, Work,
 };
 use crate::data::{DATASETS, DatasetManifest};
 use crate::error::UserError;
@@ -71,8 +71,6 @@ pub struct ExperimentPlan {
     /// Arms without knowledge of failures.
     pub arms: Vec<Arm>,
     pub floor: Option<Key>,
-    /// Arms of a probe without knowledge of failures.
-    pub probes: Vec<ProbeArm>,
     pub formats: BTreeSet<Format>,
 }
 
@@ -143,7 +141,7 @@ impl Plan {
         let dataset = options.dataset.clone().unwrap_or_else(|| experiment.dataset.clone());
         let mut sources = Sources { experiment: &experiment, options, datasets };
         let dataset_key = self.dataset(&dataset, &mut sources)?;
-        let (mut arms, mut probes, mut floor) = (Vec::new(), Vec::new(), None);
+        let (mut arms, mut floor) = (Vec::new(), None);
         match &experiment.measure {
             Measure::Answers(answers) => {
                 for baseline in &baselines {
@@ -153,7 +151,7 @@ impl Plan {
                         self.arms(place, baseline, seed, &training, &mut arms)?;
                     }
                 }
-                if experiment.family.references().is_some() {
+                if experiment.family.references.is_some() {
                     let work = Work::Floor(FloorWork {
                         family: experiment.family,
                         seed: experiment.seeds[0],
@@ -163,7 +161,7 @@ impl Plan {
                 }
             }
             Measure::Probe { probe } => {
-                probes = self.probe(probe, &baselines, &dataset_key, &mut sources)?;
+                arms = self.probe(probe, &baselines, &dataset_key, &mut sources)?;
             }
         }
         let dataset_name = match &self.stages[&dataset_key].work {
@@ -179,7 +177,6 @@ impl Plan {
             dataset_key,
             arms,
             floor,
-            probes,
             formats: options.formats.clone(),
         });
         Ok(())
@@ -317,7 +314,7 @@ impl Plan {
     ) -> Result<()> {
         let name = format!("{} seed {seed}", baseline.name);
         let selected = self.select(baseline, seed, training)?;
-        let likelihood = if experiment.family.reads_likelihoods() {
+        let likelihood = if experiment.family.reads_likelihoods {
             self.likelihood(baseline, seed, dataset, training, selected.as_ref())?
         } else {
             None
@@ -374,10 +371,10 @@ impl Plan {
                     seed,
                     temperature,
                     snapshot,
-                    train: training.key.clone(),
+                    training: Place::new("train", training.key.clone()),
                     selected: selected.clone().filter(|_| last),
-                    generate,
-                    evaluate,
+                    generate: Some(generate),
+                    records: Place::new("evaluate", evaluate),
                     failure: None,
                 });
             }
@@ -401,9 +398,8 @@ impl Plan {
 impl ExperimentPlan {
     /// The stages whose outcome the report needs.
     pub fn awaited(&self) -> Vec<Key> {
-        let arms = self.arms.iter().map(|arm| arm.evaluate.clone());
-        let probes = self.probes.iter().map(|arm| arm.probe.clone());
-        arms.chain(probes).chain(self.floor.clone()).chain([self.dataset_key.clone()]).collect()
+        let arms = self.arms.iter().map(|arm| arm.records.key.clone());
+        arms.chain(self.floor.clone()).chain([self.dataset_key.clone()]).collect()
     }
 
     /// The report's stage, once the outcome of all others is known. `failure` says why a stage
@@ -411,11 +407,7 @@ impl ExperimentPlan {
     pub fn report(&self, failure: impl Fn(&Key) -> Option<String>) -> Result<Stage> {
         let mut arms = self.arms.clone();
         for arm in &mut arms {
-            arm.failure = failure(&arm.evaluate);
-        }
-        let mut probes = self.probes.clone();
-        for arm in &mut probes {
-            arm.failure = failure(&arm.probe);
+            arm.failure = failure(&arm.records.key);
         }
         let work = Work::Report(ReportWork {
             experiment: self.experiment.id.clone(),
@@ -427,7 +419,6 @@ impl ExperimentPlan {
             arms,
             drawn: self.experiment.drawn.iter().map(Variant::name).collect(),
             floor: self.floor.clone().filter(|key| failure(key).is_none()),
-            probes,
             formats: self.formats.clone(),
         });
         let label = format!("report {}", self.experiment.id);
@@ -533,12 +524,12 @@ mod tests {
             assert_eq!(inputs.contains(&trainings[0]), is_network);
         }
         let experiment = &probes.experiments[0];
-        let (floor, answers) = (&experiment.floor, &experiment.arms);
-        assert!(floor.is_none() && answers.is_empty() && experiment.probes.len() > 3);
-        let failed = experiment.probes[0].probe.clone();
+        assert!(experiment.floor.is_none() && experiment.arms.len() > 3);
+        assert!(experiment.arms.iter().all(|arm| arm.generate.is_none()));
+        let failed = experiment.arms[0].records.key.clone();
         let report = experiment.report(|key| (*key == failed).then(String::new)).unwrap();
         assert!(!report.work.inputs().contains(&failed));
-        assert!(report.work.inputs().contains(&experiment.probes[1].probe));
+        assert!(report.work.inputs().contains(&experiment.arms[1].records.key));
     }
 
     #[test]
@@ -599,7 +590,7 @@ mod tests {
         let plan = plan(&["fig4-fidelity"], &options());
         let experiment = &plan.experiments[0];
         let whole = experiment.report(|_| None).unwrap();
-        let failed = experiment.arms[0].evaluate.clone();
+        let failed = experiment.arms[0].records.key.clone();
         let partly = |key: &Key| (*key == failed).then(|| "out of memory".to_owned());
         let partly = experiment.report(partly).unwrap();
         assert_ne!(whole.key, partly.key);

@@ -59,8 +59,3 @@ fn instructions() {
     check_files(&files, &["instructions"]);
     hold_to_version(&files, "instructions");
 }
-
-#[test]
-fn failures_and_nothing() {
-    check_failures_and_nothing(drawn);
-}

@@ -46,8 +46,3 @@ fn truth() {
     check_files(&files, &["truth", "branches"]);
     hold_to_version(&files, "truth");
 }
-
-#[test]
-fn failures_and_nothing() {
-    check_failures_and_nothing(drawn);
-}

@@ -23,12 +23,11 @@ pub use times::{
     RESPONSE_TIME_KS, START_OFFSET_KS,
 };
 
-use anyhow::Result;
 use rand::seq::SliceRandom;
 
 use super::answers::valid;
 use super::observed::with_intervals;
-use super::{Case, Dimensions, Family, Interval, Metric, PromptScores, Record, References, Report};
+use super::{Case, Dimensions, Family, Interval, Metric, Record, Report};
 use crate::data::Dataset;
 use crate::graph::CallGraph;
 use crate::random;
@@ -36,56 +35,42 @@ use crate::version::Version;
 use pair::{Pair, in_order};
 
 /// The family of distributions.
-pub struct Distribution;
-
-impl Family for Distribution {
-    fn id(&self) -> &'static str {
-        "distribution"
-    }
-
-    fn version(&self) -> Version {
-        Version::new("evaluate/distribution", 2)
-    }
-
-    fn metrics(&self) -> &'static [&'static Metric] {
-        &[
-            PGD,
-            DETECTION,
-            MMD,
-            EMD_IN_DEGREE,
-            EMD_OUT_DEGREE,
-            EMD_RESPONSE_TIME,
-            RESPONSE_TIME_KS,
-            RESPONSE_TIME_EMD,
-            RESPONSE_TIME_COVERAGE,
-            START_OFFSET_KS,
-            CONCURRENCY_KS,
-            QUANTILE_RATIO,
-            CORRELATION_SIMILARITY,
-            CONTINGENCY_SIMILARITY,
-        ]
-    }
-
-    fn score(&self, case: &Case, _: &mut PromptScores) -> Result<Vec<Record>> {
-        Ok(records(case))
-    }
-
-    fn references(&self) -> Option<References> {
-        Some(|dataset, seed| Ok(references(dataset, seed)))
-    }
-
-    fn reports(&self) -> &'static [Report] {
-        const CLAIMS: &[&str] = &[
+pub const FAMILY: Family = Family {
+    id: "distribution",
+    version: Version::new("evaluate/distribution", 2),
+    metrics: &[
+        PGD,
+        DETECTION,
+        MMD,
+        EMD_IN_DEGREE,
+        EMD_OUT_DEGREE,
+        EMD_RESPONSE_TIME,
+        RESPONSE_TIME_KS,
+        RESPONSE_TIME_EMD,
+        RESPONSE_TIME_COVERAGE,
+        START_OFFSET_KS,
+        CONCURRENCY_KS,
+        QUANTILE_RATIO,
+        CORRELATION_SIMILARITY,
+        CONTINGENCY_SIMILARITY,
+    ],
+    score: Some(|case, _| Ok(records(case))),
+    references: Some(|dataset, seed| Ok(references(dataset, seed))),
+    reads_likelihoods: false,
+    reports: &[Report {
+        id: "distribution",
+        draw: report::report,
+        compared: &[],
+        claims: &[
             "fig16-tabular-in-degree",
             "fig16-tabular-out-degree",
             "fig16-tabular-response-time",
             "fig16-probabilistic-in-degree",
             "fig16-probabilistic-out-degree",
             "fig16-probabilistic-response-time",
-        ];
-        &[Report { id: "distribution", draw: report::report, compared: &[], claims: CLAIMS }]
-    }
-}
+        ],
+    }],
+};
 
 /// Random halves of the real graphs behind the reference rows.
 const REPEATS: u64 = 5;

@@ -138,15 +138,12 @@ fn time_entries() -> Vec<Entry> {
     entries
 }
 
-/// Size of the figures.
-const SIZE: (usize, f64, f64) = (1, PAGE, 360.0);
-
 fn discrepancy_figure(results: &Results) -> Figure {
     let entries = [Entry::new("all descriptors", PGD, WHOLE)];
     let axis = |_: &Bars| Axis::linear("PolyGraph discrepancy", 0.0, 1.0);
     let panel = results.panel("", axis, &REFERENCES, &entries);
     let note = "How well a logistic regression distinguishes valid synthetic graphs from test graphs by the descriptor that serves best: 0 not at all, 1 without fail. The rows of real graphs show what two samples of the truth reach.";
-    results.figure("PolyGraph discrepancy", vec![panel], SIZE, [note.to_owned()])
+    results.figure("PolyGraph discrepancy", vec![panel], PAGE, 360.0, note)
 }
 
 /// Figure 16.
@@ -163,5 +160,5 @@ fn distances_figure(results: &Results) -> Figure {
     let panel = results.panel("", axis, &REFERENCES, &entries);
     let title = "Distances of degrees and response times";
     let note = "Earth mover's distance of valid synthetic graphs from test graphs, in standard deviations of the real side; degrees of the microservices within a graph. Lower is better, and the rows of real graphs show what two samples of the truth reach. Intervals that go on above are in the tables.";
-    results.figure(title, vec![panel], SIZE, [note.to_owned()])
+    results.figure(title, vec![panel], PAGE, 360.0, note)
 }

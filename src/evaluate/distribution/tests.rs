@@ -22,7 +22,7 @@ fn graphs(count: u32) -> Vec<CallGraph> {
 
 fn score(real: &[CallGraph], asked: &[Condition], answers: &[Generated]) -> Vec<Record> {
     let dataset = dataset(Vec::new(), real.to_vec());
-    evaluate(&Distribution, &dataset, asked, answers, 9).unwrap()
+    evaluate(&FAMILY, &dataset, asked, answers, 9).unwrap()
 }
 
 fn conditions_of(graphs: &[CallGraph]) -> Vec<Condition> {

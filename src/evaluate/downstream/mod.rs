@@ -17,64 +17,25 @@ mod uncommon;
 
 pub mod anomalies;
 
-use anyhow::Result;
 use rand::seq::SliceRandom;
 
 pub use critical::APPLICATION;
 pub use score::{ACCURACY, ACCURACY_GAP, AUC, BALANCED_ACCURACY, F1, GAP, TRAINING};
 
-use super::{Case, Family, Metric, PromptScores, Record, References, Report};
+use super::{Case, Family, Report};
 use crate::data::Dataset;
 use crate::graph::CallGraph;
 use crate::random;
 use crate::version::Version;
 
-/// A task as a metric family: what a downstream model is trained for.
-pub struct Downstream {
-    id: &'static str,
-    version: Version,
-    metrics: &'static [&'static Metric],
-    score: fn(&Case) -> Result<Vec<Record>>,
-    /// Trained on real graphs, and what needs no learning.
-    references: References,
-    reports: &'static [Report],
-}
-
-impl Family for Downstream {
-    fn id(&self) -> &'static str {
-        self.id
-    }
-
-    fn version(&self) -> Version {
-        self.version
-    }
-
-    fn metrics(&self) -> &'static [&'static Metric] {
-        self.metrics
-    }
-
-    /// # Errors
-    /// A training that diverges.
-    fn score(&self, case: &Case, _: &mut PromptScores) -> Result<Vec<Record>> {
-        (self.score)(case)
-    }
-
-    fn references(&self) -> Option<References> {
-        Some(self.references)
-    }
-
-    fn reports(&self) -> &'static [Report] {
-        self.reports
-    }
-}
-
 /// Which microservice makes a trace slow (FIRM; paper, figure 5 left).
-pub const CRITICAL_COMPONENTS: Downstream = Downstream {
+pub const CRITICAL_COMPONENTS: Family = Family {
     id: "critical-components",
     version: Version::new("evaluate/critical-components", 1),
     metrics: &[ACCURACY, BALANCED_ACCURACY, F1, AUC, GAP, ACCURACY_GAP, TRAINING, APPLICATION],
-    score: |case| Ok(critical::records(case)),
-    references: |dataset, seed| Ok(critical::floor(dataset, seed)),
+    score: Some(|case, _| Ok(critical::records(case))),
+    references: Some(|dataset, seed| Ok(critical::floor(dataset, seed))),
+    reads_likelihoods: false,
     reports: &[Report {
         id: "critical-components",
         draw: report::critical_components,
@@ -89,22 +50,26 @@ pub const CRITICAL_COMPONENTS: Downstream = Downstream {
 };
 
 /// Which traces are not normal (TraceVAE; paper, figure 5 right).
-pub const ANOMALIES: Downstream = Downstream {
+pub const ANOMALIES: Family = Family {
     id: "anomalies",
     version: Version::new("evaluate/anomalies", 1),
     metrics: &[anomalies::AUC, anomalies::AUC_PR],
-    score: anomalies::records,
-    references: anomalies::floor,
+    score: Some(|case, _| anomalies::records(case)),
+    references: Some(anomalies::floor),
+    reads_likelihoods: false,
     reports: &[Report { id: "anomalies", draw: report::anomalies, compared: &[], claims: &[] }],
 };
 
 /// Whether a graph's latency is high, its times hidden (paper, table 2).
-pub const HIGH_LATENCY: Downstream = Downstream {
+pub const HIGH_LATENCY: Family = Family {
     id: "high-latency",
     version: Version::new("evaluate/high-latency", 1),
     metrics: &[ACCURACY, BALANCED_ACCURACY, F1, AUC, GAP, ACCURACY_GAP, TRAINING],
-    score: |case| Ok(classification::records(&latency::HIGH_LATENCY, case)),
-    references: |dataset, seed| Ok(classification::floor(&latency::HIGH_LATENCY, dataset, seed)),
+    score: Some(|case, _| Ok(classification::records(&latency::HIGH_LATENCY, case))),
+    references: Some(|dataset, seed| {
+        Ok(classification::floor(&latency::HIGH_LATENCY, dataset, seed))
+    }),
+    reads_likelihoods: false,
     reports: &[Report {
         id: "high-latency",
         draw: report::high_latency,
@@ -114,12 +79,13 @@ pub const HIGH_LATENCY: Downstream = Downstream {
 };
 
 /// Whether a call's children hold an uncommon communication (paper, table 2).
-pub const UNCOMMON_COMMUNICATION: Downstream = Downstream {
+pub const UNCOMMON_COMMUNICATION: Family = Family {
     id: "uncommon-communication",
     version: Version::new("evaluate/uncommon-communication", 1),
     metrics: &[ACCURACY, BALANCED_ACCURACY, F1, AUC, GAP, ACCURACY_GAP, TRAINING],
-    score: |case| Ok(classification::records(&uncommon::UNCOMMON, case)),
-    references: |dataset, seed| Ok(classification::floor(&uncommon::UNCOMMON, dataset, seed)),
+    score: Some(|case, _| Ok(classification::records(&uncommon::UNCOMMON, case))),
+    references: Some(|dataset, seed| Ok(classification::floor(&uncommon::UNCOMMON, dataset, seed))),
+    reads_likelihoods: false,
     reports: &[Report {
         id: "uncommon-communication",
         draw: report::uncommon_communication,

@@ -180,7 +180,9 @@ impl Shown {
             Axis::linear(points, low * 1.05, high * 1.05)
         };
         let gaps = results.panel("", axis, &[], &of(&[gap]));
-        results.figure(self.title, vec![shares, gaps], (1, PAGE, 260.0), notes)
+        let mut figure = results.figure(self.title, vec![shares, gaps], PAGE, 260.0, "");
+        figure.notes.splice(0..0, notes);
+        figure
     }
 }
 
@@ -234,9 +236,8 @@ pub fn anomalies(results: &Results) -> ReportFiles {
         panel("area under precision-recall", ANOMALY_AUC_PR),
     ];
     let note = "Detectors of anomalies in real graphs, trained on generated graphs, by kind of anomaly. Bars begin at 0.5, which is chance.";
-    let size = (1, PAGE, 280.0);
     let mut files = ReportFiles::default();
     files.table("anomalies", table);
-    files.figure("anomalies", results.figure("Anomaly detection", panels, size, [note.to_owned()]));
+    files.figure("anomalies", results.figure("Anomaly detection", panels, PAGE, 280.0, note));
     files
 }

@@ -155,7 +155,8 @@ fn learning_figure(results: &Results) -> Figure {
         }
     });
     let title = "Condition accuracy and divergence by training tokens";
-    results.figure(title, panels.to_vec(), (DRAWN.len(), PAGE, 220.0), [MEANING.to_owned()])
+    let figure = results.figure(title, panels.to_vec(), PAGE, 220.0, MEANING);
+    Figure { across: DRAWN.len(), ..figure }
 }
 
 /// A line per label and temperature through its checkpoints.

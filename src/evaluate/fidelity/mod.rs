@@ -7,73 +7,56 @@ pub mod popular_calls;
 mod report;
 pub mod shape;
 
-use anyhow::Result;
 use rand::seq::SliceRandom;
 
 use super::answers::{COMPARED, accurate, valid};
 use super::observed::{Answer, Observations, Observed};
-use super::{
-    Case, Dimensions, Family, Interval, Metric, PromptScores, Record, References, Report, WHOLE,
-};
+use super::{Case, Dimensions, Family, Interval, Metric, Record, Report, WHOLE};
 use crate::data::Dataset;
 use crate::graph::{CallGraph, CallRow, Name};
 use crate::random;
 use crate::version::Version;
 
 /// The family of fidelity.
-pub struct Fidelity;
-
-impl Family for Fidelity {
-    fn id(&self) -> &'static str {
-        "fidelity"
-    }
-
-    fn version(&self) -> Version {
-        Version::new("evaluate/fidelity", 1)
-    }
-
-    fn metrics(&self) -> &'static [&'static Metric] {
-        &[
-            popular_calls::KL_TOP100,
-            popular_calls::KL_TOP100_OTHER,
-            popular_calls::POPULAR_CALL,
-            heavy_hitters::HEAVY_HITTERS,
-            shape::EDGES_SHARE,
-            shape::DEPTH_SHARE,
-            shape::EDGES_TV,
-            shape::DEPTH_TV,
-            shape::LATENCY_KS,
-        ]
-    }
-
-    fn score(&self, case: &Case, _: &mut PromptScores) -> Result<Vec<Record>> {
-        Ok(records(case))
-    }
-
-    fn references(&self) -> Option<References> {
-        Some(|dataset, seed| Ok(references(dataset, seed)))
-    }
-
-    fn reports(&self) -> &'static [Report] {
-        const CLAIMS: &[&str] = &[
-            "fig4a-recursive",
-            "fig4a-tabular",
-            "fig4a-tvae",
-            "fig4a-probabilistic",
-            "fig4a-probabilistic-above-recursive",
-            "fig4b-recursive-10",
-            "fig4b-recursive-50",
-            "fig4b-recursive-500",
-            "fig4b-probabilistic-10",
-            "fig4b-probabilistic-500",
-            "fig4b-recursive-above-probabilistic",
-        ];
-        &[
-            Report { id: "fidelity", draw: report::report, compared: COMPARED, claims: CLAIMS },
-            Report { id: "learning", draw: learning::report, compared: &[], claims: &[] },
-        ]
-    }
-}
+pub const FAMILY: Family = Family {
+    id: "fidelity",
+    version: Version::new("evaluate/fidelity", 1),
+    metrics: &[
+        popular_calls::KL_TOP100,
+        popular_calls::KL_TOP100_OTHER,
+        popular_calls::POPULAR_CALL,
+        heavy_hitters::HEAVY_HITTERS,
+        shape::EDGES_SHARE,
+        shape::DEPTH_SHARE,
+        shape::EDGES_TV,
+        shape::DEPTH_TV,
+        shape::LATENCY_KS,
+    ],
+    score: Some(|case, _| Ok(records(case))),
+    references: Some(|dataset, seed| Ok(references(dataset, seed))),
+    reads_likelihoods: false,
+    reports: &[
+        Report {
+            id: "fidelity",
+            draw: report::report,
+            compared: COMPARED,
+            claims: &[
+                "fig4a-recursive",
+                "fig4a-tabular",
+                "fig4a-tvae",
+                "fig4a-probabilistic",
+                "fig4a-probabilistic-above-recursive",
+                "fig4b-recursive-10",
+                "fig4b-recursive-50",
+                "fig4b-recursive-500",
+                "fig4b-probabilistic-10",
+                "fig4b-probabilistic-500",
+                "fig4b-recursive-above-probabilistic",
+            ],
+        },
+        Report { id: "learning", draw: learning::report, compared: &[], claims: &[] },
+    ],
+};
 
 /// Random halves of the real graphs behind the reference rows.
 const REPEATS: u64 = 10;
@@ -190,7 +173,7 @@ mod tests {
 
     fn score(real: &[CallGraph], asked: &[Condition], answers: &[Generated]) -> Vec<Record> {
         let dataset = dataset(Vec::new(), real.to_vec());
-        evaluate(&Fidelity, &dataset, asked, answers, 9).unwrap()
+        evaluate(&FAMILY, &dataset, asked, answers, 9).unwrap()
     }
 
     fn conditions_of(graphs: &[CallGraph]) -> Vec<Condition> {

@@ -211,7 +211,7 @@ fn divergence_figure(results: &Results) -> Figure {
     let axis = |bars: &Bars| Axis::from_zero("KL divergence (nats)", bars.values());
     let panel = results.panel("", axis, &REFERENCES, &entries);
     let note = "Divergence of the real from the synthetic distribution of the 100 most popular real calls and one bucket for all others; lower is better, and the rows of real graphs show what two samples of the truth reach.";
-    results.figure("Divergence of calls", vec![panel], (1, PAGE, 300.0), [note.to_owned()])
+    results.figure("Divergence of calls", vec![panel], PAGE, 300.0, note)
 }
 
 /// Characters of a name in a figure.
@@ -238,8 +238,7 @@ fn popular_calls_figure(results: &Results) -> Figure {
     let axis = |bars: &Bars| Axis::from_zero("fraction of all calls (%)", bars.values()).percent();
     let x = "call (source → destination, type)";
     let panel = shown.panel_by_entry(x, axis, &entries.collect::<Vec<_>>(), None, Some(real));
-    let size = (1, PAGE, 330.0);
-    let mut figure = results.figure("The most popular real calls", vec![panel], size, []);
+    let mut figure = results.figure("The most popular real calls", vec![panel], PAGE, 330.0, "");
     let few = results.variants.iter().filter(|variant| few(valid.estimate(variant, 0)));
     let few: Vec<String> = few.map(|variant| results.name(variant)).collect();
     if !few.is_empty() {
@@ -267,16 +266,15 @@ fn heavy_hitters_figure(results: &Results) -> Figure {
     let axis = |_: &Bars| Axis::share("overlap of the top K (%)");
     let panel = results.panel_by_entry("K (microservices)", axis, &entries, real, None);
     let note = "Bars show the spread of repeats with 1,000 graphs each, or all there are. No bar: K or fewer microservices in the real graphs.";
-    let size = (1, COLUMN, 240.0);
     let title = "Overlap of the most called microservices";
-    results.figure(title, vec![panel], size, [note.to_owned()])
+    results.figure(title, vec![panel], COLUMN, 240.0, note)
 }
 
 fn sizes_figure(results: &Results) -> Figure {
     let note = "Real: test graphs; generators: valid graphs. Fractions of 0 are not drawn.";
     let panels = vec![size_panel(results, &EDGES), size_panel(results, &DEPTH)];
     let title = "Graphs by number of edges and depth";
-    results.figure(title, panels, (2, PAGE, 240.0), [note.to_owned()])
+    Figure { across: 2, ..results.figure(title, panels, PAGE, 240.0, note) }
 }
 
 fn size_panel(results: &Results, size: &Size) -> Panel {

@@ -9,48 +9,31 @@ use anyhow::Result;
 
 use super::answers::{ACCURACY, accurate};
 use super::{
-    Case, Dimensions, Family, Interval, Metric, PromptScores, Record, References, Report, WHOLE,
-    bootstrap,
+    Case, Dimensions, Family, Interval, Metric, PromptScores, Record, Report, WHOLE, bootstrap,
 };
 use crate::data::{Dataset, ServiceStatistics};
 use crate::error::UserError;
 use crate::graph::{CallGraph, Condition, Name, Request, Verdict};
-use crate::report::Compared;
 use crate::version::Version;
 
 pub use conditions::conditions;
 use conditions::{Kind, fulfils, prompts_of};
 
 /// The family of requests in words.
-pub struct Instructions;
-
-impl Family for Instructions {
-    fn id(&self) -> &'static str {
-        "instructions"
-    }
-
-    fn version(&self) -> Version {
-        Version::new("evaluate/instructions", 1)
-    }
-
-    fn metrics(&self) -> &'static [&'static Metric] {
-        &[FOLLOWED, GAIN, ACCURACY_CHANGE, PROMPTS]
-    }
-
-    fn score(&self, case: &Case, scores: &mut PromptScores) -> Result<Vec<Record>> {
-        records(case, scores)
-    }
-
-    fn references(&self) -> Option<References> {
-        Some(|dataset, seed| Ok(references(dataset, seed)))
-    }
-
-    fn reports(&self) -> &'static [Report] {
-        const CLAIMS: &[&str] = &["fig6-high-latency", "fig6-uncommon", "fig6-both"];
-        const COMPARED: &[Compared] = &[("instruction-following rate", FOLLOWED)];
-        &[Report { id: "instructions", draw: report::report, compared: COMPARED, claims: CLAIMS }]
-    }
-}
+pub const FAMILY: Family = Family {
+    id: "instructions",
+    version: Version::new("evaluate/instructions", 1),
+    metrics: &[FOLLOWED, GAIN, ACCURACY_CHANGE, PROMPTS],
+    score: Some(records),
+    references: Some(|dataset, seed| Ok(references(dataset, seed))),
+    reads_likelihoods: false,
+    reports: &[Report {
+        id: "instructions",
+        draw: report::report,
+        compared: &[("instruction-following rate", FOLLOWED)],
+        claims: &["fig6-high-latency", "fig6-uncommon", "fig6-both"],
+    }],
+};
 
 /// Share of prompts of a kind whose answer is a valid graph that does what was asked: a latency at or
 /// above the p90 of the service's training graphs, the uncommon communication, or both (paper, figure

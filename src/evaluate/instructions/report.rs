@@ -101,6 +101,6 @@ fn figure(results: &Results) -> Figure {
         results.panel(words(kind), y, &REFERENCES, &entries)
     });
     let note = "Fraction of prompts answered by a valid graph that does what is asked. Real: other test graphs of the prompt's service, or of its service, num_edges and depth, which nobody asked. No training prompt asks for both.";
-    let size = (3, PAGE, 300.0);
-    results.figure("Instruction following", panels.to_vec(), size, [note.to_owned()])
+    let figure = results.figure("Instruction following", panels.to_vec(), PAGE, 300.0, note);
+    Figure { across: 3, ..figure }
 }

@@ -28,7 +28,7 @@ fn example() -> Dataset {
 }
 
 fn score(asked: &[Condition], answers: &[Generated]) -> Vec<Record> {
-    evaluate(&Instructions, &example(), asked, answers, 3).unwrap()
+    evaluate(&FAMILY, &example(), asked, answers, 3).unwrap()
 }
 
 /// Four prompts of each kind, for which `answer` gives a graph by kind, service and request.
@@ -167,7 +167,7 @@ fn names_do_not_matter() {
     });
     let dataset = renamed_dataset(&example());
     let (others, other_answers) = (others.collect::<Vec<_>>(), other_answers.collect::<Vec<_>>());
-    let again = evaluate(&Instructions, &dataset, &others, &other_answers, 3).unwrap();
+    let again = evaluate(&FAMILY, &dataset, &others, &other_answers, 3).unwrap();
     let records = score(&asked, &answers);
     assert!(records.iter().any(|r| r.metric == GAIN && r.value.abs() > 0.1), "{records:?}");
     assert_same_values(&records, &again, 1e-12);
@@ -178,7 +178,7 @@ fn names_do_not_matter() {
 fn other_prompts_are_a_users_mistake() {
     let graph = graph("S_1", "MS_2", 3);
     let asked = [crate::graph::condition_of(&graph)];
-    let error = evaluate(&Instructions, &example(), &asked, &[answer(&graph)], 1).unwrap_err();
+    let error = evaluate(&FAMILY, &example(), &asked, &[answer(&graph)], 1).unwrap_err();
     assert!(error.downcast_ref::<UserError>().is_some());
     assert!(error.to_string().contains("kind = \"instructions\""), "{error}");
     // Nothing asked is no mistake, and gives no numbers.

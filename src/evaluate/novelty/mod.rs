@@ -8,70 +8,48 @@ pub mod occurrence;
 pub mod privacy;
 mod report;
 
-use anyhow::Result;
-
 use super::answers::{VALID, accurate, valid};
-use super::{Case, Family, Metric, PromptScores, Record, References, Report};
+use super::{Case, Family, PromptScores, Record, Report};
 use crate::data::Dataset;
 use crate::graph::{CallGraph, condition_of};
-use crate::report::Compared;
 use crate::version::Version;
 use membership::{LOG_LIKELIHOOD, MEMBERSHIP, MEMBERSHIP_BY_SIZE};
 use occurrence::{DISTINCT_PROMPTS, MEMORISED, NOVELTY, UNIQUENESS, VALID_UNIQUE_NOVEL};
 use privacy::{AUTHENTICITY, NEAREST, PROTECTION};
 
 /// The family of novelty and privacy.
-pub struct Novelty;
-
-impl Family for Novelty {
-    fn id(&self) -> &'static str {
-        "novelty"
-    }
-
-    fn version(&self) -> Version {
-        Version::new("evaluate/novelty", 1)
-    }
-
-    fn metrics(&self) -> &'static [&'static Metric] {
-        &[
-            UNIQUENESS,
-            DISTINCT_PROMPTS,
-            NOVELTY,
-            VALID_UNIQUE_NOVEL,
-            MEMORISED,
-            PROTECTION,
-            NEAREST,
-            AUTHENTICITY,
-            MEMBERSHIP,
-            MEMBERSHIP_BY_SIZE,
-            LOG_LIKELIHOOD,
-        ]
-    }
-
-    fn reads_likelihoods(&self) -> bool {
-        true
-    }
-
-    fn score(&self, case: &Case, scores: &mut PromptScores) -> Result<Vec<Record>> {
-        Ok(records(case, scores))
-    }
-
-    fn references(&self) -> Option<References> {
-        Some(|dataset, seed| Ok(references(dataset, seed)))
-    }
-
-    fn reports(&self) -> &'static [Report] {
-        const COMPARED: &[Compared] = &[("valid", VALID), ("novel by names", NOVELTY)];
-        const CLAIMS: &[&str] = &[
+pub const FAMILY: Family = Family {
+    id: "novelty",
+    version: Version::new("evaluate/novelty", 1),
+    metrics: &[
+        UNIQUENESS,
+        DISTINCT_PROMPTS,
+        NOVELTY,
+        VALID_UNIQUE_NOVEL,
+        MEMORISED,
+        PROTECTION,
+        NEAREST,
+        AUTHENTICITY,
+        MEMBERSHIP,
+        MEMBERSHIP_BY_SIZE,
+        LOG_LIKELIHOOD,
+    ],
+    score: Some(|case, scores| Ok(records(case, scores))),
+    references: Some(|dataset, seed| Ok(references(dataset, seed))),
+    reads_likelihoods: true,
+    reports: &[Report {
+        id: "novelty",
+        draw: report::report,
+        compared: &[("valid", VALID), ("novel by names", NOVELTY)],
+        claims: &[
             "fig15-tabular-least",
             "fig15-tabular-most",
             "fig15-recursive-least",
             "fig15-recursive-most",
             "fig15-tabular-above-recursive",
-        ];
-        &[Report { id: "novelty", draw: report::report, compared: COMPARED, claims: CLAIMS }]
-    }
-}
+        ],
+    }],
+};
 
 /// All records of this family; those of membership inference where the generator has likelihoods. Adds to
 /// `scores` whether each valid answer is novel by names ([`NOVELTY`], `level=names`).

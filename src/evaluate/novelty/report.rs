@@ -149,19 +149,16 @@ fn by_temperature(results: &Results, temperatures: &[f64]) -> Figure {
         }
     });
     let note = "Fraction of valid graphs that occur in the training set; dashed: what has no temperature, and how often real graphs repeat.";
-    let size = (2, PAGE, 250.0);
-    results.figure("Memorisation by temperature", panels.collect(), size, [note.to_owned()])
+    let title = "Memorisation by temperature";
+    Figure { across: 2, ..results.figure(title, panels.collect(), PAGE, 250.0, note) }
 }
-
-/// Size of the figures with bars.
-const SIZE: (usize, f64, f64) = (1, PAGE, 300.0);
 
 fn novelty_figure(results: &Results) -> Figure {
     let entries = LEVELS.map(|(level, words)| Entry::new(words, NOVELTY, WHOLE.level(level)));
     let y = |_: &Bars| Axis::share("graphs that training lacks (%)");
     let panel = results.panel("", y, &REFERENCES, &entries);
     let note = "Fraction of valid graphs that do not occur in training, by what makes two graphs the same; to be compared with real graphs.";
-    results.figure("Novelty", vec![panel], SIZE, [note.to_owned()])
+    results.figure("Novelty", vec![panel], PAGE, 300.0, note)
 }
 
 fn privacy_figure(results: &Results) -> Figure {
@@ -172,5 +169,5 @@ fn privacy_figure(results: &Results) -> Figure {
     let y = |_: &Bars| Axis::share("fraction (%)");
     let panel = results.panel("", y, &REFERENCES[..1], &entries);
     let note = "Protection: generated graphs are no nearer to training graphs than to test graphs. Authentic: farther from the nearest training graph than that one is from its own nearest. Higher is more private; noise is perfectly private.";
-    results.figure("Privacy", vec![panel], SIZE, [note.to_owned()])
+    results.figure("Privacy", vec![panel], PAGE, 300.0, note)
 }

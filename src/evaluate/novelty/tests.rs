@@ -7,11 +7,10 @@ use crate::data::simulator::{Cloud, SimulatorConfig};
 use crate::data::{Dataset, DatasetCard, Side};
 use crate::device::DeviceChoice;
 use crate::evaluate::answers::VALID;
-use crate::evaluate::novelty::Novelty;
 use crate::evaluate::tests::{
     answer, assert_same_values, chain, dataset, failed, find, flat, near, renamed_dataset, reversed,
 };
-use crate::evaluate::{self, Metric, Record, evaluate, references};
+use crate::evaluate::{self, Metric, Record, evaluate, novelty, references};
 use crate::generators;
 use crate::generators::{Decoding, FitContext, GenerateOptions};
 use crate::graph::{CallGraph, CallRow, Condition, Generated, condition_of};
@@ -25,7 +24,7 @@ fn score(dataset: &Dataset, answers: &[Generated]) -> Vec<Record> {
         .enumerate()
         .map(|(index, _)| condition_of(test[index % test.len()]))
         .collect();
-    evaluate(&Novelty, dataset, &asked, answers, 3).expect("scores")
+    evaluate(&novelty::FAMILY, dataset, &asked, answers, 3).expect("scores")
 }
 
 #[test]
@@ -34,7 +33,7 @@ fn each_valid_answer_is_novel_by_names_or_not() {
     let data = dataset(vec![known.clone()], vec![fresh.clone()]);
     let asked = [&known, &known, &fresh].map(condition_of);
     let answers = [answer(&known), failed(), answer(&fresh)];
-    let scores = evaluate::score(&Novelty, &data, &asked, &answers, None, 1);
+    let scores = evaluate::score(&novelty::FAMILY, &data, &asked, &answers, None, 1);
     let scores = scores.expect("scores").of_prompts;
     let novel = scores.column(NOVELTY).expect("a value for each prompt");
     assert!(novel[0] == 0.0 && novel[1].is_nan() && novel[2] == 1.0, "{novel:?}");
@@ -138,7 +137,7 @@ fn copies_of_the_training_set_are_found() {
         })
         .collect();
     let copied = score(&dataset, &copies);
-    let real = references(&Novelty, &dataset, 3).expect("reference rows");
+    let real = references(&novelty::FAMILY, &dataset, 3).expect("reference rows");
     let compare = |metric: &Metric, cell: &str, reference: &str| {
         (find(&copied, metric, cell).value, find(&real, metric, reference).value)
     };
@@ -196,7 +195,7 @@ fn no_order_matters() {
     let asked: Vec<Condition> = test.iter().map(condition_of).collect();
     let answers: Vec<Generated> = test.iter().map(later).collect();
     let score = |dataset: &Dataset, asked: &[Condition], answers: &[Generated]| {
-        evaluate(&Novelty, dataset, asked, answers, 3).expect("scores")
+        evaluate(&novelty::FAMILY, dataset, asked, answers, 3).expect("scores")
     };
     let one = score(&dataset(train.clone(), test.clone()), &asked, &answers);
     let backward = dataset(reversed(&train), reversed(&test));
@@ -269,10 +268,10 @@ fn nothing_to_score_gives_numbers_that_do_not_exist() {
     assert!(find(&records, PROTECTION, "sets=all").value.is_nan());
     assert_eq!(find(&records, NOVELTY, "level=names").value, 1.0);
     assert!(
-        references(&Novelty, &dataset(vec![flat("S_1", 3, 4)], Vec::new()), 1)
+        references(&novelty::FAMILY, &dataset(vec![flat("S_1", 3, 4)], Vec::new()), 1)
             .expect("none")
             .is_empty()
     );
-    assert!(!references(&Novelty, &bare, 1).expect("rows").is_empty());
+    assert!(!references(&novelty::FAMILY, &bare, 1).expect("rows").is_empty());
     assert!(!membership::records(&[], 1).is_empty());
 }

@@ -25,7 +25,7 @@ use crate::check::{each_once, within};
 use crate::data::Dataset;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::evaluate::{Dimensions, Family, Metric, Record, Report, Subject, WHOLE};
+use crate::evaluate::{Dimensions, Family, Metric, Record, Report, WHOLE};
 use crate::generators::{self, FitReport};
 use crate::progress::Progress;
 use crate::report::figure::{Axis, Bars, COLUMN};
@@ -43,31 +43,19 @@ use crate::version::Version;
 pub const ACCURACY: &Metric =
     &Metric::fraction("probe-accuracy/1", "right answers").higher().wilson();
 
-/// Version of questions, answers and tuning.
-pub const VERSION: Version = Version::new("probes", 1);
-
 /// The family of probes: networks tuned for other tasks.
-pub struct Probes;
-
-impl Family for Probes {
-    fn id(&self) -> &'static str {
-        "probes"
-    }
-
-    fn version(&self) -> Version {
-        VERSION
-    }
-
-    fn metrics(&self) -> &'static [&'static Metric] {
-        &[ACCURACY]
-    }
-
-    fn subject(&self) -> Subject {
-        Subject::Networks
-    }
-
-    fn reports(&self) -> &'static [Report] {
-        const CLAIMS: &[&str] = &[
+pub const FAMILY: Family = Family {
+    id: "probes",
+    version: Version::new("probes", 1),
+    metrics: &[ACCURACY],
+    score: None,
+    references: None,
+    reads_likelihoods: false,
+    reports: &[Report {
+        id: "probes",
+        draw: report,
+        compared: &[],
+        claims: &[
             "fig7-later-trained",
             "fig7-later-untrained",
             "fig7-later-in-context",
@@ -78,10 +66,9 @@ impl Family for Probes {
             "fig7-call-untrained",
             "fig7-call-in-context",
             "fig7-call-trained-above-untrained",
-        ];
-        &[Report { id: "probes", draw: report, compared: &[], claims: CLAIMS }]
-    }
-}
+        ],
+    }],
+};
 
 /// A probe as experiments describe it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -345,8 +332,7 @@ fn report(results: &Results) -> ReportFiles {
     let panel = results.panel("", axis, &[], &entries[..1]);
     let mut files = ReportFiles::default();
     files.table("probes", table);
-    let size = (1, COLUMN, 320.0);
-    files.figure("probes", results.figure("Answers to questions", vec![panel], size, []));
+    files.figure("probes", results.figure("Answers to questions", vec![panel], COLUMN, 320.0, ""));
     files
 }
 

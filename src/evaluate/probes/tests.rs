@@ -529,5 +529,5 @@ fn probes_are_those_of_their_version() {
             shown += &format!("{} {}\n", arm.id(), answers.join(" "));
         }
     }
-    golden::assert(VERSION, &shown);
+    golden::assert(FAMILY.version, &shown);
 }

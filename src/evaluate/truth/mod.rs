@@ -19,7 +19,7 @@ use self::cloud::cloud_of;
 use self::strata::{Strata, Stratum};
 use super::answers::{accurate, valid};
 use super::observed::{Answer, Observations, Observed, with_intervals};
-use super::{Case, Family, Interval, Metric, PromptScores, Record, References, Report, WHOLE};
+use super::{Case, Family, Interval, Metric, Record, Report, WHOLE};
 use crate::data::Dataset;
 use crate::data::simulator::{Cloud, Frequency};
 use crate::graph::{CallGraph, Name};
@@ -91,36 +91,24 @@ pub const BRANCHES: [(&str, f64); 4] =
     [("10%+", 0.1), ("1-10%", 0.01), ("0.1-1%", 0.001), ("0-0.1%", 0.0)];
 
 /// The family of distances from the truth.
-pub struct Truth;
+pub const FAMILY: Family = Family {
+    id: "truth",
+    version: Version::new("evaluate/truth", 1),
+    metrics: &[CALLS_TV, CALLS_KL, SHAPES_TV, FALSE_CALLS, BRANCH_RECALL, EXPECTED_RECALL],
+    score: Some(|case, _| records(case)),
+    references: Some(floor),
+    reads_likelihoods: false,
+    reports: &[Report { id: "truth", draw: report::report, compared: &[], claims: &[] }],
+};
 
-impl Family for Truth {
-    fn id(&self) -> &'static str {
-        "truth"
-    }
-
-    fn version(&self) -> Version {
-        Version::new("evaluate/truth", 1)
-    }
-
-    fn metrics(&self) -> &'static [&'static Metric] {
-        &[CALLS_TV, CALLS_KL, SHAPES_TV, FALSE_CALLS, BRANCH_RECALL, EXPECTED_RECALL]
-    }
-
-    /// # Errors
-    /// A dataset whose truth is not known.
-    fn score(&self, case: &Case, _: &mut PromptScores) -> Result<Vec<Record>> {
-        let mut records = vec![valid(case), accurate(case)];
-        records.extend(answers_against(&cloud_of(case.dataset)?, case));
-        Ok(records)
-    }
-
-    fn references(&self) -> Option<References> {
-        Some(floor)
-    }
-
-    fn reports(&self) -> &'static [Report] {
-        &[Report { id: "truth", draw: report::report, compared: &[], claims: &[] }]
-    }
+/// All records of the distance from the truth.
+///
+/// # Errors
+/// A dataset whose truth is not known.
+fn records(case: &Case) -> Result<Vec<Record>> {
+    let mut records = vec![valid(case), accurate(case)];
+    records.extend(answers_against(&cloud_of(case.dataset)?, case));
+    Ok(records)
 }
 
 fn answers_against(cloud: &Cloud, case: &Case) -> Vec<Record> {

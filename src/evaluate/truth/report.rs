@@ -98,8 +98,7 @@ fn distances_figure(results: &Results) -> Figure {
     let y = |bars: &Bars| Axis::from_zero("total variation distance", bars.values());
     let panel = results.panel("", y, &REFERENCES, &entries);
     let note = "Distance of the calls from those that the simulator's true distribution gives the services of the prompts; lower is better. Samples are away from it by chance; the row of test graphs shows by how much, where they are about as many as the prompts.";
-    let size = (1, PAGE, 300.0);
-    results.figure("Distance of calls from the truth", vec![panel], size, [note.to_owned()])
+    results.figure("Distance of calls from the truth", vec![panel], PAGE, 300.0, note)
 }
 
 fn branches_figure(results: &Results) -> Figure {
@@ -116,7 +115,6 @@ fn branches_figure(results: &Results) -> Figure {
     let y = |_: &Bars| Axis::share("rare-branch recall (%)");
     let panel = results.panel_by_entry(x, y, &entries, None, Some(expected));
     let note = "Fraction of the communications that a service can have which occur in at least one valid answer. Bars: what as many draws from the truth as there are prompts find on average.";
-    let size = (1, COLUMN, 260.0);
     let title = "Rare-branch recall by true probability";
-    results.figure(title, vec![panel], size, [note.to_owned()])
+    results.figure(title, vec![panel], COLUMN, 260.0, note)
 }

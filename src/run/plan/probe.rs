@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use super::{Plan, Sources};
 use crate::error::UserError;
-use crate::evaluate::probes::{Arm, Probe};
+use crate::evaluate::probes::{Arm as Player, Probe};
 use crate::run::baseline::Baseline;
 use crate::run::cache::Key;
-use crate::run::work::{NetworkWork, ProbeArm, ProbeWork, Work};
+use crate::run::work::{Arm, NetworkWork, Place, ProbeWork, Work};
 
 impl Plan {
     /// The arms of a probe, each for every seed: of every baseline that has a model for it, or once if
@@ -20,13 +20,13 @@ impl Plan {
         baselines: &[Baseline],
         dataset: &Key,
         sources: &mut Sources,
-    ) -> Result<Vec<ProbeArm>> {
+    ) -> Result<Vec<Arm>> {
         baselines.iter().try_for_each(|baseline| check(baseline, probe))?;
         let mut arms = Vec::new();
         for arm in &probe.arms {
             let seeds = match arm {
                 // Nothing is trained: another seed would only ask other questions.
-                Arm::InContext => &sources.experiment.seeds[..1],
+                Player::InContext => &sources.experiment.seeds[..1],
                 _ => &sources.experiment.seeds[..],
             };
             for baseline in models(*arm, baselines) {
@@ -41,12 +41,12 @@ impl Plan {
     fn probe_arm(
         &mut self,
         probe: &Probe,
-        arm: Arm,
+        arm: Player,
         baseline: Option<&Baseline>,
         seed: u64,
         dataset: &Key,
         sources: &mut Sources,
-    ) -> Result<ProbeArm> {
+    ) -> Result<Arm> {
         let network = match baseline.filter(|_| arm.is_network()) {
             Some(baseline) => Some(NetworkWork {
                 train: self.train(baseline, seed, dataset, sources)?.key,
@@ -55,9 +55,9 @@ impl Plan {
             }),
             None => None,
         };
-        let in_context = arm == Arm::InContext;
+        let in_context = arm == Player::InContext;
         let name = match baseline {
-            Some(baseline) if in_context || arm == Arm::Pretrained => baseline.name.clone(),
+            Some(baseline) if in_context || arm == Player::Pretrained => baseline.name.clone(),
             Some(baseline) => format!("{}+{}", baseline.name, arm.id()),
             None => arm.id().to_owned(),
         };
@@ -72,14 +72,24 @@ impl Plan {
             in_context: baseline.filter(|_| in_context).map(|b| b.settings.clone()),
         });
         let label = format!("probe {name} seed {seed} for {}", sources.experiment.id);
-        let stage = self.stage(label, work, arm.is_network())?;
-        let label = arm.label(baseline.map_or("", |baseline| &baseline.label));
-        Ok(ProbeArm { name, label, seed, probe: stage, failure: None })
+        let place = Place::new("probe", self.stage(label, work, arm.is_network())?);
+        Ok(Arm {
+            baseline: name,
+            label: arm.label(baseline.map_or("", |baseline| &baseline.label)),
+            seed,
+            temperature: 0.0,
+            snapshot: None,
+            training: place.clone(),
+            selected: None,
+            generate: None,
+            records: place,
+            failure: None,
+        })
     }
 }
 
 /// The baselines that the arm takes its model from; a single `None` if it has one of its own.
-fn models(arm: Arm, baselines: &[Baseline]) -> Vec<Option<&Baseline>> {
+fn models(arm: Player, baselines: &[Baseline]) -> Vec<Option<&Baseline>> {
     let Some(known) = arm.generators() else { return vec![None] };
     let fits = |baseline: &&Baseline| known.contains(&baseline.generator.as_str());
     baselines.iter().filter(fits).map(Some).collect()

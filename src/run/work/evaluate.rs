@@ -36,7 +36,7 @@ impl StageKind for EvaluateWork {
     }
 
     fn versions(&self) -> Vec<Version> {
-        vec![VERSION, self.family.version()]
+        vec![VERSION, self.family.version]
     }
 
     fn inputs(&self) -> Vec<Key> {
@@ -59,7 +59,7 @@ impl StageKind for EvaluateWork {
             likelihoods.map(|key| likelihood::load(&context.input("likelihood", key)));
         let likelihoods = likelihoods.transpose()?;
         let scores = evaluate::score(
-            &*self.family,
+            &self.family,
             &dataset,
             &conditions,
             &generated,
@@ -77,7 +77,7 @@ impl StageKind for FloorWork {
     }
 
     fn versions(&self) -> Vec<Version> {
-        vec![VERSION, self.family.version()]
+        vec![VERSION, self.family.version]
     }
 
     fn inputs(&self) -> Vec<Key> {
@@ -94,6 +94,6 @@ impl StageKind for FloorWork {
 
     fn run(&self, context: &StageContext) -> Result<()> {
         let dataset = context.dataset(&self.dataset)?;
-        records::save(context.out, &evaluate::references(&*self.family, &dataset, self.seed)?)
+        records::save(context.out, &evaluate::references(&self.family, &dataset, self.seed)?)
     }
 }

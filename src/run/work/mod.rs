@@ -25,7 +25,7 @@ pub use evaluate::{EvaluateWork, FloorWork};
 pub use generate::GenerateWork;
 pub use likelihood::LikelihoodWork;
 pub use probe::{NetworkWork, ProbeWork};
-pub use report::{Arm, FIGURES, ProbeArm, ReportWork, TABLES};
+pub use report::{Arm, FIGURES, Place, ReportWork, TABLES};
 pub use select::SelectWork;
 pub use teach::TeachWork;
 pub use train::TrainWork;
@@ -341,7 +341,7 @@ mod tests {
     use super::*;
     use crate::data::DatasetManifest;
     use crate::evaluate::probes::{Arm as ProbedBy, Task};
-    use crate::evaluate::{Conditions, FamilyId, fidelity::Fidelity};
+    use crate::evaluate::{Conditions, FamilyId, fidelity};
     use crate::generators::Decoding;
     use crate::model::Sampling;
     use crate::version::golden;
@@ -469,7 +469,7 @@ mod tests {
         });
         let generate = run(&cache, generate::VERSION, &generate);
         let evaluate = Work::Evaluate(EvaluateWork {
-            family: FamilyId::of(&Fidelity),
+            family: FamilyId(&fidelity::FAMILY),
             seed: 0,
             dataset: dataset.clone(),
             generate,

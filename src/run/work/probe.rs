@@ -53,7 +53,7 @@ impl StageKind for ProbeWork {
     }
 
     fn versions(&self) -> Vec<Version> {
-        vec![VERSION, probes::VERSION]
+        vec![VERSION, probes::FAMILY.version]
     }
 
     fn inputs(&self) -> Vec<Key> {

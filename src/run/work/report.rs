@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -7,15 +8,16 @@ use super::generate::tokens_at;
 use super::select::{Candidate, Selected};
 use super::train::{FIT, MODEL};
 use super::{StageContext, StageKind, TIMING, Timing, answers, read_json, timing};
+use crate::claims;
 use crate::durable::create_folder;
 use crate::evaluate::{self, FamilyId, Record};
 use crate::generators::FitReport;
+use crate::records;
 use crate::report::{self, Format, ReportInput, RunRecords, TrainingLog};
 use crate::run::cache::Key;
 use crate::run::contents::Reading;
 use crate::run::facts;
 use crate::version::Version;
-use crate::{claims, records};
 
 /// Version of this stage: which results a report is drawn from, and in which formats.
 pub const VERSION: Version = Version::new("stage/report", 2);
@@ -34,8 +36,6 @@ pub struct ReportWork {
     #[serde(default)]
     pub drawn: Vec<String>,
     pub floor: Option<Key>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub probes: Vec<ProbeArm>,
     /// Formats besides those that are always written.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub formats: BTreeSet<Format>,
@@ -51,26 +51,33 @@ pub struct Arm {
     pub temperature: f64,
     /// Index of the snapshot; the final model has one only where snapshots are arms.
     pub snapshot: Option<u32>,
-    pub train: Key,
+    pub training: Place,
     /// The choice among the training's snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected: Option<Key>,
-    pub generate: Key,
-    pub evaluate: Key,
+    /// Absent for a network that is tuned and scored in a stage of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate: Option<Key>,
+    pub records: Place,
     /// Why there are no records.
     pub failure: Option<String>,
 }
 
-/// One arm of a probe and seed, with the stage that made its records.
+/// A stage by the kind of its folder in the cache. A probe is the training and the scoring of its network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ProbeArm {
-    /// Name of the network's baseline with what was done to it, or of the reference.
-    pub name: String,
-    pub label: String,
-    pub seed: u64,
-    pub probe: Key,
-    /// Why there are no records.
-    pub failure: Option<String>,
+pub struct Place {
+    pub kind: String,
+    pub key: Key,
+}
+
+impl Place {
+    pub fn new(kind: &str, key: Key) -> Self {
+        Self { kind: kind.to_owned(), key }
+    }
+
+    fn folder(&self, context: &StageContext) -> PathBuf {
+        context.input(&self.kind, &self.key)
+    }
 }
 
 /// The dataset's card in its outputs.
@@ -91,12 +98,11 @@ impl StageKind for ReportWork {
     fn inputs(&self) -> Vec<Key> {
         let mut inputs = vec![self.dataset.clone()];
         for arm in self.arms.iter().filter(|arm| arm.failure.is_none()) {
-            inputs.extend([arm.train.clone(), arm.generate.clone(), arm.evaluate.clone()]);
-            inputs.extend(arm.selected.clone());
+            inputs.push(arm.training.key.clone());
+            inputs.extend(arm.generate.iter().chain(&arm.selected).cloned());
+            inputs.push(arm.records.key.clone());
         }
         inputs.extend(self.floor.clone());
-        let probes = self.probes.iter().filter(|arm| arm.failure.is_none());
-        inputs.extend(probes.map(|arm| arm.probe.clone()));
         inputs
     }
 
@@ -124,11 +130,11 @@ impl StageKind for ReportWork {
 
     fn run(&self, context: &StageContext) -> Result<()> {
         let card = read_json(&context.input("dataset", &self.dataset).join(CARD))?;
-        let arms = self.arms.iter().map(|arm| arm.records(context));
-        let probes = self.probes.iter().map(|arm| arm.records(context));
-        let runs: Vec<RunRecords> = arms.chain(probes).collect::<Result<_>>()?;
-        let floor = self.floor.as_ref().map(|key| records_of(context, "floor", key)).transpose()?;
-        let known = self.family.reports();
+        let runs = self.arms.iter().map(|arm| arm.records(context));
+        let runs: Vec<RunRecords> = runs.collect::<Result<_>>()?;
+        let floor =
+            self.floor.as_ref().map(|key| load(&context.input("floor", key))).transpose()?;
+        let known = self.family.reports;
         let reports: Vec<_> =
             known.iter().filter(|report| self.reports.iter().any(|id| id == report.id)).collect();
         let files = claims::draw(
@@ -155,12 +161,9 @@ impl StageKind for ReportWork {
 impl ReportWork {
     /// The arms that failed, with the reason.
     pub fn failed(&self) -> Vec<String> {
-        let reason = |label: &str, seed: u64, failure: &Option<String>| {
-            failure.as_ref().map(|reason| format!("{label}, seed {seed}: {reason}"))
-        };
-        let arms = self.arms.iter().filter_map(|arm| reason(&arm.label, arm.seed, &arm.failure));
-        let probes = self.probes.iter();
-        arms.chain(probes.filter_map(|arm| reason(&arm.label, arm.seed, &arm.failure))).collect()
+        let arms = self.arms.iter();
+        let failed = arms.filter_map(|arm| Some((arm, arm.failure.as_ref()?)));
+        failed.map(|(arm, reason)| format!("{}, seed {}: {reason}", arm.label, arm.seed)).collect()
     }
 
     /// The training logs of the arms, one per training.
@@ -168,9 +171,10 @@ impl ReportWork {
         let mut seen: Vec<&Key> = Vec::new();
         let mut logs = Vec::new();
         for arm in self.arms.iter().filter(|arm| arm.failure.is_none()) {
-            let path = context.input("train", &arm.train).join(MODEL).join("log.csv");
-            if !seen.contains(&&arm.train) && path.exists() {
-                seen.push(&arm.train);
+            let (key, path) =
+                (&arm.training.key, arm.training.folder(context).join(MODEL).join("log.csv"));
+            if !seen.contains(&key) && path.exists() {
+                seen.push(key);
                 logs.push(TrainingLog { label: arm.label.clone(), seed: arm.seed, path });
             }
         }
@@ -180,23 +184,26 @@ impl ReportWork {
 
 impl Arm {
     fn records(&self, context: &StageContext) -> Result<RunRecords> {
-        let fit: Option<FitReport> = read_json(&context.input("train", &self.train).join(FIT)).ok();
+        let fit: Option<FitReport> = read_json(&self.training.folder(context).join(FIT)).ok();
         let snapshot_tokens = match (self.snapshot, &fit) {
             // A snapshot that does not exist has failed, which is what `outcome` says.
             (Some(index), Some(fit)) => tokens_at(fit, index).ok(),
             _ => None,
         };
-        let outcome = match &self.failure {
-            Some(reason) => Err(reason.clone()),
-            None => Ok(records_of(context, "evaluate", &self.evaluate)?),
+        let folder = self.records.folder(context);
+        let (outcome, prompt_scores) = match &self.failure {
+            Some(reason) => (Err(reason.clone()), None),
+            None => (Ok(load(&folder)?), records::load_prompt_scores(&folder, evaluate::metric)?),
         };
-        let evaluated = context.input("evaluate", &self.evaluate);
-        let prompt_scores = match &outcome {
-            Ok(_) => records::load_prompt_scores(&evaluated, evaluate::metric)?,
-            Err(_) => None,
+        let graphs = match (&outcome, &self.generate) {
+            (Ok(_), Some(key)) => answers::count(&context.input("generate", key)),
+            // Questions to a network: the whole comes first.
+            (Ok(records), None) => records.first().map_or(0, |whole| whole.count),
+            (Err(_), _) => 0,
         };
-        let train = timing(context.cache, "train", &self.train);
-        let generate = timing(context.cache, "generate", &self.generate);
+        let train = timing(context.cache, &self.training.kind, &self.training.key);
+        let generate =
+            self.generate.as_ref().and_then(|key| timing(context.cache, "generate", key));
         let seconds = |timing: &Option<Timing>| timing.as_ref().map(|timing| timing.wall_seconds);
         let cpu = |timing: &Option<Timing>| timing.as_ref().and_then(|timing| timing.cpu_seconds);
         let peak = |timing: &Option<Timing>| timing.as_ref().and_then(|timing| timing.peak_bytes);
@@ -206,9 +213,7 @@ impl Arm {
             seed: self.seed,
             temperature: self.temperature,
             snapshot_tokens,
-            graphs: outcome
-                .as_ref()
-                .map_or(0, |_| answers::count(&context.input("generate", &self.generate))),
+            graphs,
             outcome,
             prompt_scores,
             parameters: fit.as_ref().map(|fit| fit.parameters),
@@ -221,9 +226,7 @@ impl Arm {
             generate_bytes: peak(&generate),
         })
     }
-}
 
-impl Arm {
     /// What the training says of itself, and which of its snapshots was taken.
     fn notes(&self, context: &StageContext, fit: Option<FitReport>) -> Vec<(String, String)> {
         let mut notes = fit.map_or_else(Vec::new, |fit| fit.notes);
@@ -244,37 +247,6 @@ impl Arm {
     }
 }
 
-impl ProbeArm {
-    fn records(&self, context: &StageContext) -> Result<RunRecords> {
-        let fit: Option<FitReport> = read_json(&context.input("probe", &self.probe).join(FIT)).ok();
-        let outcome = match &self.failure {
-            Some(reason) => Err(reason.clone()),
-            None => Ok(records_of(context, "probe", &self.probe)?),
-        };
-        // The whole comes first.
-        let questions = |records: &Vec<Record>| records.first().map_or(0, |whole| whole.count);
-        let timing = timing(context.cache, "probe", &self.probe);
-        Ok(RunRecords {
-            generator: self.name.clone(),
-            label: self.label.clone(),
-            seed: self.seed,
-            temperature: 0.0,
-            snapshot_tokens: None,
-            graphs: outcome.as_ref().map_or(0, questions),
-            outcome,
-            prompt_scores: None,
-            parameters: fit.as_ref().map(|fit| fit.parameters),
-            notes: fit.map_or_else(Vec::new, |fit| fit.notes),
-            train_seconds: timing.as_ref().map(|timing| timing.wall_seconds),
-            generate_seconds: None,
-            train_cpu_seconds: timing.as_ref().and_then(|timing| timing.cpu_seconds),
-            generate_cpu_seconds: None,
-            train_bytes: timing.as_ref().and_then(|timing| timing.peak_bytes),
-            generate_bytes: None,
-        })
-    }
-}
-
-fn records_of(context: &StageContext, kind: &str, key: &Key) -> Result<Vec<Record>> {
-    records::load(&context.input(kind, key), evaluate::metric)
+fn load(folder: &Path) -> Result<Vec<Record>> {
+    records::load(folder, evaluate::metric)
 }

@@ -6,11 +6,10 @@ use super::*;
 use crate::evaluate::downstream::latency::HIGH_LATENCY;
 use crate::evaluate::downstream::score::{AUC, BALANCED_ACCURACY, GAP, TRAINING};
 use crate::evaluate::downstream::uncommon::UNCOMMON;
-use crate::evaluate::downstream::{self, Downstream};
-use crate::evaluate::evaluate;
 use crate::evaluate::tests::{
     answer, assert_same_values, chain, dataset, failed, find, flat, renamed_dataset,
 };
+use crate::evaluate::{Family, downstream, evaluate};
 use crate::random;
 
 const CELL: &str = "task=high-latency";
@@ -27,7 +26,7 @@ fn graphs(range: std::ops::Range<u32>) -> Vec<CallGraph> {
     range.map(graph).collect()
 }
 
-fn score(family: &Downstream, answers: &[CallGraph]) -> Vec<Record> {
+fn score(family: &Family, answers: &[CallGraph]) -> Vec<Record> {
     let dataset = dataset(graphs(0..400), graphs(401..561));
     let conditions: Vec<_> = dataset.test().iter().map(|graph| condition_of(graph)).collect();
     let mut answers: Vec<_> = answers.iter().map(answer).collect();
@@ -67,7 +66,7 @@ fn one_class_is_named_always_and_no_graph_is_not_a_number() {
     assert_eq!(find(&slow, TRAINING, CELL).value, 1.0);
     assert_eq!(find(&slow, BALANCED_ACCURACY, CELL).value, 0.5);
     assert_eq!(find(&slow, AUC, CELL).value, 0.5);
-    for task in &[downstream::HIGH_LATENCY, downstream::UNCOMMON_COMMUNICATION] {
+    for task in [&downstream::HIGH_LATENCY, &downstream::UNCOMMON_COMMUNICATION] {
         let none = score(task, &[]);
         let own = none.iter().filter(|record| record.metric.id.starts_with("downstream-"));
         assert!(own.clone().count() == 7 && own.clone().all(|record| record.value.is_nan()));
