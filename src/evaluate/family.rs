@@ -86,8 +86,6 @@ impl<'de> Deserialize<'de> for FamilyId {
             LazyLock::new(|| FAMILIES.iter().map(|family| family.id).collect());
         let id = String::deserialize(deserializer)?;
         let found = FAMILIES.iter().find(|family| family.id == id);
-        found
-            .map(|family| Self(*family))
-            .ok_or_else(|| serde::de::Error::unknown_variant(&id, &IDS))
+        found.map(|family| Self(family)).ok_or_else(|| serde::de::Error::unknown_variant(&id, &IDS))
     }
 }
