@@ -50,13 +50,12 @@ use self::sample::Decode;
 use self::train::Example;
 use super::tables::{self, Frequencies};
 use super::times::{Times, Tree};
-use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
+use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings};
 use crate::check::within;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{CallGraph, CallType, Condition, Generated, Name};
 use crate::model::neural::{Bins, Parameters};
-use crate::random;
 
 const ID: &str = "digress";
 
@@ -202,10 +201,10 @@ impl Recipe for Digress {
     fn load(
         &self,
         dir: &Path,
-        snapshot: Option<u64>,
+        checkpoint: Option<u64>,
         _device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
-        no_snapshot(ID, snapshot)?;
+        no_checkpoint(ID, checkpoint)?;
         let tables: Tables = tables::load(dir)?;
         let shape = tables.shape();
         let parameters = Parameters::load(&dir.join(PARAMETERS), &shape.layout())?;
