@@ -60,9 +60,9 @@ use crate::check::within;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{CallGraph, CallRow, Condition, Generated, Name, Violation, ViolationCode};
+use crate::model;
 use crate::model::Sampling;
 use crate::model::neural::Parameters;
-use crate::model;
 
 const ID: &str = "tvae";
 const WEIGHTS: &str = "model.safetensors";
