@@ -57,9 +57,10 @@ pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -
         lower.starts_with(&given)
             || lower.match_indices(&given).any(|(at, _)| lower[..at].ends_with(['-', '_', '.']))
     };
-    let mut words: Vec<&str> = match given.chars().count() < SHORTEST_PART {
-        true => Vec::new(),
-        false => known.iter().filter(|(lower, _)| is_part(lower)).map(|(_, word)| *word).collect(),
+    let mut words: Vec<&str> = if given.chars().count() < SHORTEST_PART {
+        Vec::new()
+    } else {
+        known.iter().filter(|(lower, _)| is_part(lower)).map(|(_, word)| *word).collect()
     };
     words.sort_unstable();
     words.dedup();

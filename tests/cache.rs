@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use workplace::{EXPERIMENT, TINY, Workplace};
+use workplace::{EXPERIMENT, TINY, Workplace, files_below};
 
 /// One generator, one seed, few graphs: one stage of each kind.
 const SMALL: &str = r#"
@@ -22,21 +22,6 @@ conditions = { kind = "grid", max_edges = 2, max_depth = 2, samples = 2 }
 sampling = { temperatures = [0.0] }
 profiles.smoke = { seeds = [0], graphs = 60 }
 "#;
-
-/// All files below a folder.
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
-}
 
 /// The file with its last but one bit of the middle byte the other way round.
 fn flipped(path: &Path) -> Vec<u8> {
@@ -87,7 +72,7 @@ fn a_damaged_file_is_named_and_made_again() {
     let kinds = ["dataset", "train", "generate", "evaluate", "report"];
     let before = kinds.map(outputs);
     for (kind, stage) in stages(&workplace) {
-        for (place, path) in files(&stage).into_iter().enumerate() {
+        for (place, path) in files_below(&stage).into_iter().enumerate() {
             for (index, (deed, harm)) in deeds.into_iter().enumerate() {
                 // Tables and figures are all alike: one deed each.
                 if fs::metadata(&path).unwrap().len() == 0
@@ -178,7 +163,7 @@ fn a_folder_of_somebody_is_no_cache() {
         @"error: --cache home: the folder holds something else (such as tmp/thesis.tex) and is no cache of TraceGym, which removes files from its cache: name an empty folder or one that does not exist"
     );
     assert_eq!(fs::read(workplace.path().join("home/tmp/thesis.tex")).unwrap(), b"mine");
-    assert_eq!(files(&workplace.path().join("home")).len(), 1);
+    assert_eq!(files_below(&workplace.path().join("home")).len(), 1);
 }
 
 /// A build while a run goes on neither ends the run nor changes its code.
@@ -290,18 +275,18 @@ fn a_path_that_is_no_text_is_named() {
 #[test]
 fn a_failed_arm_leaves_the_last_complete_results() {
     let workplace = Workplace::new();
-    let baseline = |snapshots: u32| {
-        let head = "generator = \"resample\"\nlabel = \"Mine\"\nsource = \"test\"\n";
-        workplace.write("baselines/mine.toml", &format!("{head}snapshots = {snapshots}\n"));
+    let baseline = |checkpoints: u32| {
+        let head = "generator = \"training-set-copy\"\nlabel = \"Mine\"\nsource = \"test\"\n";
+        workplace.write("baselines/mine.toml", &format!("{head}checkpoints = {checkpoints}\n"));
     };
     let experiment = EXPERIMENT
-        .replace("\"resample\"", "\"mine\"")
-        .replace("generators", "snapshots = true\ngenerators");
+        .replace("\"training-set-copy\"", "\"mine\"")
+        .replace("generators", "checkpoints = true\ngenerators");
     workplace.write("tiny.toml", &experiment);
     baseline(0);
     assert_eq!(workplace.said(&TINY).0, 0);
     let complete = workplace.files("results/tiny");
-    // Training saves no snapshots.
+    // Training saves no checkpoints.
     baseline(2);
     let (code, said) = workplace.said(&TINY);
     assert_eq!(code, 2, "{said}");
@@ -315,7 +300,7 @@ fn a_failed_arm_leaves_the_last_complete_results() {
         let path = workplace.path().join("results/tiny/smoke/INCOMPLETE").join(name);
         fs::read_to_string(path).unwrap()
     };
-    assert!(beside("accuracy.csv").contains("snapshot 1 does not exist"));
+    assert!(beside("accuracy.csv").contains("checkpoint 1 does not exist"));
     assert!(
         beside("run.json").contains("Mine, seed 1: generate mine seed 1"),
         "{}",

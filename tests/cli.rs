@@ -97,24 +97,25 @@ fn an_interrupted_run_says_how_to_go_on() {
 #[test]
 fn a_failed_arm_takes_nothing_else_with_it() {
     let workplace = Workplace::new();
-    // A generator that saves no snapshots fails where two of them are asked for.
-    let broken = "generator = \"resample\"\nlabel = \"Broken\"\nsource = \"test\"\nsnapshots = 2\n";
+    // A generator that saves no checkpoints fails where two of them are asked for.
+    let broken = "generator = \"training-set-copy\"\nlabel = \"Broken\"\nsource = \"test\"\ncheckpoints = 2\n";
     workplace.write("baselines/broken.toml", broken);
     let experiment = EXPERIMENT
-        .replace("\"resample\"", "\"broken\"")
-        .replace("generators", "snapshots = true\ngenerators");
+        .replace("\"training-set-copy\"", "\"broken\"")
+        .replace("generators", "checkpoints = true\ngenerators");
     workplace.write("tiny.toml", &experiment);
     let (code, said) = workplace.said(&TINY);
     assert_eq!(code, 2, "{said}");
-    let reason = "snapshot 1 does not exist: training saved 0; correct `snapshots` in the baseline";
+    let reason =
+        "checkpoint 1 does not exist: training saved 0; correct `checkpoints` in the baseline";
     assert!(
-        said.contains(&format!("failed: generate broken seed 1 snapshot 1 for tiny: {reason}")),
+        said.contains(&format!("failed: generate broken seed 1 checkpoint 1 for tiny: {reason}")),
         "{said}"
     );
     assert!(!said.contains("panicked"), "{said}");
     let tables = workplace.files("results/tiny/smoke");
     let tables: String = tables.values().map(|table| String::from_utf8_lossy(table)).collect();
-    assert!(tables.contains("snapshot 1 does not exist"), "{tables}");
+    assert!(tables.contains("checkpoint 1 does not exist"), "{tables}");
     assert!(tables.contains("Probabilistic"), "{tables}");
 }
 
@@ -172,17 +173,18 @@ fn mistakes_are_told_in_one_message() {
         workplace.refused(&["run", "tiny.toml", "--profile", "smoke", "--dataset", "simulater"]),
         @"error: dataset `simulater` does not exist — did you mean `simulator`?"
     );
-    workplace.write("other.toml", &EXPERIMENT.replace("\"resample\"", "\"resampel\""));
+    workplace
+        .write("other.toml", &EXPERIMENT.replace("\"training-set-copy\"", "\"training-set-cpy\""));
     insta::assert_snapshot!(
         workplace.refused(&["run", "other.toml", "--profile", "smoke"]),
-        @"error: baseline `resampel` does not exist — did you mean `resample`?"
+        @"error: baseline `training-set-cpy` does not exist — did you mean `training-set-copy`?"
     );
     insta::assert_snapshot!(
-        workplace.refused(&[&TINY[..], &["--without", "resampel"]].concat()),
-        @"error: --without resampel: no experiment here has it — did you mean `resample`?; known: probabilistic, resample"
+        workplace.refused(&[&TINY[..], &["--without", "training-set-cpy"]].concat()),
+        @"error: --without training-set-cpy: no experiment here has it — did you mean `training-set-copy`?; known: probabilistic, training-set-copy"
     );
     insta::assert_snapshot!(
-        workplace.refused(&[&TINY[..], &["--without", "resample,probabilistic"]].concat()),
+        workplace.refused(&[&TINY[..], &["--without", "training-set-copy,probabilistic"]].concat()),
         @"error: --without probabilistic: leaves experiment `tiny` no generator"
     );
     insta::assert_snapshot!(
@@ -191,11 +193,11 @@ fn mistakes_are_told_in_one_message() {
     );
     insta::assert_snapshot!(
         workplace.refused(&[&TINY[..], &["--set", "probabilstic.max_calls=9"]].concat()),
-        @"error: --set probabilstic.max_calls=9: no generator here has this setting — did you mean `probabilistic`?; generators here: probabilistic, resample"
+        @"error: --set probabilstic.max_calls=9: no generator here has this setting — did you mean `probabilistic`?; generators here: probabilistic, training-set-copy"
     );
     insta::assert_snapshot!(
         workplace.refused(&[&TINY[..], &["--with", "markov+max_calls=9+rejection"]].concat()),
-        @r#"error: `markov+max_calls=9+rejection`: a name takes no `+`: a list of generators says { name = "markov", decoding = { rejection = 8 }, set = { max_calls = 9 } }, a command `--with markov --set markov.KEY=VALUE`"#
+        @r#"error: `markov+max_calls=9+rejection`: a name takes no `+`: a list of generators says { name = "markov", KEY = VALUE } with keys such as `set`, `decoding` and `self_training`; a command says `--with markov --set markov.KEY=VALUE`, or the name of a baseline whose file `extends` it"#
     );
     workplace.write("out/results", "a file where a folder should be");
     let message = workplace.refused(&["run", "tiny.toml", "--profile", "smoke", "--out", "out"]);
@@ -258,7 +260,7 @@ fn names_that_lead_elsewhere_are_refused() {
     workplace.write("tiny.toml", EXPERIMENT);
     let manifest = "name = \"../../thesis\"\nsource = { kind = \"simulator\" }\n";
     workplace.write("mine.toml", manifest);
-    let build = ["data", "build", "mine.toml"];
+    let build = ["data", "build", "mine.toml", "--out", "built"];
     for arguments in [&[&TINY[..], &["--dataset", "mine.toml"]].concat()[..], &build] {
         let message = workplace.refused(arguments);
         let start = "error: mine.toml: key name: \"../../thesis\" is no name";
@@ -346,17 +348,20 @@ fn results_of_different_manifests_do_not_replace_each_other() {
         @"error: results/tiny/smoke holds results of tiny.toml, which those of b/tiny.toml would replace: give it an `id` of its own, or write elsewhere with --out"
     );
     // Two baselines of one name.
-    let resample = "generator = \"resample\"\nlabel = \"X\"\nsource = \"x\"\n";
-    workplace.write("baselines/two.toml", resample);
+    let copy = "generator = \"training-set-copy\"\nlabel = \"X\"\nsource = \"x\"\n";
+    workplace.write("baselines/two.toml", copy);
     workplace.write("baselines/two/baseline.toml", "");
     insta::assert_snapshot!(
         workplace.refused(&[&TINY[..], &["--with", "two"]].concat()),
         @"error: baseline `two` is there twice: baselines/two/baseline.toml and baselines/two.toml; rename one of them"
     );
     // Two that tables would take for one.
-    workplace.write("baselines/copy.toml", &resample.replace("\"X\"", "\"Resample\""));
+    workplace.write("baselines/copy.toml", &copy.replace("\"X\"", "\"Training-set copy\""));
     let message = workplace.refused(&[&TINY[..], &["--with", "copy"]].concat());
-    assert!(message.contains("baselines `resample` and `copy` have the same label"), "{message}");
+    assert!(
+        message.contains("baselines `training-set-copy` and `copy` have the same label"),
+        "{message}"
+    );
 }
 
 /// Changes, groups and files that extend others, each a row of its own.
@@ -364,10 +369,9 @@ fn results_of_different_manifests_do_not_replace_each_other() {
 fn variants_are_rows_with_names_and_labels() {
     let workplace = Workplace::new();
     let generators = "[{ name = \"probabilistic\", decoding = { rejection = 2 } }, \"@mine\"]";
-    let experiment = EXPERIMENT.replace("[\"probabilistic\", \"resample\"]", generators);
+    let experiment = EXPERIMENT.replace("[\"probabilistic\", \"training-set-copy\"]", generators);
     workplace.write("tiny.toml", &experiment);
-    let groups =
-        "mine = [\"@other\", { name = \"mine\", label = \"Named\" }]\nother = [\"resample\"]\n";
+    let groups = "mine = [\"@other\", { name = \"mine\", label = \"Named\" }]\nother = [\"training-set-copy\"]\n";
     workplace.write("experiments/groups.toml", groups);
     let mine = "extends = \"probabilistic\"\nlabel = \"Mine\"\n[settings]\nmax_calls = 70\n";
     workplace.write("baselines/mine.toml", mine);
@@ -388,10 +392,10 @@ fn variants_are_rows_with_names_and_labels() {
     "markov-max_calls-20"
     "#);
     insta::assert_snapshot!(of("label").join("\n"), @r#"
-    "Probabilistic, max_calls 60, up to 2 attempts"
+    "Probabilistic (max_calls 60; up to 2 attempts)"
     "Named"
-    "Markov, constrained"
-    "Markov, max_calls 20"
+    "Markov (constrained)"
+    "Markov (max_calls 20)"
     "#);
     let ids = workplace.run(&["list"]);
     assert!(!String::from_utf8_lossy(&ids.stdout).contains("\n  groups "));
@@ -402,7 +406,7 @@ fn what_goes_round_or_beyond_all_bounds_is_told() {
     let workplace = Workplace::new();
     for (name, from) in [("one", "two"), ("two", "one"), ("alone", "alone")] {
         let text = format!(
-            "generator = \"resample\"\nlabel = \"{name}\"\nsource = \"x\"\n[starts_from]\nbaseline = \"{from}\"\n"
+            "generator = \"training-set-copy\"\nlabel = \"{name}\"\nsource = \"x\"\n[starts_from]\nbaseline = \"{from}\"\n"
         );
         workplace.write(&format!("baselines/{name}.toml"), &text);
     }
@@ -425,11 +429,11 @@ fn what_goes_round_or_beyond_all_bounds_is_told() {
 #[test]
 fn generators_can_be_left_out() {
     let workplace = Workplace::new();
-    let (code, said) = workplace.said(&[&TINY[..], &["--without", "resample"]].concat());
+    let (code, said) = workplace.said(&[&TINY[..], &["--without", "training-set-copy"]].concat());
     assert_eq!(code, 0, "{said}");
     let table = workplace.path().join("results/tiny/smoke/accuracy.csv");
     let table = std::fs::read_to_string(table).unwrap();
-    assert!(table.contains("\nProbabilistic,") && !table.contains("Resample"), "{table}");
+    assert!(table.contains("\nProbabilistic,") && !table.contains("Training-set copy"), "{table}");
 }
 
 #[test]
@@ -448,7 +452,9 @@ fn list_shows_what_there_is() {
     let output = workplace.run(&["list"]);
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    for expected in ["fig3-accuracy", "probabilistic", "resample", "simulator", "cached in"] {
+    for expected in
+        ["fig3-accuracy", "probabilistic", "training-set-copy", "simulator", "cached in"]
+    {
         assert!(text.contains(expected), "{expected} is missing from {text}");
     }
 }

@@ -57,6 +57,20 @@ fn a_saved_dataset_is_read_back_and_has_the_same_bytes_again() {
     assert_eq!(std::fs::read(scratch.path().join("calls.parquet")).unwrap(), bytes);
 }
 
+/// `tests/data/written`: `tracegym data build simulator --graphs 30`, when polars was built with all that
+/// its feature `parquet` asks for.
+#[test]
+fn a_dataset_that_an_earlier_build_wrote_is_read() {
+    let written = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/written");
+    let mut dataset = Dataset::load(&written).unwrap();
+    assert_eq!((dataset.train().len(), dataset.test().len()), (27, 3));
+    let scratch = tempfile::tempdir().unwrap();
+    dataset.save(scratch.path()).unwrap();
+    assert_eq!(Dataset::load(scratch.path()).unwrap(), dataset);
+    let card = |dir: &Path| std::fs::read_to_string(dir.join("card.json")).unwrap();
+    assert_eq!(card(scratch.path()), card(&written));
+}
+
 #[test]
 fn a_missing_file_says_how_to_name_the_data_folder() {
     let manifest = DatasetManifest::find("alibaba-v2022-graphs").unwrap();

@@ -1,11 +1,13 @@
 //! Datasets at the edge of statistics, through the binary: everything is constant, hardly anything is
 //! tested, everything is tied. Tables hold numbers or `n/a` with a reason, and never NaN or infinity.
 
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod workplace;
 
-use tempfile::TempDir;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::Output;
+
+use workplace::{Workplace, files_below, text};
 
 /// A call: edge id, type, source, destination, start and finish.
 type Row = (&'static str, &'static str, String, String, u32, u32);
@@ -57,47 +59,36 @@ fn varied(count: usize, services: usize) -> Vec<(String, Vec<Row>)> {
 
 const FAMILIES: [&str; 5] = ["accuracy", "fidelity", "distribution", "high-latency", "novelty"];
 
-struct Place {
-    dir: TempDir,
-}
+struct Place(Workplace);
 
 impl Place {
     /// All reports on a dataset, split as `split` says.
     fn new(graphs: &[(String, Vec<Row>)], split: &str) -> Self {
-        let dir = TempDir::new().expect("a folder");
-        let write = |name: &str, text: &str| {
-            std::fs::write(dir.path().join(name), text).expect("written");
-        };
-        write("calls.csv", &table(graphs));
+        let place = Workplace::new();
+        place.write("calls.csv", &table(graphs));
         let source = "name = \"edge\"\n[source]\nkind = \"call-table\"\npath = \"calls.csv\"\n";
-        write("edge.toml", &format!("{source}[split]\nseed = 0\n{split}\n"));
+        place.write("edge.toml", &format!("{source}[split]\nseed = 0\n{split}\n"));
         for family in FAMILIES {
             let experiment = format!(
                 "id = \"of-{family}\"\ntitle = \"Edge\"\npaper = \"none\"\ndataset = \"edge.toml\"\nfamily = \"{family}\"\ngenerators = [\"markov\", \"resample\"]\nconditions = {{ kind = \"test\", count = 60 }}\nsampling = {{ temperatures = [0.8] }}\nprofiles.smoke = {{ seeds = [0], graphs = 300 }}\n"
             );
-            write(&format!("of-{family}.toml"), &experiment);
+            place.write(&format!("of-{family}.toml"), &experiment);
         }
-        Self { dir }
+        Self(place)
     }
 
     fn run(&self) -> Output {
         let experiments = FAMILIES.map(|family| format!("of-{family}.toml"));
-        Command::new(env!("CARGO_BIN_EXE_tracegym"))
-            .current_dir(self.dir.path())
-            .arg("run")
-            .args(experiments)
-            .args(["--profile", "smoke"])
-            .env_remove("TRACEGYM_DATA")
-            .env_remove("TRACEGYM_CACHE")
-            .output()
-            .expect("runs")
+        let mut arguments = vec!["run", "--profile", "smoke"];
+        arguments.extend(experiments.iter().map(String::as_str));
+        self.0.run(&arguments)
     }
 
     /// Runs all reports, which must succeed without a value that is not a number.
     fn reports(&self) {
         let output = self.run();
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-        let files = files(&self.dir.path().join("results"));
+        let files = files_below(&self.0.path().join("results"));
         let tables = |extension: &str| {
             let of = |path: &&PathBuf| path.extension().is_some_and(|found| found == extension);
             files.iter().filter(of).collect::<Vec<_>>()
@@ -110,34 +101,17 @@ impl Place {
                 words.filter(|word| ["nan", "inf", "infinity"].contains(word)).collect();
             assert!(bad.is_empty(), "{}: {bad:?}", path.display());
         }
-        for path in crate::files(&self.dir.path().join("paper-figures")) {
+        for path in files_below(&self.0.path().join("paper-figures")) {
             assert!(std::fs::metadata(&path).expect("there").len() > 500, "{}", path.display());
         }
     }
 
     fn table(&self, report: &str, name: &str) -> String {
-        let folder = self.dir.path().join(format!("results/of-{report}/smoke"));
+        let folder = self.0.path().join(format!("results/of-{report}/smoke"));
         let direct = folder.join(name);
         let path = if direct.exists() { direct } else { folder.join("edge").join(name) };
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
-}
-
-fn text(output: &Output) -> String {
-    let parts = [&output.stdout, &output.stderr].map(|part| String::from_utf8_lossy(part));
-    parts.concat()
-}
-
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).expect("a folder").flatten() {
-        match entry.path() {
-            path if path.is_dir() => found.extend(files(&path)),
-            path => found.push(path),
-        }
-    }
-    found.sort();
-    found
 }
 
 #[test]

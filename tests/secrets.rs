@@ -1,13 +1,14 @@
 //! A key that a server repeats in every reply, error and header, and that the build of a baseline prints,
 //! is in nothing that a run writes or says.
 
+mod workplace;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
 
-use tempfile::TempDir;
 use tracegym::secret::{Redactor, Secret};
+use workplace::{Workplace, files_below, text};
 
 const KEY: &str = "sk-Planted/Key+0123456789_zyx";
 const VARIABLE: &str = "TRACEGYM_TEST_KEY";
@@ -18,7 +19,7 @@ title = "Told"
 paper = "none"
 dataset = "simulator"
 family = "accuracy"
-generators = ["talks", "refuses", "busy", "prints", "resample"]
+generators = ["talks", "refuses", "busy", "prints", "training-set-copy"]
 conditions = { kind = "grid", max_edges = 3, max_depth = 2, samples = 2 }
 sampling = { temperatures = [0.0] }
 profiles.smoke = { seeds = [0], graphs = 300 }
@@ -104,41 +105,33 @@ fn serve() -> String {
 
 /// Fails on every file below `dir` that holds the key or a part of it; counts the others.
 fn search(dir: &Path, redactor: &Redactor) -> usize {
-    let mut count = 0;
-    for entry in std::fs::read_dir(dir).expect("a folder").flatten() {
-        let path = entry.path();
+    let files = files_below(dir);
+    for path in &files {
         assert!(!redactor.finds(&path.to_string_lossy()), "{}", path.display());
-        if path.is_dir() {
-            count += search(&path, redactor);
-        } else {
-            let bytes = std::fs::read(&path).expect("readable");
-            let text = String::from_utf8_lossy(&bytes);
-            assert!(!redactor.finds(&text), "{}: {}", path.display(), redactor.clear(&text));
-            count += 1;
-        }
+        let bytes = std::fs::read(path).expect("readable");
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!redactor.finds(&text), "{}: {}", path.display(), redactor.clear(&text));
     }
-    count
+    files.len()
 }
 
 #[test]
 fn nothing_that_a_run_writes_or_says_holds_the_key() {
-    let dir = TempDir::new().expect("a folder");
-    let dir = dir.path();
-    std::fs::create_dir_all(dir.join("baselines/prints")).expect("made");
-    std::fs::write(dir.join("told.toml"), EXPERIMENT).expect("written");
+    let place = Workplace::new();
+    let dir = place.path();
+    place.write("told.toml", EXPERIMENT);
     let url = serve();
     for name in ["talks", "refuses", "busy"] {
         let manifest = format!(
             "generator = \"in-context\"\nlabel = \"{name}\"\nsource = \"none\"\nnetwork = true\n[settings]\nmodel = \"m\"\n[settings.endpoint]\nurl = \"{url}/{name}/v1\"\nkey_env = \"{VARIABLE}\"\nattempts = 2\n"
         );
-        std::fs::write(dir.join(format!("baselines/{name}.toml")), manifest).expect("written");
+        place.write(&format!("baselines/{name}.toml"), &manifest);
     }
     let manifest = "label = \"prints\"\nsource = \"none\"\ncommand = [\"true\"]\nbuild = [[\"sh\", \"-c\", \"env; env >&2; exit 3\"]]\n";
-    std::fs::write(dir.join("baselines/prints/baseline.toml"), manifest).expect("written");
+    place.write("baselines/prints/baseline.toml", manifest);
     let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_tracegym"))
-            .current_dir(dir)
-            .args(arguments)
+        let output = place
+            .command(arguments)
             .env(VARIABLE, KEY)
             .env("TRACEGYM_REPLIES", dir.join("replies"))
             // Not for this machine, whatever they say.
@@ -146,12 +139,9 @@ fn nothing_that_a_run_writes_or_says_holds_the_key() {
                 ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"].map(|name| (name, "http://127.0.0.1:9")),
             )
             .env_remove("NO_PROXY")
-            .env_remove("TRACEGYM_DATA")
-            .env_remove("TRACEGYM_CACHE")
             .output()
             .expect("runs");
-        let said = [&output.stdout, &output.stderr].map(|part| String::from_utf8_lossy(part));
-        (output.status.code(), said.concat())
+        (output.status.code(), text(&output))
     };
     let redactor = Redactor::new(&[Secret::new(KEY)]);
     assert!(forms().iter().all(|form| redactor.finds(form)));

@@ -118,18 +118,14 @@ fn check(name: &str) -> Result<Ending> {
     let good = external::check(&program, &mut |finding| match finding.outcome {
         Ok(detail) => println!("ok      {}: {}", finding.what, display::message(&detail)),
         Err(error) => {
-            println!("WRONG   {}: {}", finding.what, display::message(&format!("{error:#}")));
+            println!("FAIL    {}: {}", finding.what, display::message(&format!("{error:#}")));
         }
     });
     process::end();
-    match good {
-        true => {
-            println!("{name} keeps the contract");
-            Ok(Ending::Done)
-        }
-        false => {
-            println!("docs/adding-a-baseline.md describes every message");
-            Ok(Ending::Mistaken)
-        }
+    if good {
+        println!("{name} conforms to the protocol");
+        return Ok(Ending::Done);
     }
+    println!("docs/adding-a-baseline.md describes every message");
+    Ok(Ending::Mistaken)
 }

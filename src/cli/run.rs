@@ -121,7 +121,7 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
         check::each_once("--seeds", seeds).map_err(UserError::setting)?;
         for experiment in &mut experiments {
             experiment.seeds.clone_from(seeds);
-            experiment.more_seeds.clear();
+            experiment.extra_seeds.clear();
         }
     }
     let groups = Groups::default();
@@ -132,7 +132,7 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
         leave_out(name, &groups.named(name)?, &mut experiments)?;
     }
     for assignment in &flags.set {
-        let lists = experiments.iter_mut().flat_map(|e| [&mut e.generators, &mut e.drawn]);
+        let lists = experiments.iter_mut().flat_map(|e| [&mut e.generators, &mut e.plot]);
         set(assignment, &mut lists.collect::<Vec<_>>())?;
     }
     let Chosen { name, reason, .. } = model::device(flags.device)?;
@@ -215,8 +215,8 @@ fn add(variant: &Variant, experiments: &mut [Experiment]) {
         if !experiment.generators.iter().any(|known| known.name() == variant.name()) {
             experiment.generators.push(variant.clone());
             // Where there is room for one more series.
-            if !experiment.drawn.is_empty() && experiment.drawn.len() < report::MAX_DRAWN {
-                experiment.drawn.push(variant.clone());
+            if !experiment.plot.is_empty() && experiment.plot.len() < report::MAX_DRAWN {
+                experiment.plot.push(variant.clone());
             }
         }
     }
@@ -241,11 +241,11 @@ fn leave_out(name: &str, meant: &[Variant], experiments: &mut [Experiment]) -> R
     }
     for experiment in experiments {
         experiment.generators.retain(|known| !is_meant(known));
-        let chosen = !experiment.drawn.is_empty();
-        experiment.drawn.retain(|known| !is_meant(known));
-        if chosen && experiment.drawn.is_empty() {
+        let chosen = !experiment.plot.is_empty();
+        experiment.plot.retain(|known| !is_meant(known));
+        if chosen && experiment.plot.is_empty() {
             let first = experiment.generators.iter().take(report::MAX_DRAWN);
-            experiment.drawn.extend(first.cloned());
+            experiment.plot.extend(first.cloned());
         }
         if experiment.generators.is_empty() {
             let message =
@@ -349,7 +349,7 @@ mod tests {
             plain("recursive-llm"),
             toml::from_str(constrained).unwrap(),
             plain("tvae"),
-            plain("resample"),
+            plain("training-set-copy"),
         ];
         let change = |asked: &str| {
             let mut changed = variants.clone();
@@ -358,7 +358,12 @@ mod tests {
         };
         assert_eq!(
             change("recursive-llm.size=m").unwrap(),
-            ["recursive-llm-size-m", "recursive-llm-size-m-constrained", "tvae", "resample"]
+            [
+                "recursive-llm-size-m",
+                "recursive-llm-size-m-constrained",
+                "tvae",
+                "training-set-copy"
+            ]
         );
         assert_eq!(
             change("recursive-llm-constrained.tokens=70_000").unwrap()[..2],
@@ -367,7 +372,7 @@ mod tests {
         // Of those that have it.
         assert_eq!(
             change("steps=50").unwrap(),
-            ["recursive-llm", "recursive-llm-constrained", "tvae-steps-50", "resample"]
+            ["recursive-llm", "recursive-llm-constrained", "tvae-steps-50", "training-set-copy"]
         );
         for (assignment, words) in [
             ("size", "is not KEY=VALUE or NAME.KEY=VALUE"),
@@ -379,6 +384,6 @@ mod tests {
             assert!(error.contains(words), "{assignment}: {error}");
         }
         set("recursive-llm.size=m", &mut [&mut variants]).unwrap();
-        assert_eq!(variants[1].label.as_deref(), Some("X, size m"));
+        assert_eq!(variants[1].label.as_deref(), Some("X (size m)"));
     }
 }

@@ -71,9 +71,10 @@ fn tables<'a>(names: &'a [OsString], extension: &str) -> Result<Vec<&'a OsStr>, 
     }
     archives.retain(|(stem, _)| !stems.contains_key(stem));
     let Some((_, archive)) = archives.first() else {
-        return match tables.is_empty() {
-            true => Err(format!("holds no {plain} or {gzip} file")),
-            false => Ok(tables),
+        return if tables.is_empty() {
+            Err(format!("holds no {plain} or {gzip} file"))
+        } else {
+            Ok(tables)
         };
     };
     let more = match archives.len() - 1 {
@@ -93,9 +94,10 @@ fn missing(
     candidates: &[PathBuf],
 ) -> UserError {
     let looked: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
-    let looked = match looked.is_empty() {
-        true => String::new(),
-        false => format!(" (looked for {})", looked.join(" and ")),
+    let looked = if looked.is_empty() {
+        String::new()
+    } else {
+        format!(" (looked for {})", looked.join(" and "))
     };
     let remedy = match data_root {
         None => "set the environment variable TRACEGYM_DATA to the folder that holds it",

@@ -55,9 +55,9 @@ pub struct FitReport {
     pub parameters: u64,
     /// Training tokens seen (0 for generators without tokens).
     pub tokens: u64,
-    /// Training tokens seen at each saved snapshot, ascending; the last is the final model. Empty
-    /// for generators without snapshots.
-    pub snapshots: Vec<u64>,
+    /// Training tokens seen at each saved checkpoint, ascending; the last is the final model. Empty
+    /// for generators without checkpoints.
+    pub checkpoints: Vec<u64>,
     /// Anything worth a line in the report: vocabulary size, tokens per call …
     pub notes: Vec<(String, String)>,
 }
@@ -108,18 +108,18 @@ pub trait Recipe: Send + Sync {
     /// Trains on `context.dataset.train()` and writes the model to `context.out`.
     fn fit(&self, context: &FitContext) -> Result<FitReport>;
 
-    /// Training graphs that [`Recipe::fit`] with this seed holds out: they choose among snapshots.
+    /// Training graphs that [`Recipe::fit`] with this seed holds out: they choose among checkpoints.
     /// Empty for generators that hold none out.
     fn validation<'a>(&self, _dataset: &'a Dataset, _seed: u64) -> Vec<&'a CallGraph> {
         Vec::new()
     }
 
-    /// Reads back what [`Recipe::fit`] wrote to `dir`. `snapshot` picks one of
-    /// [`FitReport::snapshots`]; `None` takes the final model.
+    /// Reads back what [`Recipe::fit`] wrote to `dir`. `checkpoint` picks one of
+    /// [`FitReport::checkpoints`]; `None` takes the final model.
     fn load(
         &self,
         dir: &Path,
-        snapshot: Option<u64>,
+        checkpoint: Option<u64>,
         device: DeviceChoice,
     ) -> Result<Box<dyn Generator>>;
 }
@@ -153,11 +153,11 @@ pub fn settings<T: DeserializeOwned>(id: &str, table: &toml::Table) -> Result<T>
 }
 
 /// # Errors
-/// If a snapshot is asked of a generator that keeps none.
-pub fn no_snapshot(id: &str, snapshot: Option<u64>) -> Result<()> {
-    match snapshot {
+/// If a checkpoint is asked of a generator that keeps none.
+pub fn no_checkpoint(id: &str, checkpoint: Option<u64>) -> Result<()> {
+    match checkpoint {
         Some(tokens) => Err(UserError::setting(format!(
-            "generator `{id}` keeps no snapshots, so there is none at {tokens} tokens"
+            "generator `{id}` keeps no checkpoints, so there is none at {tokens} tokens"
         ))
         .into()),
         None => Ok(()),

@@ -83,7 +83,7 @@ fn recursive_instruction_llm() {
 
 #[test]
 fn recursive_compact() {
-    check("recursive-compact", &format!("{LANGUAGE_MODEL}countdown = true\n"));
+    check("recursive-compact", &format!("{LANGUAGE_MODEL}remaining_counts = true\n"));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn tvae() {
 
 #[test]
 fn generators_that_count() {
-    for id in ["probabilistic", "markov", "sibling-sets", "resample"] {
+    for id in ["probabilistic", "markov", "sibling-sets", "training-set-copy"] {
         check(id, "");
     }
 }

@@ -14,16 +14,16 @@ pub mod language_model;
 mod markov;
 pub mod probabilistic;
 mod registry;
-mod resample;
 mod sibling_sets;
 mod tables;
 mod times;
+mod training_set_copy;
 mod tvae;
 
 pub use contract::{Decoding, FitContext, FitReport, GenerateOptions, Generator, Recipe};
 pub use registry::{Entry, REGISTRY, entry, has_likelihood, recipe, takes_constraints};
 
-use contract::{no_snapshot, settings};
+use contract::{no_checkpoint, settings};
 
 #[cfg(test)]
 mod tests {
@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn an_unknown_generator_is_named_with_the_known_ones() {
-        let error = recipe("resampel", &toml::Table::new()).err().expect("unknown").to_string();
-        assert!(error.contains("did you mean `resample`"), "{error}");
+        let error =
+            recipe("training-set-cpy", &toml::Table::new()).err().expect("unknown").to_string();
+        assert!(error.contains("did you mean `training-set-copy`"), "{error}");
     }
 }

@@ -25,7 +25,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::tables::{self, Frequencies, distinct};
-use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
+use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings};
 use crate::device::DeviceChoice;
 use crate::graph::{CallGraph, CallRow, CallType, Condition, EdgeId, Generated, Name, USER};
 
@@ -88,10 +88,10 @@ impl Recipe for Probabilistic {
     fn load(
         &self,
         dir: &Path,
-        snapshot: Option<u64>,
+        checkpoint: Option<u64>,
         _device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
-        no_snapshot("probabilistic", snapshot)?;
+        no_checkpoint("probabilistic", checkpoint)?;
         Ok(Box::new(tables::load::<TrainedProbabilistic>(dir)?))
     }
 }

@@ -2,7 +2,7 @@ use anyhow::Result;
 
 use super::{
     Recipe, digress, external, graph_rnn, in_context, language_model, markov, probabilistic,
-    resample, sibling_sets, tvae,
+    sibling_sets, training_set_copy, tvae,
 };
 use crate::error::{UserError, did_you_mean};
 use crate::version::Version;
@@ -133,13 +133,13 @@ pub const REGISTRY: &[Entry] = &[
         build: tvae::build,
     },
     Entry {
-        id: "resample",
+        id: "training-set-copy",
         about: "copies of training graphs: the reference row, with nothing new",
-        training: Version::new("train/resample", 1),
-        answers: Version::new("answer/resample", 1),
+        training: Version::new("train/training-set-copy", 1),
+        answers: Version::new("answer/training-set-copy", 1),
         constrained: false,
         likelihood: false,
-        build: resample::build,
+        build: training_set_copy::build,
     },
 ];
 

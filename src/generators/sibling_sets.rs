@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tables::{self, Callee, Frequencies, GrowthSettings, distinct, pairs};
 use super::times::{Times, Tree};
-use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot};
+use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint};
 use crate::device::DeviceChoice;
 use crate::graph::{CallGraph, Condition, Generated, Name};
 
@@ -63,10 +63,10 @@ impl Recipe for SiblingSets {
     fn load(
         &self,
         dir: &Path,
-        snapshot: Option<u64>,
+        checkpoint: Option<u64>,
         _device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
-        no_snapshot(ID, snapshot)?;
+        no_checkpoint(ID, checkpoint)?;
         Ok(Box::new(tables::load::<TrainedSiblingSets>(dir)?))
     }
 }

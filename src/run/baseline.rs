@@ -35,9 +35,9 @@ struct BaselineFile {
     #[serde(default)]
     network: bool,
     #[serde(default)]
-    snapshots: u32,
+    checkpoints: u32,
     #[serde(default)]
-    select: u32,
+    checkpoint_selection: u32,
     decoding: Option<DecodingFile>,
     starts_from: Option<StartFile>,
     simulator_first: Option<SimulatorFirst>,
@@ -60,8 +60,8 @@ struct StartFile {
 struct BaselineProfile {
     #[serde(default)]
     settings: toml::Table,
-    snapshots: Option<u32>,
-    select: Option<u32>,
+    checkpoints: Option<u32>,
+    checkpoint_selection: Option<u32>,
 }
 
 /// A baseline in another language as its file says it.
@@ -107,11 +107,11 @@ pub struct Baseline {
     pub source: String,
     /// Whether it runs a neural network: it then uses the chosen device and several threads.
     pub network: bool,
-    /// How many snapshots it saves during training, the final model included.
-    pub snapshots: u32,
-    /// How many of the last snapshots compete for being the trained model, by their accuracy on
+    /// How many checkpoints it saves during training, the final model included.
+    pub checkpoints: u32,
+    /// How many of the last checkpoints compete for being the trained model, by their accuracy on
     /// training graphs that were held out; below 2 the final model is taken.
-    pub select: u32,
+    pub checkpoint_selection: u32,
     /// The training that this one goes on from.
     pub starts_from: Option<Box<Start>>,
     pub settings: toml::Table,
@@ -130,20 +130,20 @@ pub struct Start {
     pub dataset: Option<String>,
     /// What the trained model adds to the graphs of the training that goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub lesson: Option<Lesson>,
+    pub self_training: Option<SelfTrainingRequests>,
 }
 
-/// Requests whose answers a model teaches to the training that goes on from it.
+/// Requests whose answers under constraints are training graphs of the training that goes on from a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Lesson {
+pub struct SelfTrainingRequests {
     pub max_edges: u32,
     pub max_depth: u32,
 }
 
 /// Most files that extend one another or trainings that go on from one another.
 const MAX_LINKS: usize = 16;
-/// Most snapshots of a training.
-const MAX_SNAPSHOTS: u32 = 1_000;
+/// Most checkpoints of a training.
+const MAX_CHECKPOINTS: u32 = 1_000;
 /// Most attempts for a prompt.
 const MAX_ATTEMPTS: u32 = 1_000;
 /// Most edges and depth of the requests of self-training.
@@ -215,14 +215,17 @@ impl Baseline {
                 chain.push(manifest.link.by("starts_from"));
                 let baseline = Self::found(&Variant::plain(&start.baseline), profile, chain)?;
                 chain.pop();
-                Some(Box::new(Start { baseline, dataset: start.dataset, lesson: None }))
+                Some(Box::new(Start { baseline, dataset: start.dataset, self_training: None }))
             }
             None => None,
         };
-        let snapshots = overrides.snapshots.unwrap_or(file.snapshots);
-        let select = overrides.select.unwrap_or(file.select);
-        for (key, count) in [("snapshots", snapshots), ("select", select)] {
-            check::within(key, count, 0..=MAX_SNAPSHOTS).map_err(|message| {
+        let checkpoints = overrides.checkpoints.unwrap_or(file.checkpoints);
+        let checkpoint_selection =
+            overrides.checkpoint_selection.unwrap_or(file.checkpoint_selection);
+        for (key, count) in
+            [("checkpoints", checkpoints), ("checkpoint_selection", checkpoint_selection)]
+        {
+            check::within(key, count, 0..=MAX_CHECKPOINTS).map_err(|message| {
                 UserError::input(path, format!("profile {}", profile.as_str()), message)
             })?;
         }
@@ -232,8 +235,8 @@ impl Baseline {
             label: label(path, file.label)?,
             source: said(path, "source", file.source)?,
             network: file.network,
-            snapshots,
-            select,
+            checkpoints,
+            checkpoint_selection,
             starts_from,
             settings,
             decoding: file.decoding.map_or(Decoding::Free, Decoding::from),
@@ -264,8 +267,8 @@ impl Baseline {
             label: label(path, file.label)?,
             source: said(path, "source", file.source)?,
             network: file.network,
-            snapshots: 0,
-            select: 0,
+            checkpoints: 0,
+            checkpoint_selection: 0,
             starts_from: None,
             settings,
             decoding: file.decoding.map_or(Decoding::Free, Decoding::from),
@@ -338,12 +341,12 @@ impl Baseline {
         }
         let tokens = self.tokens("simulator_first")?;
         let before = (tokens as f64 * first.fraction) as i64;
-        let mut baseline = Self { snapshots: 0, select: 0, ..self.clone() };
+        let mut baseline = Self { checkpoints: 0, checkpoint_selection: 0, ..self.clone() };
         baseline.name = format!("{} ({})", self.name, first.dataset);
         baseline.settings.insert("tokens".into(), before.into());
         self.settings.insert("tokens".into(), (tokens - before).into());
         let dataset = Some(first.dataset.clone());
-        self.starts_from = Some(Box::new(Start { baseline, dataset, lesson: None }));
+        self.starts_from = Some(Box::new(Start { baseline, dataset, self_training: None }));
         Ok(())
     }
 
@@ -353,8 +356,8 @@ impl Baseline {
         let mut baseline = self.clone();
         baseline.name = format!("{} (before)", self.name);
         self.settings.insert("tokens".into(), ((tokens as f64 * fraction) as i64).into());
-        let lesson = Some(Lesson { max_edges, max_depth });
-        self.starts_from = Some(Box::new(Start { baseline, dataset: None, lesson }));
+        let self_training = Some(SelfTrainingRequests { max_edges, max_depth });
+        self.starts_from = Some(Box::new(Start { baseline, dataset: None, self_training }));
         Ok(())
     }
 
@@ -379,9 +382,10 @@ fn said<T>(path: &Path, key: &str, value: Option<T>) -> Result<T, UserError> {
 /// Rows of tables are told apart by their labels.
 fn label(path: &Path, label: Option<String>) -> Result<String, UserError> {
     let label = said(path, "label", label)?;
-    match label.trim().is_empty() {
-        true => Err(UserError::input(path, "label", "is empty: tables name the row by it")),
-        false => Ok(label),
+    if label.trim().is_empty() {
+        Err(UserError::input(path, "label", "is empty: tables name the row by it"))
+    } else {
+        Ok(label)
     }
 }
 
@@ -508,13 +512,13 @@ mod tests {
         let constrained = of("name = 'recursive-llm'\ndecoding = 'constrained'").unwrap();
         assert_eq!(constrained.decoding, Decoding::Constrained);
         assert_eq!(constrained.settings, plain.settings);
-        assert_eq!(constrained.label, format!("{}, constrained", plain.label));
+        assert_eq!(constrained.label, format!("{} (constrained)", plain.label));
         assert_eq!(constrained.name, "recursive-llm-constrained");
         let larger = "name = 'recursive-llm'\nset.size = 'm'\ndecoding.rejection = 3";
         let larger = of(larger).unwrap();
         assert_eq!(larger.settings["size"].as_str(), Some("m"));
         assert_eq!(larger.decoding, Decoding::Rejection { attempts: 3 });
-        assert_eq!(larger.label, format!("{}, size m, up to 3 attempts", plain.label));
+        assert_eq!(larger.label, format!("{} (size m; up to 3 attempts)", plain.label));
         let first = "\nsimulator_first = { dataset = 'simulator', fraction = 0.25 }";
         let sim = of(&format!("name = 'recursive-llm'{first}")).unwrap();
         let tokens = |baseline: &Baseline| baseline.settings["tokens"].as_integer().unwrap();
@@ -537,17 +541,17 @@ mod tests {
 
     #[test]
     fn self_training_follows_the_whole_training() {
-        let plain = find("recursive-countdown").unwrap();
-        let taught = find("recursive-countdown-self-trained").unwrap();
+        let plain = find("recursive-remaining-counts").unwrap();
+        let trained = find("recursive-remaining-counts-self-trained").unwrap();
         let tokens = |baseline: &Baseline| baseline.settings["tokens"].as_integer().unwrap();
-        let start = taught.starts_from.as_ref().expect("starts from itself");
-        assert_eq!(start.lesson, Some(Lesson { max_edges: 40, max_depth: 8 }));
+        let start = trained.starts_from.as_ref().expect("starts from itself");
+        assert_eq!(start.self_training, Some(SelfTrainingRequests { max_edges: 40, max_depth: 8 }));
         assert_eq!(start.baseline.settings, plain.settings);
-        assert_eq!(tokens(&taught), tokens(&plain) / 2);
-        let longer = "name = 'recursive-countdown-self-trained'\nset.tokens = 8_000_000\nself_training = { max_edges = 9, max_depth = 3, fraction = 0.25 }";
+        assert_eq!(tokens(&trained), tokens(&plain) / 2);
+        let longer = "name = 'recursive-remaining-counts-self-trained'\nset.tokens = 8_000_000\nself_training = { max_edges = 9, max_depth = 3, fraction = 0.25 }";
         let longer = of(longer).unwrap();
         let start = longer.starts_from.as_ref().expect("starts from itself");
-        assert_eq!(start.lesson, Some(Lesson { max_edges: 9, max_depth: 3 }));
+        assert_eq!(start.self_training, Some(SelfTrainingRequests { max_edges: 9, max_depth: 3 }));
         assert_eq!((tokens(&start.baseline), tokens(&longer)), (8_000_000, 2_000_000));
     }
 
@@ -606,7 +610,10 @@ mod tests {
             let next = folder.path(&format!("long-{}.toml", index + 1));
             folder.write(&format!("long-{index}.toml"), &format!("extends = {next:?}\n"));
         }
-        folder.write("long-20.toml", "generator = \"resample\"\nlabel = \"X\"\nsource = \"x\"\n");
+        folder.write(
+            "long-20.toml",
+            "generator = \"training-set-copy\"\nlabel = \"X\"\nsource = \"x\"\n",
+        );
         let error = find(&folder.path("long-0.toml")).unwrap_err();
         assert!(error.contains("extends: more than 16 files extend one another"), "{error}");
         find(&folder.path("long-15.toml")).expect("six files");
@@ -634,7 +641,7 @@ mod tests {
         /// A baseline that starts from another.
         fn starting(&self, name: &str, from: &str) -> String {
             let text = format!(
-                "generator = \"resample\"\nlabel = \"X\"\nsource = \"x\"\n[starts_from]\nbaseline = {from:?}\n"
+                "generator = \"training-set-copy\"\nlabel = \"X\"\nsource = \"x\"\n[starts_from]\nbaseline = {from:?}\n"
             );
             self.write(name, &text)
         }
@@ -666,7 +673,7 @@ mod tests {
             let next = folder.path(&format!("long-{}.toml", index + 1));
             folder.starting(&format!("long-{index}.toml"), &next);
         }
-        folder.starting("long-20.toml", "resample");
+        folder.starting("long-20.toml", "training-set-copy");
         let error = find(&folder.path("long-0.toml")).unwrap_err();
         assert!(error.contains("more than 16 trainings go on from one another"), "{error}");
         let fine = find(&folder.path("long-15.toml")).expect("six trainings");
@@ -719,9 +726,9 @@ mod tests {
             ("recursive-llm", "micro_batch_tokens"),
             ("recursive-llm", "context"),
             ("recursive-llm", "epochs"),
-            ("graph-rnn", "steps"),
-            ("graph-rnn", "epochs"),
-            ("graph-rnn", "batch"),
+            ("graph-rnn-ours", "steps"),
+            ("graph-rnn-ours", "epochs"),
+            ("graph-rnn-ours", "batch"),
             ("digress", "steps"),
             ("digress", "batch_pairs"),
             ("tvae", "steps"),
@@ -746,8 +753,9 @@ mod tests {
             }
         }
         let folder = Folder::new();
-        let text = "generator = \"resample\"\nlabel = \"X\"\nsource = \"x\"\nKEY = 4294967295\n";
-        for key in ["snapshots", "select"] {
+        let text =
+            "generator = \"training-set-copy\"\nlabel = \"X\"\nsource = \"x\"\nKEY = 4294967295\n";
+        for key in ["checkpoints", "checkpoint_selection"] {
             let error = find(&folder.write("x.toml", &text.replace("KEY", key))).unwrap_err();
             let words = format!("profile quick: {key} = 4294967295: must be from 0 to 1000");
             assert!(error.contains(&words), "{error}");
@@ -756,12 +764,12 @@ mod tests {
 
     #[test]
     fn names_that_lead_elsewhere_are_refused() {
-        for name in ["../resample", "/resample", "a/b", "", "..", "resample/", "nul"] {
+        for name in ["../markov", "/markov", "a/b", "", "..", "markov/", "nul"] {
             let error = find(name).unwrap_err();
             assert!(error.starts_with(&format!("baseline {name:?} is no name")), "{error}");
         }
         let folder = Folder::new();
-        let text = "generator = \"resample\"\nlabel = \" \"\nsource = \"x\"\n";
+        let text = "generator = \"training-set-copy\"\nlabel = \" \"\nsource = \"x\"\n";
         let error = find(&folder.write("x.toml", text)).unwrap_err();
         assert!(error.contains("label: is empty"), "{error}");
     }
@@ -779,10 +787,14 @@ mod tests {
                 "decoding.rejection = 0",
                 "decoding.rejection = 0: must be from 1 to",
             ),
-            ("resample", "decoding = 'constrained'", "generator `resample` cannot"),
+            (
+                "training-set-copy",
+                "decoding = 'constrained'",
+                "generator `training-set-copy` cannot",
+            ),
             ("markov", simulator, "generator `markov` cannot"),
             ("in-context-smollm2", training, "generator `in-context` cannot"),
-            ("graph-rnn", simulator, "it has no `tokens` in its settings"),
+            ("graph-rnn-ours", simulator, "it has no `tokens` in its settings"),
             ("recursive-llm", &simulator.replace("0.5", "1.5"), "simulator_first.fraction = 1.5"),
             ("recursive-llm", &training.replace('9', "0"), "self_training.max_edges = 0: must be"),
             ("recursive-llm", &training.replace("0.5", "nan"), "self_training.fraction = NaN"),

@@ -46,12 +46,13 @@ fn apart(one: &ExperimentPlan, other: &ExperimentPlan) -> Result<(), UserError> 
         return Ok(());
     }
     let [first, second] = [one, other].map(|plan| plan.experiment.manifest.display().to_string());
-    let message = match is_same(Path::new(&first), Path::new(&second)) {
-        true => format!("experiment {first} is given more than once: name it once"),
-        false => format!(
+    let message = if is_same(Path::new(&first), Path::new(&second)) {
+        format!("experiment {first} is given more than once: name it once")
+    } else {
+        format!(
             "{first} and {second} would both write to results/{}: give one another `id`, or run them one by one, each with its own --out",
             folder(other)
-        ),
+        )
     };
     Err(UserError::setting(message))
 }

@@ -49,8 +49,9 @@ struct Asked {
     paper: String,
     profile: Profile,
     seeds: Vec<u64>,
-    #[serde(default)]
-    more_seeds: Vec<u64>,
+    // As records of earlier versions say it.
+    #[serde(default, alias = "more_seeds")]
+    extra_seeds: Vec<u64>,
 }
 
 /// Verdicts on the paper's claims.
@@ -196,8 +197,8 @@ fn written(runs: &[Run]) -> String {
 
 impl Run {
     fn row(&self) -> String {
-        let Asked { profile, seeds, more_seeds, .. } = &self.asked;
-        let more = match more_seeds.len() {
+        let Asked { profile, seeds, extra_seeds, .. } = &self.asked;
+        let more = match extra_seeds.len() {
             0 => String::new(),
             more => format!(" ({} without a network)", seeds.len() + more),
         };
@@ -263,7 +264,7 @@ mod tests {
                 "paper": "Figure 1",
                 "profile": profile,
                 "seeds": [0, 1, 2],
-                "more_seeds": if profile == "quick" { json!([]) } else { json!([3, 4]) },
+                "extra_seeds": if profile == "quick" { json!([]) } else { json!([3, 4]) },
             },
             "baselines": [],
             "dataset": { "name": dataset },

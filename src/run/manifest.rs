@@ -72,9 +72,9 @@ struct ExperimentFile {
     reports: Option<Vec<String>>,
     generators: Vec<toml::Value>,
     #[serde(default)]
-    drawn: Vec<toml::Value>,
+    plot: Vec<toml::Value>,
     #[serde(default)]
-    snapshots: bool,
+    checkpoints: bool,
     conditions: Option<toml::Table>,
     sampling: Option<toml::Table>,
     probe: Option<toml::Table>,
@@ -88,7 +88,7 @@ struct ProfileFile {
     seeds: Vec<u64>,
     /// Further seeds of generators that train no network, whose trainings cost next to nothing.
     #[serde(default)]
-    more_seeds: Vec<u64>,
+    extra_seeds: Vec<u64>,
     graphs: Option<u64>,
     generators: Option<Vec<toml::Value>>,
     #[serde(default)]
@@ -121,14 +121,14 @@ pub struct Experiment {
     pub generators: Vec<Variant>,
     /// Those in figures that have a series for each generator, which more than a few would make
     /// unreadable; all where it is empty.
-    pub drawn: Vec<Variant>,
-    /// Whether snapshots saved during training are arms of their own.
-    pub snapshots: bool,
+    pub plot: Vec<Variant>,
+    /// Whether checkpoints saved during training are arms of their own.
+    pub checkpoints: bool,
     #[serde(flatten)]
     pub measure: Measure,
     pub seeds: Vec<u64>,
     /// Further seeds of generators that train no network.
-    pub more_seeds: Vec<u64>,
+    pub extra_seeds: Vec<u64>,
     /// Graphs of the dataset, where the dataset is drawn or simulated.
     pub graphs: Option<u64>,
 }
@@ -190,17 +190,17 @@ impl Experiment {
         let overrides = &file.profiles[&profile];
         let listed = |entries: &[toml::Value]| groups.listed(path, text, entries);
         let all = listed(&file.generators)?;
-        let drawn = listed(&file.drawn)?;
+        let plot = listed(&file.plot)?;
         let names = |variants: &[Variant]| variants.iter().map(Variant::name).collect::<Vec<_>>();
         let wrong = |message: String| {
             UserError::input(path, format!("profile {}", profile.as_str()), message)
         };
         let empty = |what: &str| wrong(format!("`{what}` is empty: name at least one"));
-        if let Some(missing) = drawn.iter().find(|drawn| !all.contains(drawn)) {
+        if let Some(missing) = plot.iter().find(|plot| !all.contains(plot)) {
             let name = missing.name();
             let message =
                 format!("`{name}` is not one of `generators`: leave it out, or add it there");
-            return Err(UserError::input(path, "drawn", message).into());
+            return Err(UserError::input(path, "plot", message).into());
         }
         let generators = overrides.generators.as_deref().map_or(Ok(all), listed)?;
         if generators.is_empty() {
@@ -218,11 +218,11 @@ impl Experiment {
             answers.check().map_err(wrong)?;
         }
         check::each_once("generators", &names(&generators)).map_err(wrong)?;
-        check::each_once("drawn", &names(&drawn)).map_err(wrong)?;
+        check::each_once("plot", &names(&plot)).map_err(wrong)?;
         check::each_once("seeds", &overrides.seeds).map_err(wrong)?;
-        check::each_once("more_seeds", &overrides.more_seeds).map_err(wrong)?;
-        let all = [&overrides.seeds[..], &overrides.more_seeds[..]].concat();
-        check::each_once("seeds with more_seeds", &all).map_err(wrong)?;
+        check::each_once("extra_seeds", &overrides.extra_seeds).map_err(wrong)?;
+        let all = [&overrides.seeds[..], &overrides.extra_seeds[..]].concat();
+        check::each_once("seeds with extra_seeds", &all).map_err(wrong)?;
         check::within("graphs", overrides.graphs.unwrap_or(1), 1..=u64::from(u32::MAX))
             .map_err(wrong)?;
         Ok(Self {
@@ -236,11 +236,11 @@ impl Experiment {
             family,
             reports,
             generators,
-            drawn,
-            snapshots: file.snapshots,
+            plot,
+            checkpoints: file.checkpoints,
             measure,
             seeds: overrides.seeds.clone(),
-            more_seeds: overrides.more_seeds.clone(),
+            extra_seeds: overrides.extra_seeds.clone(),
             graphs: overrides.graphs,
         })
     }
@@ -249,7 +249,7 @@ impl Experiment {
 impl Experiment {
     /// Seeds of a generator, which trains a `network` or none.
     pub fn seeds_of(&self, network: bool) -> Vec<u64> {
-        let more = self.more_seeds.iter().filter(|_| !network);
+        let more = self.extra_seeds.iter().filter(|_| !network);
         self.seeds.iter().chain(more).copied().collect()
     }
 }
@@ -353,7 +353,7 @@ title = "X"
 paper = "Figure 0"
 dataset = "simulator"
 family = "accuracy"
-generators = ["resample"]
+generators = ["training-set-copy"]
 [sampling]
 temperatures = [0.0]
 [conditions]
@@ -429,8 +429,8 @@ probe = { train = 20, tuning = { epochs = 1 } }
 "#;
 
     #[test]
-    fn generators_without_a_network_have_more_seeds() {
-        let text = EXAMPLE.replace("seeds = [0, 1]", "seeds = [0, 1]\nmore_seeds = [5, 4]");
+    fn generators_without_a_network_have_extra_seeds() {
+        let text = EXAMPLE.replace("seeds = [0, 1]", "seeds = [0, 1]\nextra_seeds = [5, 4]");
         let experiment = read(&text, Profile::Full).unwrap();
         assert_eq!(experiment.seeds_of(true), [0, 1]);
         assert_eq!(experiment.seeds_of(false), [0, 1, 5, 4]);
@@ -478,8 +478,8 @@ probe = { train = 20, tuning = { epochs = 1 } }
             "x.toml: profiles: no [profiles.quick]; it has smoke, full"
         );
         assert!(slip("seeds = [0]\n", "seeds = []\n").contains("`seeds` is empty"));
-        let drawn = slip("title =", "drawn = [\"nobody\"]\ntitle =");
-        assert!(drawn.contains("drawn: `nobody` is not one of `generators`"), "{drawn}");
+        let plot = slip("title =", "plot = [\"nobody\"]\ntitle =");
+        assert!(plot.contains("plot: `nobody` is not one of `generators`"), "{plot}");
     }
 
     #[test]
@@ -492,10 +492,14 @@ probe = { train = 20, tuning = { epochs = 1 } }
             "x.toml: profile full: seeds has 0 more than once: name each once"
         );
         for (from, to, words) in [
-            ("[0, 1]", "[0, 1]\nmore_seeds = [2, 2]", "more_seeds has 2 more than once"),
-            ("[0, 1]", "[0, 1]\nmore_seeds = [1]", "seeds with more_seeds has 1 more than once"),
-            ("[\"resample\"]", "[\"a\", \"a\"]", "generators has \"a\" more than once"),
-            ("[\"resample\"]", "[\"a\"]\ndrawn = [\"a\", \"a\"]", "drawn has \"a\" more than once"),
+            ("[0, 1]", "[0, 1]\nextra_seeds = [2, 2]", "extra_seeds has 2 more than once"),
+            ("[0, 1]", "[0, 1]\nextra_seeds = [1]", "seeds with extra_seeds has 1 more than once"),
+            ("[\"training-set-copy\"]", "[\"a\", \"a\"]", "generators has \"a\" more than once"),
+            (
+                "[\"training-set-copy\"]",
+                "[\"a\"]\nplot = [\"a\", \"a\"]",
+                "plot has \"a\" more than once",
+            ),
             ("[0.0, 0.8]", "[0.8, 0.0, 0.80]", "sampling.temperatures has 0.8 more than once"),
             ("[0, 1]", "[0, 1]\ngenerators = [\"b\", \"b\"]", "generators has \"b\""),
         ] {

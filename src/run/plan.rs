@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use anyhow::Result;
 use indexmap::IndexMap;
 
-use super::baseline::{Baseline, Lesson};
+use super::baseline::{Baseline, SelfTrainingRequests};
 use super::cache::Key;
 use super::manifest::{Answers, Experiment, Measure};
 use super::receipt;
 use super::variant::Variant;
 use super::work::{
-    Arm, DatasetWork, EvaluateWork, ExecutionOptions, FloorWork, GenerateWork, LikelihoodWork,
-    Place, ReportWork, SelectWork, TeachWork, TrainWork, Work,
+    Arm, CheckpointSelectionWork, DatasetWork, EvaluateWork, ExecutionOptions, FloorWork,
+    GenerateWork, LikelihoodWork, Place, ReportWork, SelfTrainingWork, TrainWork, Work,
 };
 use crate::data::{DATASETS, DatasetManifest};
 use crate::error::UserError;
@@ -217,8 +217,9 @@ impl Plan {
                     None => dataset.clone(),
                 };
                 let base = self.train(&start.baseline, seed, &other, sources)?.key;
-                if let Some(lesson) = start.lesson {
-                    dataset = self.teach(&start.baseline, lesson, seed, &dataset, &base)?;
+                if let Some(self_training) = start.self_training {
+                    dataset =
+                        self.self_train(&start.baseline, self_training, seed, &dataset, &base)?;
                 }
                 Some(base)
             }
@@ -237,16 +238,16 @@ impl Plan {
         Ok(Training { key: self.stage(label, work, baseline.network)?, dataset })
     }
 
-    /// The dataset with what the trained `baseline` answers to a lesson's requests.
-    fn teach(
+    /// The dataset with what the trained `baseline` answers under constraints to the requests of self-training.
+    fn self_train(
         &mut self,
         baseline: &Baseline,
-        Lesson { max_edges, max_depth }: Lesson,
+        SelfTrainingRequests { max_edges, max_depth }: SelfTrainingRequests,
         seed: u64,
         dataset: &Key,
         train: &Key,
     ) -> Result<Key> {
-        let work = Work::Teach(TeachWork {
+        let work = Work::SelfTraining(SelfTrainingWork {
             generator: baseline.generator.clone(),
             settings: baseline.settings.clone(),
             seed,
@@ -255,32 +256,33 @@ impl Plan {
             dataset: dataset.clone(),
             train: train.clone(),
         });
-        self.stage(format!("teach {} seed {seed}", baseline.name), work, true)
+        self.stage(format!("constrained samples of {} seed {seed}", baseline.name), work, true)
     }
 
-    /// The choice among a training's snapshots, where the baseline wants one.
+    /// The choice among a training's checkpoints, where the baseline wants one.
     fn select(
         &mut self,
         baseline: &Baseline,
         seed: u64,
         training: &Training,
     ) -> Result<Option<Key>> {
-        if baseline.select < 2 {
+        if baseline.checkpoint_selection < 2 {
             return Ok(None);
         }
-        let work = Work::Select(SelectWork {
+        let work = Work::CheckpointSelection(CheckpointSelectionWork {
             generator: baseline.generator.clone(),
             settings: baseline.settings.clone(),
             seed,
-            candidates: baseline.select,
+            candidates: baseline.checkpoint_selection,
             dataset: training.dataset.clone(),
             train: training.key.clone(),
         });
-        self.stage(format!("select {} seed {seed}", baseline.name), work, true).map(Some)
+        self.stage(format!("select a checkpoint of {} seed {seed}", baseline.name), work, true)
+            .map(Some)
     }
 
-    /// How likely the trained model finds graphs, where it can tell. A model that was taught more
-    /// graphs than the experiment's has other members, and one that held them out at another time.
+    /// How likely the trained model finds graphs, where it can tell. A model that was trained on
+    /// more graphs than the experiment's has other members, and one that held them out at another time.
     fn likelihood(
         &mut self,
         baseline: &Baseline,
@@ -303,7 +305,7 @@ impl Plan {
         self.stage(format!("likelihood {} seed {seed}", baseline.name), work, true).map(Some)
     }
 
-    /// The arms of one trained baseline: temperatures times snapshots.
+    /// The arms of one trained baseline: temperatures times checkpoints.
     fn arms(
         &mut self,
         (experiment, answers, dataset): (&Experiment, &Answers, &Key),
@@ -324,34 +326,34 @@ impl Plan {
         // experiments with different temperatures share.
         let temperatures =
             if baseline.network { &grid.temperatures[..] } else { &grid.temperatures[..1] };
-        let count = if experiment.snapshots { baseline.snapshots } else { 0 };
-        let snapshots: Vec<Option<u32>> =
+        let count = if experiment.checkpoints { baseline.checkpoints } else { 0 };
+        let checkpoints: Vec<Option<u32>> =
             if count == 0 { vec![None] } else { (0..count).map(Some).collect() };
         for &temperature in temperatures {
-            for &snapshot in &snapshots {
+            for &checkpoint in &checkpoints {
                 let sampling = if baseline.network {
                     Sampling { temperature, top_k: grid.top_k }
                 } else {
                     Sampling { temperature: 1.0, top_k: None }
                 };
-                let last = snapshot.is_none_or(|index| index + 1 == count);
+                let last = checkpoint.is_none_or(|index| index + 1 == count);
                 let generate = GenerateWork {
                     generator: baseline.generator.clone(),
                     settings: baseline.settings.clone(),
                     seed,
                     sampling,
                     conditions: answers.conditions.clone(),
-                    // The last snapshot is the final model: shares its stage with experiments
-                    // that know no snapshots.
-                    snapshot: snapshot.filter(|_| !last),
+                    // The last checkpoint is the final model: shares its stage with experiments
+                    // that know no checkpoints.
+                    checkpoint: checkpoint.filter(|_| !last),
                     selected: selected.clone().filter(|_| last),
                     decoding: baseline.decoding,
                     dataset: dataset.clone(),
                     train: training.key.clone(),
                 };
-                let at = snapshot
+                let at = checkpoint
                     .filter(|_| !last)
-                    .map_or_else(String::new, |index| format!(" snapshot {}", index + 1));
+                    .map_or_else(String::new, |index| format!(" checkpoint {}", index + 1));
                 let warm =
                     if baseline.network { format!(" T={temperature}") } else { String::new() };
                 let name = format!("{name}{warm}{at} for {}", experiment.id);
@@ -370,7 +372,7 @@ impl Plan {
                     label: baseline.label.clone(),
                     seed,
                     temperature,
-                    snapshot,
+                    checkpoint,
                     training: Place::new("train", training.key.clone()),
                     selected: selected.clone().filter(|_| last),
                     generate: Some(generate),
@@ -417,7 +419,7 @@ impl ExperimentPlan {
             reports: self.experiment.reports.clone(),
             dataset: self.dataset_key.clone(),
             arms,
-            drawn: self.experiment.drawn.iter().map(Variant::name).collect(),
+            plot: self.experiment.plot.iter().map(Variant::name).collect(),
             floor: self.floor.clone().filter(|key| failure(key).is_none()),
             formats: self.formats.clone(),
         });
@@ -428,10 +430,7 @@ impl ExperimentPlan {
     /// Folder below `results` and `paper-figures`.
     pub fn folder(&self) -> PathBuf {
         let folder = PathBuf::from(&self.experiment.id).join(self.experiment.profile.as_str());
-        match self.is_on_own_dataset() {
-            true => folder,
-            false => folder.join(&self.dataset_name),
-        }
+        if self.is_on_own_dataset() { folder } else { folder.join(&self.dataset_name) }
     }
 
     /// Whether it is run on the dataset that it names.
@@ -552,7 +551,7 @@ mod tests {
         let mut variant = Variant::plain("in-context-smollm2");
         variant.set.insert("model".into(), weights.display().to_string().into());
         experiment.generators = vec![variant];
-        experiment.drawn.clear();
+        experiment.plot.clear();
         let generate = || {
             let plan = Plan::new(vec![experiment.clone()], &options()).unwrap();
             keys(&plan, "generate")
@@ -614,15 +613,20 @@ mod tests {
     #[test]
     fn baselines_of_one_label_are_refused() {
         let mut twice = Experiment::find("fig3-accuracy", Profile::Smoke).unwrap();
-        twice.generators = ["resample", "markov", "resample"].map(Variant::plain).into();
+        twice.generators =
+            ["training-set-copy", "markov", "training-set-copy"].map(Variant::plain).into();
         let error = Plan::new(vec![twice], &options()).unwrap_err().to_string();
-        assert!(error.starts_with("baselines `resample` and `resample` have the same label"));
+        assert!(error.starts_with(
+            "baselines `training-set-copy` and `training-set-copy` have the same label"
+        ));
         for id in EXPERIMENTS.names() {
             for profile in Profile::value_variants() {
                 let experiment = Experiment::find(&id, *profile).unwrap();
                 let find = |variant: &Variant| Baseline::of(variant, *profile).unwrap();
                 let baselines: Vec<Baseline> = experiment.generators.iter().map(find).collect();
                 check_labels(&baselines).unwrap();
+                // Lists of labels have commas between them.
+                assert!(baselines.iter().all(|baseline| !baseline.label.contains(',')), "{id}");
             }
         }
     }

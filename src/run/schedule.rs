@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::cache::{Cache, Condition, Key};
 use super::contents::Reading;
 use super::plan::{ExperimentPlan, Plan, Stage};
-use super::show::Board;
+use super::show::ProgressDisplay;
 use super::work::{StageSpec, Work};
 use crate::error::{UserError, is_by_user};
 use crate::progress::{Progress, Report};
@@ -110,7 +110,7 @@ struct Scheduler<'a> {
     by_user: IndexSet<Key>,
     /// Experiments that could not be published: why, and whether that is the user's to mend.
     unpublished: Vec<(String, String, bool)>,
-    board: Board,
+    display: ProgressDisplay,
     events: (Sender<Event>, Receiver<Event>),
 }
 
@@ -149,7 +149,7 @@ pub fn run(
         again: HashSet::new(),
         by_user: IndexSet::new(),
         unpublished: Vec::new(),
-        board: Board::new(options.progress),
+        display: ProgressDisplay::new(options.progress),
         events: channel(),
     };
     // What a stage leaves behind when it is killed is ended here.
@@ -164,9 +164,10 @@ impl Scheduler<'_> {
         let plan = self.plan;
         let train_only = self.options.train_only;
         let trainings = plan.stages.values().filter(|stage| stage.work.kind() == "train");
-        let awaited: Vec<Key> = match train_only {
-            true => trainings.map(|stage| stage.key.clone()).collect(),
-            false => plan.experiments.iter().flat_map(ExperimentPlan::awaited).collect(),
+        let awaited: Vec<Key> = if train_only {
+            trainings.map(|stage| stage.key.clone()).collect()
+        } else {
+            plan.experiments.iter().flat_map(ExperimentPlan::awaited).collect()
         };
         awaited.iter().for_each(|key| self.want(key));
         let mut reports: Vec<Option<Key>> = vec![None; plan.experiments.len()];
@@ -196,7 +197,7 @@ impl Scheduler<'_> {
             self.wait();
         }
         self.stop();
-        self.board.clear();
+        self.display.clear();
         Ok(self.outcome(interrupted.load(Ordering::Relaxed)))
     }
 
@@ -239,12 +240,12 @@ impl Scheduler<'_> {
     /// being run: it is in the cache.
     fn publish(&mut self, experiment: &ExperimentPlan, report: &Stage, reported: &mut Reported) {
         match reported(experiment, report) {
-            Ok(Some(line)) => self.board.say(&line),
+            Ok(Some(line)) => self.display.say(&line),
             Ok(None) => {}
             Err(error) => {
                 let label = format!("results of {}", experiment.experiment.id);
                 let reason = format!("{error:#}");
-                self.board.say(&format!("{label}: failed: {reason}"));
+                self.display.say(&format!("{label}: failed: {reason}"));
                 self.unpublished.push((label, reason, is_by_user(&error)));
             }
         }
@@ -289,7 +290,7 @@ impl Scheduler<'_> {
         let stage = &self.stages[key];
         let place = self.cache.outputs(stage.work.kind(), key);
         let place = place.display();
-        self.board.warn(&format!(
+        self.display.warn(&format!(
             "{}: its outputs in {place} are damaged: {damage}; it runs again",
             stage.label
         ));
@@ -335,7 +336,7 @@ impl Scheduler<'_> {
             let reason = format!(
                 "its outputs are damaged again after it ran in place of damaged ones ({damage}): check the disk"
             );
-            self.board.say(&format!("{}: failed: {reason}", self.stages[key].label));
+            self.display.say(&format!("{}: failed: {reason}", self.stages[key].label));
             self.wanted.insert(key.clone());
             self.started.insert(key.clone());
             self.settled.insert(key.clone(), Some(reason));
@@ -422,7 +423,7 @@ impl Scheduler<'_> {
                 self.start(&key, if self.stages[&key].parallel { threads } else { 1 })
             {
                 let reason = format!("{error:#}");
-                self.board.say(&format!("{}: failed: {reason}", self.stages[&key].label));
+                self.display.say(&format!("{}: failed: {reason}", self.stages[&key].label));
                 self.by_user.extend(is_by_user(&error).then(|| key.clone()));
                 self.settled.insert(key, Some(reason));
             }
@@ -452,7 +453,7 @@ impl Scheduler<'_> {
         let experiments = if self.options.train_only { 0 } else { self.plan.experiments.len() };
         let to_come = experiments - reports.min(experiments);
         let of = self.wanted.len() + to_come;
-        self.board.started(index, &stage.label, self.started.len(), of);
+        self.display.started(index, &stage.label, self.started.len(), of);
         let running = Running {
             key: key.clone(),
             child,
@@ -471,7 +472,7 @@ impl Scheduler<'_> {
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
         };
         match event {
-            Event::Line(index, Line::Progress(report)) => self.board.progress(index, &report),
+            Event::Line(index, Line::Progress(report)) => self.display.progress(index, &report),
             Event::Line(index, Line::Failure { error, by_user }) => {
                 if let Some(running) = self.running.get_mut(&index) {
                     running.failure = Some(error);
@@ -480,7 +481,7 @@ impl Scheduler<'_> {
             }
             Event::Stderr(index, line) => {
                 if let Some(running) = self.running.get_mut(&index) {
-                    self.board.say(&format!("{}: {line}", self.stages[&running.key].label));
+                    self.display.say(&format!("{}: {line}", self.stages[&running.key].label));
                     running.stderr.push(line);
                     if running.stderr.len() > 20 {
                         running.stderr.remove(0);
@@ -514,7 +515,7 @@ impl Scheduler<'_> {
             }
             (Err(error), None) => Some(error.to_string()),
         };
-        self.board.ended(index, running.started.elapsed(), failure.as_deref());
+        self.display.ended(index, running.started.elapsed(), failure.as_deref());
         self.settled.insert(running.key.clone(), failure);
     }
 }

@@ -10,7 +10,7 @@ use crate::display;
 use crate::progress::{Progress, Report, bar_style};
 
 /// The display of the running stages.
-pub struct Board {
+pub struct ProgressDisplay {
     mode: Progress,
     multi: MultiProgress,
     running: HashMap<usize, Shown>,
@@ -27,7 +27,7 @@ struct Shown {
 /// Time between two plain lines of a stage.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-impl Board {
+impl ProgressDisplay {
     pub fn new(mode: Progress) -> Self {
         let multi = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8));
         Self { mode, multi, running: HashMap::new() }
@@ -38,7 +38,7 @@ impl Board {
         let number = format!("[{number}/{of}]");
         let bar = ProgressBar::hidden();
         if self.mode == Progress::Bars {
-            // Adding a bar gives it the board's draw target.
+            // Adding a bar gives it the display's draw target.
             self.multi.add(bar.clone());
             bar.set_style(bar_style(0));
             bar.set_message(format!("{number} {label}"));

@@ -104,25 +104,22 @@ impl Variant {
         if let Some(own) = &self.label {
             return own.clone();
         }
-        let mut label = label.to_owned();
-        add_settings(&mut label, &self.set);
-        if let Some(decoding) = self.decoding {
-            label.push_str(&match Decoding::from(decoding) {
-                Decoding::Free => ", free".to_owned(),
-                Decoding::Constrained => ", constrained".to_owned(),
-                Decoding::Rejection { attempts } => format!(", up to {attempts} attempts"),
-            });
-        }
-        label.push_str(self.simulator_first.as_ref().map_or("", |_| ", simulator first"));
-        label.push_str(self.self_training.as_ref().map_or("", |_| ", taught"));
-        label
+        let mut changes = changed_settings(&self.set);
+        changes.extend(self.decoding.map(|decoding| match Decoding::from(decoding) {
+            Decoding::Free => "free".to_owned(),
+            Decoding::Constrained => "constrained".to_owned(),
+            Decoding::Rejection { attempts } => format!("up to {attempts} attempts"),
+        }));
+        changes.extend(self.simulator_first.as_ref().map(|_| "simulator first".to_owned()));
+        changes.extend(self.self_training.map(|_| "self-trained".to_owned()));
+        qualified(label, &changes)
     }
 
     /// Changes settings.
     pub fn set(&mut self, settings: &toml::Table) {
         self.set = merged(&self.set, settings);
         if let Some(label) = &mut self.label {
-            add_settings(label, settings);
+            *label = qualified(label, &changed_settings(settings));
         }
     }
 
@@ -146,9 +143,17 @@ impl Serialize for Variant {
     }
 }
 
-fn add_settings(label: &mut String, settings: &toml::Table) {
-    for (key, value) in settings {
-        let _ = write!(label, ", {key} {}", shown(value));
+fn changed_settings(settings: &toml::Table) -> Vec<String> {
+    settings.iter().map(|(key, value)| format!("{key} {}", shown(value))).collect()
+}
+
+/// A label with `changes` in parentheses, and no comma in it: lists of labels have commas between them.
+fn qualified(label: &str, changes: &[String]) -> String {
+    let changes = changes.join("; ");
+    match label.strip_suffix(')') {
+        _ if changes.is_empty() => label.to_owned(),
+        Some(open) => format!("{open}; {changes})"),
+        None => format!("{label} ({changes})"),
     }
 }
 
@@ -281,27 +286,11 @@ impl Groups {
 /// A `+` behind the name of a baseline, with what says the same.
 pub(super) fn refuse_plus(name: &str) -> Result<(), UserError> {
     let is_file = Path::new(name).extension().is_some_and(|extension| extension == "toml");
-    let Some((plain, changes)) = name.split_once('+').filter(|_| !is_file) else { return Ok(()) };
-    let (mut entry, mut settings) = (format!("name = {plain:?}"), Vec::new());
-    for change in changes.split('+') {
-        entry.push_str(match change {
-            "constrained" => ", decoding = \"constrained\"",
-            "rejection" => ", decoding = { rejection = 8 }",
-            "sim-to-real" => ", simulator_first = { dataset = \"simulator\", fraction = 0.5 }",
-            "taught" => ", self_training = { max_edges = 40, max_depth = 8, fraction = 0.5 }",
-            _ => "",
-        });
-        let setting = change.split_once('=').and_then(|(key, value)| assignment(key, value));
-        settings
-            .extend(setting.into_iter().flatten().map(|(key, value)| format!("{key} = {value}")));
-    }
-    let mut command = "the name of a baseline whose file `extends` it".to_owned();
-    if !settings.is_empty() {
-        let _ = write!(entry, ", set = {{ {} }}", settings.join(", "));
-        command = format!("`--with {plain} --set {plain}.KEY=VALUE`");
-    }
+    let Some((plain, _)) = name.split_once('+').filter(|_| !is_file) else { return Ok(()) };
     Err(UserError::setting(format!(
-        "`{name}`: a name takes no `+`: a list of generators says {{ {entry} }}, a command {command}"
+        "`{name}`: a name takes no `+`: a list of generators says {{ name = {plain:?}, KEY = VALUE }} with keys such as \
+         `set`, `decoding` and `self_training`; a command says `--with {plain} --set {plain}.KEY=VALUE`, or the \
+         name of a baseline whose file `extends` it"
     )))
 }
 
@@ -340,8 +329,8 @@ mod tests {
         assert_eq!(known[..2], ["markov", "recursive-llm-tokens-600000-size-xs"]);
         assert_eq!(known[2], "recursive-instruction-llm-rejection-8");
         assert_eq!(mixed.len(), 8);
-        assert_eq!(mixed[1].label("X"), "X, tokens 600_000, size xs");
-        assert_eq!(mixed[2].label("X"), "X, up to 8 attempts");
+        assert_eq!(mixed[1].label("X"), "X (tokens 600_000; size xs)");
+        assert_eq!(mixed[2].label("X (y)"), "X (y; up to 8 attempts)");
         for (text, words) in [
             ("[3]", "3 is no generator: write a name, or a table with a `name`"),
             ("[\"@papers\"]", "group `@papers` does not exist — did you mean `paper`?"),
@@ -357,15 +346,10 @@ mod tests {
 
     #[test]
     fn a_plus_is_refused_with_what_says_the_same() {
-        assert_eq!(
-            list("[\"recursive-llm+size=m+taught\"]").unwrap_err(),
-            "`recursive-llm+size=m+taught`: a name takes no `+`: a list of generators says { name = \"recursive-llm\", self_training = { max_edges = 40, max_depth = 8, fraction = 0.5 }, set = { size = \"m\" } }, a command `--with recursive-llm --set recursive-llm.KEY=VALUE`"
-        );
-        let error = Groups::default().named("markov+constrained").unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "`markov+constrained`: a name takes no `+`: a list of generators says { name = \"markov\", decoding = \"constrained\" }, a command the name of a baseline whose file `extends` it"
-        );
+        let error = list("[\"recursive-llm+size=m\"]").unwrap_err();
+        assert!(error.starts_with("`recursive-llm+size=m`: a name takes no `+`: "), "{error}");
+        assert!(error.contains("{ name = \"recursive-llm\", KEY = VALUE }"), "{error}");
+        assert!(error.contains("`--with recursive-llm --set recursive-llm.KEY=VALUE`"), "{error}");
         assert!(Groups::default().named("a+b/mine.toml").is_ok());
     }
 }

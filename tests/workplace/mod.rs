@@ -15,7 +15,7 @@ title = "Tiny"
 paper = "none"
 dataset = "simulator"
 family = "accuracy"
-generators = ["probabilistic", "resample"]
+generators = ["probabilistic", "training-set-copy"]
 conditions = { kind = "grid", max_edges = 6, max_depth = 3, samples = 2 }
 sampling = { temperatures = [0.0] }
 
@@ -77,25 +77,37 @@ impl Workplace {
 
     /// Content of every file below `dir`, wall times left out.
     pub fn files(&self, dir: &str) -> BTreeMap<PathBuf, Vec<u8>> {
-        let mut files = BTreeMap::new();
-        collect(&self.path().join(dir), &self.path().join(dir), &mut files);
+        let root = self.path().join(dir);
+        let is_result = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            !name.starts_with("cost.") && !["timing.json", "run.json", "done"].contains(&&*name)
+        };
+        let files = files_below(&root).into_iter().filter(is_result);
         files
-    }
-}
-
-fn collect(root: &Path, dir: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() {
-            collect(root, &path, files);
-        } else if !name.starts_with("cost.")
-            && !["timing.json", "run.json", "done"].contains(&&*name)
-        {
-            files
-                .insert(path.strip_prefix(root).unwrap().to_owned(), std::fs::read(&path).unwrap());
-        }
+            .map(|path| {
+                let content = std::fs::read(&path).unwrap();
+                (path.strip_prefix(&root).unwrap().to_owned(), content)
+            })
+            .collect()
     }
 }
 
 pub const TINY: [&str; 4] = ["run", "tiny.toml", "--profile", "smoke"];
+
+/// All that a program wrote, to either stream.
+pub fn text(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|part| String::from_utf8_lossy(part)).concat()
+}
+
+/// All files below a folder, sorted.
+pub fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        match entry.unwrap().path() {
+            path if path.is_dir() => found.extend(files_below(&path)),
+            path => found.push(path),
+        }
+    }
+    found.sort();
+    found
+}

@@ -126,7 +126,7 @@ fn copies_of_the_training_set_are_found() {
     let train = dataset.train();
     let copies: Vec<Generated> = (0..200)
         .map(|index| {
-            // Of the prompt's service, as `resample` answers.
+            // Of the prompt's service, as `training-set-copy` answers.
             let service = dataset.test()[index].service();
             let of_service = train.iter().filter(|graph| graph.service() == service);
             let mut of_service: Vec<_> = of_service.collect();
@@ -155,10 +155,10 @@ fn copies_of_the_training_set_are_found() {
 
 /// The generator itself, through the registry.
 #[test]
-fn resample_fails_privacy() {
+fn a_training_set_copy_fails_privacy() {
     let dataset = simulated(600);
     let asked: Vec<Condition> = dataset.test().into_iter().map(condition_of).collect();
-    let recipe = generators::recipe("resample", &toml::Table::new()).expect("settings");
+    let recipe = generators::recipe("training-set-copy", &toml::Table::new()).expect("settings");
     let dir = tempfile::tempdir().expect("a folder");
     let (device, progress) = (DeviceChoice::Cpu, Progress::Quiet);
     let context = FitContext {

@@ -196,7 +196,7 @@ pub fn answers(
     let fit = FitReport {
         parameters: tuned.parameters,
         tokens: tuned.tokens,
-        snapshots: Vec::new(),
+        checkpoints: Vec::new(),
         notes,
     };
     Ok((answers, fit))

@@ -50,7 +50,7 @@ use self::sample::Decode;
 use self::train::Example;
 use super::tables::{self, Frequencies};
 use super::times::{Times, Tree};
-use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
+use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings};
 use crate::check::within;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
@@ -201,10 +201,10 @@ impl Recipe for Digress {
     fn load(
         &self,
         dir: &Path,
-        snapshot: Option<u64>,
+        checkpoint: Option<u64>,
         _device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
-        no_snapshot(ID, snapshot)?;
+        no_checkpoint(ID, checkpoint)?;
         let tables: Tables = tables::load(dir)?;
         let shape = tables.shape();
         let parameters = Parameters::load(&dir.join(PARAMETERS), &shape.layout())?;

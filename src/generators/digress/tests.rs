@@ -10,6 +10,7 @@ use super::*;
 use crate::generators::tests::{call_error, condition, generate, train_only};
 use crate::graph::ViolationCode;
 use crate::model::neural::Tensors;
+use crate::random;
 use crate::testing::{any_graph, paper_example};
 
 /// Trains in a moment.

@@ -1,4 +1,4 @@
-//! Whether an external generator keeps the contract: what `tracegym baseline check` tells its author.
+//! Whether an external generator conforms to the protocol: what `tracegym baseline check` tells its author.
 
 use std::time::Duration;
 

@@ -25,7 +25,7 @@ use self::protocol::{
     WireGraph,
 };
 use super::{
-    Decoding, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings,
+    Decoding, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings,
 };
 use crate::check::within;
 use crate::data::Dataset;
@@ -178,16 +178,16 @@ impl Recipe for Program {
         let own = fitted.notes.iter().take(NOTES);
         notes.extend(own.map(|(key, value)| (short(key), short(value))));
         let parameters = fitted.parameters;
-        Ok(FitReport { parameters, tokens: 0, snapshots: Vec::new(), notes })
+        Ok(FitReport { parameters, tokens: 0, checkpoints: Vec::new(), notes })
     }
 
     fn load(
         &self,
         dir: &Path,
-        snapshot: Option<u64>,
+        checkpoint: Option<u64>,
         _device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
-        no_snapshot(ID, snapshot)?;
+        no_checkpoint(ID, checkpoint)?;
         self.make_ready()?;
         let path = dir.join(RECEIPT);
         let text = std::fs::read_to_string(&path)

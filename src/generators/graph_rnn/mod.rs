@@ -44,7 +44,7 @@ use self::drawing::TrainedRnn;
 use self::network::{RnnShape, layout};
 use self::vocabulary::RnnVocabulary;
 use super::{
-    FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings, tables,
+    FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings, tables,
 };
 use crate::check::within;
 use crate::device::DeviceChoice;
@@ -208,10 +208,10 @@ impl Recipe for GraphRnn {
     fn load(
         &self,
         dir: &Path,
-        snapshot: Option<u64>,
+        checkpoint: Option<u64>,
         _device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
-        no_snapshot(ID, snapshot)?;
+        no_checkpoint(ID, checkpoint)?;
         let vocabulary: RnnVocabulary = tables::load(dir)?;
         let layout = layout(&self.settings.shape(), &vocabulary);
         let parameters = Parameters::load(&dir.join(PARAMETERS), &layout)?;

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use self::endpoint::{Endpoint, EndpointSettings};
 use self::prompt::Message;
-use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
+use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings};
 use crate::check::within;
 use crate::data::calls::{self, Group};
 use crate::device::DeviceChoice;
@@ -161,16 +161,16 @@ impl Recipe for InContext {
             .collect();
         calls::write(&context.out.join(POOL_FILE), &mut calls::to_frame(&examples)?)?;
         notes.push(("examples in a prompt".to_owned(), settings.examples.to_string()));
-        Ok(FitReport { parameters, tokens: 0, snapshots: Vec::new(), notes })
+        Ok(FitReport { parameters, tokens: 0, checkpoints: Vec::new(), notes })
     }
 
     fn load(
         &self,
         dir: &Path,
-        snapshot: Option<u64>,
+        checkpoint: Option<u64>,
         _device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
-        no_snapshot(ID, snapshot)?;
+        no_checkpoint(ID, checkpoint)?;
         let path = dir.join(POOL_FILE);
         let graph = |example: Group| {
             CallGraph::from_rows(example.service, &example.rows)

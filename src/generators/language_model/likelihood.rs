@@ -261,7 +261,7 @@ mod tests {
         let sides = vec![Side::Train; graphs.len()];
         let dataset = Dataset::new(DatasetCard::default(), graphs.clone(), sides);
         let table: toml::Table = "size = \"xs\"\ntokens = 12000\nbatch_tokens = 512\n\
-            learning_rate = 5e-3\nwarmup_steps = 5\nsnapshots = [0.5]\nevaluate_every = 50"
+            learning_rate = 5e-3\nwarmup_steps = 5\ncheckpoints = [0.5]\nevaluate_every = 50"
             .parse()
             .expect("TOML");
         let some: Vec<&CallGraph> = graphs.iter().take(12).collect();
@@ -280,19 +280,19 @@ mod tests {
                 progress: Progress::Quiet,
             };
             let report = recipe.fit(&context).expect("fits");
-            let of = |snapshot: Option<u64>, batch: usize| {
+            let of = |checkpoint: Option<u64>, batch: usize| {
                 let generator =
-                    recipe.load(out.path(), snapshot, DeviceChoice::Cpu).expect("loads");
+                    recipe.load(out.path(), checkpoint, DeviceChoice::Cpu).expect("loads");
                 generator.log_likelihoods(&some, batch).expect("scores").expect("a likelihood")
             };
-            let (last, early) = (of(None, 1), of(Some(report.snapshots[0]), 3));
+            let (last, early) = (of(None, 1), of(Some(report.checkpoints[0]), 3));
             assert_eq!(last, of(None, 5));
             assert_eq!(last, of(Some(report.tokens), 64));
             let finite = |values: &[f64]| values.iter().filter(|v| v.is_finite()).sum::<f64>();
             assert!(finite(&last) > finite(&early), "{id}: {last:?} {early:?}");
             assert!(last.iter().all(|value| *value < 0.0));
         }
-        assert!(!has_likelihood("resample"));
+        assert!(!has_likelihood("training-set-copy"));
     }
 
     #[test]

@@ -47,8 +47,10 @@ pub struct Settings {
     /// Share of the training graphs that is used, drawn at random.
     pub share: f64,
     /// Whether answers to instructions work out numbers in notes (`recursive-instruction-llm` only).
+    #[serde(rename = "intermediate_instructions")]
     pub notes: bool,
     /// Whether every line says what is left to write (`recursive-compact` only).
+    #[serde(rename = "remaining_counts")]
     pub countdown: bool,
     /// Tokens of a batch.
     pub batch_tokens: usize,
@@ -74,8 +76,8 @@ pub struct Settings {
     /// Share of training texts in which the service is written byte by byte, as a service that the
     /// vocabulary lacks would be: otherwise such a request reads like nothing seen before.
     pub spell_services: f64,
-    /// Shares of the training after which a snapshot is kept, ascending, below 1.
-    pub snapshots: Vec<f64>,
+    /// Shares of the training after which a checkpoint is kept, ascending, below 1.
+    pub checkpoints: Vec<f64>,
     /// Steps between two lines of the training log.
     pub evaluate_every: u64,
     /// Steps between two checkpoints.
@@ -103,7 +105,7 @@ impl Default for Settings {
             clip: 1.0,
             learn_prompts: false,
             spell_services: 0.05,
-            snapshots: Vec::new(),
+            checkpoints: Vec::new(),
             evaluate_every: 100,
             checkpoint_every: 200,
         }
@@ -147,10 +149,10 @@ fn recipe(
     let settings: Settings = settings(id, table)?;
     let writing = writing(&settings);
     let wrong = |message: String| Err(UserError::setting(format!("{id}: {message}")).into());
-    let shares = &settings.snapshots;
+    let shares = &settings.checkpoints;
     let ascending = shares.windows(2).all(|pair| pair[0] < pair[1]);
     if !ascending || shares.iter().any(|share| !(*share > 0.0 && *share < 1.0)) {
-        return wrong(format!("snapshots {shares:?} must ascend between 0 and 1"));
+        return wrong(format!("checkpoints {shares:?} must ascend between 0 and 1"));
     }
     if let Err(message) = settings.check_sizes() {
         return wrong(message);
@@ -167,14 +169,16 @@ fn recipe(
         ));
     }
     if !matches!(writing, Writing::Layers(Format::Instruction { .. }))
-        && table.contains_key("notes")
+        && table.contains_key("intermediate_instructions")
     {
-        return wrong("`notes` is a setting of recursive-instruction-llm only".into());
+        return wrong(
+            "`intermediate_instructions` is a setting of recursive-instruction-llm only".into(),
+        );
     }
     if !matches!(writing, Writing::Layers(Format::Compact { .. }))
-        && table.contains_key("countdown")
+        && table.contains_key("remaining_counts")
     {
-        return wrong("`countdown` is a setting of recursive-compact only".into());
+        return wrong("`remaining_counts` is a setting of recursive-compact only".into());
     }
     let positive = |value: f64| value > 0.0 && value.is_finite();
     if !positive(settings.learning_rate) || !positive(settings.clip) {
@@ -225,7 +229,7 @@ impl Recipe for Untrained {
         Ok(FitReport {
             parameters: report.parameters,
             tokens: report.tokens,
-            snapshots: report.snapshots,
+            checkpoints: report.snapshots,
             notes: notes(&config, settings, &lengths, corpus.calls, report.validation_perplexity),
         })
     }
@@ -237,16 +241,16 @@ impl Recipe for Untrained {
     fn load(
         &self,
         dir: &Path,
-        snapshot: Option<u64>,
+        checkpoint: Option<u64>,
         device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
         let path = dir.join(META);
         let text = std::fs::read_to_string(&path)
             .map_err(|error| UserError::io(&path, "cannot be read", error))?;
         let meta: Meta = serde_json::from_str(&text)?;
-        // The last snapshot is the final model itself.
-        let snapshot = snapshot.filter(|tokens| *tokens != meta.tokens);
-        let model = model::load(dir, snapshot, device)?;
+        // The last checkpoint is the final model itself.
+        let checkpoint = checkpoint.filter(|tokens| *tokens != meta.tokens);
+        let model = model::load(dir, checkpoint, device)?;
         Ok(Box::new(Trained::new(self.writing, Tokenizer::load(dir)?, model, meta.microservices)))
     }
 }
@@ -324,7 +328,7 @@ impl Settings {
             clip: self.clip,
             evaluate_every: self.evaluate_every,
             checkpoint_every: self.checkpoint_every,
-            snapshots: self.snapshots.iter().map(|s| (s * tokens as f64) as u64).collect(),
+            snapshots: self.checkpoints.iter().map(|s| (s * tokens as f64) as u64).collect(),
             seed,
         }
     }

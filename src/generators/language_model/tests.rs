@@ -47,7 +47,7 @@ fn fit(dataset: &Dataset, build: Build, table: &str, out: &Path) -> FitReport {
 }
 
 const TINY: &str = "size = \"xs\"\ntokens = 40000\nbatch_tokens = 512\ncontext = 512\n\
-    evaluate_every = 20\nsnapshots = [0.5]\nlearning_rate = 5e-3\nwarmup_steps = 10";
+    evaluate_every = 20\ncheckpoints = [0.5]\nlearning_rate = 5e-3\nwarmup_steps = 10";
 
 #[test]
 fn layers_are_learnt_and_answers_depend_on_their_address_alone() {
@@ -68,7 +68,7 @@ fn learns(build: Build) {
     let dataset = dataset(150);
     let out = tempfile::tempdir().expect("temp dir");
     let report = fit(&dataset, build, TINY, out.path());
-    assert_eq!(report.snapshots.len(), 2);
+    assert_eq!(report.checkpoints.len(), 2);
     let log = std::fs::read_to_string(out.path().join(model::LOG_FILE)).expect("log");
     let loss = |line: &str| line.split(',').nth(2).and_then(|cell| cell.parse::<f64>().ok());
     let losses: Vec<f64> = log.lines().filter_map(loss).collect();
@@ -89,8 +89,8 @@ fn learns(build: Build) {
     assert_eq!(generate(5, 7, 0.8), alone[..7]);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("pool");
     assert_eq!(pool.install(|| generate(16, 24, 0.8)), alone);
-    recipe.load(out.path(), Some(report.snapshots[0]), DeviceChoice::Cpu).expect("snapshot");
-    recipe.load(out.path(), Some(report.snapshots[1]), DeviceChoice::Cpu).expect("final");
+    recipe.load(out.path(), Some(report.checkpoints[0]), DeviceChoice::Cpu).expect("checkpoint");
+    recipe.load(out.path(), Some(report.checkpoints[1]), DeviceChoice::Cpu).expect("final");
 }
 
 fn requests<'a>(
@@ -177,8 +177,8 @@ fn settings_that_cannot_work_are_refused() {
     for (table, word) in [
         ("sise = \"s\"", "sise"),
         ("size = \"huge\"", "huge"),
-        ("snapshots = [0.5, 0.2]", "snapshots"),
-        ("snapshots = [1.5]", "snapshots"),
+        ("checkpoints = [0.5, 0.2]", "checkpoints"),
+        ("checkpoints = [1.5]", "checkpoints"),
         ("learning_rate = 0.0", "learning_rate"),
         ("micro_batch_tokens = 0", "micro_batch_tokens"),
         ("precision = \"f16\"", "precision"),

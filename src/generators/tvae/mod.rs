@@ -55,7 +55,7 @@ use self::columns::{ATTRIBUTES, Attributes, CATEGORICAL, Columns};
 use self::network::{Decoder, TvaeShape};
 use self::tree::Assembly;
 use super::tables::{self, Frequencies};
-use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
+use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings};
 use crate::check::within;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
@@ -205,10 +205,10 @@ impl Recipe for Tvae {
     fn load(
         &self,
         dir: &Path,
-        snapshot: Option<u64>,
+        checkpoint: Option<u64>,
         _device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
-        no_snapshot(ID, snapshot)?;
+        no_checkpoint(ID, checkpoint)?;
         let tables: Tables = tables::load(dir)?;
         let shape = TvaeShape::new(&tables.settings, &tables.columns, &tables.attributes);
         let parameters = Parameters::load(&dir.join(WEIGHTS), &shape.layout())?;

@@ -8,6 +8,7 @@ use crate::data::simulator::{Cloud, SimulatorConfig};
 use crate::generators::tests::{call_error, condition, generate, train_only};
 use crate::graph::USER;
 use crate::model::neural::Tensors;
+use crate::random;
 use crate::testing::{any_graph, row};
 
 const SMALL: &str = "width = 16\nbatch = 32";

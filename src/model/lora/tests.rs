@@ -97,7 +97,7 @@ fn merged_and_unmerged_are_the_same_function() {
 
 /// Gradients of A and B against differences of the loss, with the dropout of the same step.
 #[test]
-fn gradients_with_dropout_are_slopes_of_the_loss() {
+fn gradients_with_dropout_are_those_of_the_loss() {
     let (config, weights) = model();
     let parameters = transformer::parameters(&config, &weights).expect("fits");
     for (dropout, key) in [(0.0, None), (0.3, Some(7)), (0.3, Some(8))] {
@@ -106,7 +106,7 @@ fn gradients_with_dropout_are_slopes_of_the_loss() {
         let (_, gradients) = host.lora_gradients(&parameters, &lora, key, &batch());
         for (number, gradient) in gradients.iter().enumerate() {
             let direction = |index: usize| (0.37 * index as f32 + number as f32).cos();
-            let slope: f64 = gradient
+            let grad: f64 = gradient
                 .iter()
                 .enumerate()
                 .map(|(index, value)| f64::from(*value) * f64::from(direction(index)))
@@ -119,8 +119,8 @@ fn gradients_with_dropout_are_slopes_of_the_loss() {
             };
             const STEP: f32 = 3e-3;
             let measured = (moved(STEP) - moved(-STEP)) / f64::from(2.0 * STEP);
-            let error = (slope - measured).abs();
-            assert!(error < 1e-3 + 1e-2 * slope.abs(), "{number}: {slope} {measured}");
+            let error = (grad - measured).abs();
+            assert!(error < 1e-3 + 1e-2 * grad.abs(), "{number}: {grad} {measured}");
         }
     }
 }

@@ -78,7 +78,7 @@ impl Plan {
             label: arm.label(baseline.map_or("", |baseline| &baseline.label)),
             seed,
             temperature: 0.0,
-            snapshot: None,
+            checkpoint: None,
             training: place.clone(),
             selected: None,
             generate: None,

@@ -2,7 +2,7 @@ use anyhow::Result;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::select::Selected;
+use super::checkpoint_selection::Selected;
 use super::train::{FIT, MODEL};
 use super::{
     ExecutionOptions, StageContext, StageKind, answers, answers_version, check_files_of, read_json,
@@ -28,9 +28,9 @@ pub struct GenerateWork {
     pub seed: u64,
     pub sampling: Sampling,
     pub conditions: Conditions,
-    /// Index in [`FitReport::snapshots`]; `None` takes the final model.
-    pub snapshot: Option<u32>,
-    /// The choice among the snapshots, where there is one; it stands for the final model.
+    /// Index in [`FitReport::checkpoints`]; `None` takes the final model.
+    pub checkpoint: Option<u32>,
+    /// The choice among the checkpoints, where there is one; it stands for the final model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected: Option<Key>,
     #[serde(default, skip_serializing_if = "Decoding::is_free")]
@@ -65,14 +65,16 @@ impl StageKind for GenerateWork {
         let dataset = context.dataset(&self.dataset)?;
         let train = context.input("train", &self.train);
         let report: FitReport = read_json(&train.join(FIT))?;
-        let snapshot = match (&self.selected, self.snapshot) {
-            (Some(key), _) => Some(Selected::load(&context.input("select", key))?.tokens),
+        let checkpoint = match (&self.selected, self.checkpoint) {
+            (Some(key), _) => {
+                Some(Selected::load(&context.input("checkpoint-selection", key))?.tokens)
+            }
             (None, Some(index)) => Some(tokens_at(&report, index)?),
             (None, None) => None,
         };
         let conditions = evaluate::conditions(&self.conditions, &dataset, self.seed)?;
         let recipe = generators::recipe(&self.generator, &self.settings)?;
-        let generator = recipe.load(&train.join(MODEL), snapshot, context.device)?;
+        let generator = recipe.load(&train.join(MODEL), checkpoint, context.device)?;
         let options = GenerateOptions {
             seed: self.seed,
             sampling: self.sampling,
@@ -119,14 +121,14 @@ fn rejection(
     Ok(answers)
 }
 
-/// Training tokens at the snapshot with this index.
+/// Training tokens at the checkpoint with this index.
 pub fn tokens_at(report: &FitReport, index: u32) -> Result<u64> {
-    let found = report.snapshots.get(index as usize).copied();
+    let found = report.checkpoints.get(index as usize).copied();
     found.ok_or_else(|| {
         UserError::setting(format!(
-            "snapshot {} does not exist: training saved {}; correct `snapshots` in the baseline",
+            "checkpoint {} does not exist: training saved {}; correct `checkpoints` in the baseline",
             index + 1,
-            report.snapshots.len()
+            report.checkpoints.len()
         ))
         .into()
     })

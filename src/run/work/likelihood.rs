@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::select::Selected;
+use super::checkpoint_selection::Selected;
 use super::train::MODEL;
 use super::{StageContext, StageKind, answers_version};
 use crate::data::Dataset;
@@ -27,7 +27,7 @@ pub struct LikelihoodWork {
     pub generator: String,
     pub settings: toml::Table,
     pub seed: u64,
-    /// The choice among the snapshots, where there is one.
+    /// The choice among the checkpoints, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected: Option<Key>,
     pub dataset: Key,
@@ -59,16 +59,17 @@ impl StageKind for LikelihoodWork {
     fn run(&self, context: &StageContext) -> Result<()> {
         let dataset = context.dataset(&self.dataset)?;
         let selected = self.selected.as_ref();
-        let snapshot = selected
+        let checkpoint = selected
             .map(|key| {
-                Selected::load(&context.input("select", key)).map(|selected| selected.tokens)
+                Selected::load(&context.input("checkpoint-selection", key))
+                    .map(|selected| selected.tokens)
             })
             .transpose()?;
         let recipe = generators::recipe(&self.generator, &self.settings)?;
         let (standings, graphs): (Vec<Standing>, Vec<&CallGraph>) =
             chosen(&dataset, &*recipe, self.seed).into_iter().unzip();
         let model = context.input("train", &self.train).join(MODEL);
-        let generator = recipe.load(&model, snapshot, context.device)?;
+        let generator = recipe.load(&model, checkpoint, context.device)?;
         let likelihoods = generator
             .log_likelihoods(&graphs, context.options.batch)?
             .with_context(|| format!("generator `{}` has no likelihood", self.generator))?;

@@ -4,14 +4,14 @@
 //! in [`Work`], the keys of the stages it reads included, and the version of the code it uses.
 
 mod answers;
+mod checkpoint_selection;
 mod dataset;
 mod evaluate;
 mod generate;
 mod likelihood;
 mod probe;
 mod report;
-mod select;
-mod teach;
+mod self_training;
 mod train;
 
 use std::path::{Path, PathBuf};
@@ -20,14 +20,14 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+pub use checkpoint_selection::CheckpointSelectionWork;
 pub use dataset::DatasetWork;
 pub use evaluate::{EvaluateWork, FloorWork};
 pub use generate::GenerateWork;
 pub use likelihood::LikelihoodWork;
 pub use probe::{NetworkWork, ProbeWork};
 pub use report::{Arm, FIGURES, Place, ReportWork, TABLES};
-pub use select::SelectWork;
-pub use teach::TeachWork;
+pub use self_training::SelfTrainingWork;
 pub use train::TrainWork;
 
 use super::cache::{Cache, Key};
@@ -122,9 +122,9 @@ macro_rules! stage_kinds {
 
 stage_kinds! {
     Dataset(DatasetWork),
-    Teach(TeachWork),
+    SelfTraining(SelfTrainingWork),
     Train(TrainWork),
-    Select(SelectWork),
+    CheckpointSelection(CheckpointSelectionWork),
     Generate(GenerateWork),
     Likelihood(LikelihoodWork),
     Evaluate(EvaluateWork),
@@ -415,7 +415,7 @@ mod tests {
         let dataset = run(&cache, dataset::VERSION, &dataset);
         let generator = || "recursive-compact".to_owned();
         let settings: toml::Table = "size = \"xs\"\ntokens = 4000\nbatch_tokens = 512\n\
-            countdown = true\nsnapshots = [0.5]\nevaluate_every = 4\nwarmup_steps = 2"
+            remaining_counts = true\ncheckpoints = [0.5]\nevaluate_every = 4\nwarmup_steps = 2"
             .parse()
             .unwrap();
         let train = Work::Train(TrainWork {
@@ -427,7 +427,7 @@ mod tests {
             base: None,
         });
         let train = run(&cache, train::VERSION, &train);
-        let select = Work::Select(SelectWork {
+        let select = Work::CheckpointSelection(CheckpointSelectionWork {
             generator: generator(),
             settings: settings.clone(),
             seed: 0,
@@ -435,8 +435,8 @@ mod tests {
             dataset: dataset.clone(),
             train: train.clone(),
         });
-        let selected = Some(run(&cache, select::VERSION, &select));
-        let teach = Work::Teach(TeachWork {
+        let selected = Some(run(&cache, checkpoint_selection::VERSION, &select));
+        let samples = Work::SelfTraining(SelfTrainingWork {
             generator: generator(),
             settings: settings.clone(),
             seed: 0,
@@ -445,7 +445,7 @@ mod tests {
             dataset: dataset.clone(),
             train: train.clone(),
         });
-        run(&cache, teach::VERSION, &teach);
+        run(&cache, self_training::VERSION, &samples);
         let likelihood = Work::Likelihood(LikelihoodWork {
             generator: generator(),
             settings: settings.clone(),
@@ -461,7 +461,7 @@ mod tests {
             seed: 0,
             sampling: Sampling { temperature: 0.8, top_k: None },
             conditions: Conditions::Test { count: 9 },
-            snapshot: None,
+            checkpoint: None,
             selected,
             decoding: Decoding::Constrained,
             dataset: dataset.clone(),

@@ -4,20 +4,19 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint_selection::{Candidate, Selected};
 use super::generate::tokens_at;
-use super::select::{Candidate, Selected};
 use super::train::{FIT, MODEL};
 use super::{StageContext, StageKind, TIMING, Timing, answers, read_json, timing};
-use crate::claims;
 use crate::durable::create_folder;
 use crate::evaluate::{self, FamilyId, Record};
 use crate::generators::FitReport;
-use crate::records;
 use crate::report::{self, Format, ReportInput, RunRecords, TrainingLog};
 use crate::run::cache::Key;
 use crate::run::contents::Reading;
 use crate::run::facts;
 use crate::version::Version;
+use crate::{claims, records};
 
 /// Version of this stage: which results a report is drawn from, and in which formats.
 pub const VERSION: Version = Version::new("stage/report", 2);
@@ -34,14 +33,14 @@ pub struct ReportWork {
     pub dataset: Key,
     pub arms: Vec<Arm>,
     #[serde(default)]
-    pub drawn: Vec<String>,
+    pub plot: Vec<String>,
     pub floor: Option<Key>,
     /// Formats besides those that are always written.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub formats: BTreeSet<Format>,
 }
 
-/// One generator, seed, temperature and snapshot, with the stages that made its records.
+/// One generator, seed, temperature and checkpoint, with the stages that made its records.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Arm {
     /// Name of the baseline.
@@ -49,10 +48,10 @@ pub struct Arm {
     pub label: String,
     pub seed: u64,
     pub temperature: f64,
-    /// Index of the snapshot; the final model has one only where snapshots are arms.
-    pub snapshot: Option<u32>,
+    /// Index of the checkpoint; the final model has one only where checkpoints are arms.
+    pub checkpoint: Option<u32>,
     pub training: Place,
-    /// The choice among the training's snapshots.
+    /// The choice among the training's checkpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected: Option<Key>,
     /// Absent for a network that is tuned and scored in a stage of its own.
@@ -145,7 +144,7 @@ impl StageKind for ReportWork {
                 dataset: &card,
                 profile: &self.profile,
                 runs: &runs,
-                plotted: &self.drawn,
+                plotted: &self.plot,
                 references: floor.as_deref(),
                 training_logs: &self.logs(context),
             },
@@ -185,8 +184,8 @@ impl ReportWork {
 impl Arm {
     fn records(&self, context: &StageContext) -> Result<RunRecords> {
         let fit: Option<FitReport> = read_json(&self.training.folder(context).join(FIT)).ok();
-        let snapshot_tokens = match (self.snapshot, &fit) {
-            // A snapshot that does not exist has failed, which is what `outcome` says.
+        let snapshot_tokens = match (self.checkpoint, &fit) {
+            // A checkpoint that does not exist has failed, which is what `outcome` says.
             (Some(index), Some(fit)) => tokens_at(fit, index).ok(),
             _ => None,
         };
@@ -227,12 +226,12 @@ impl Arm {
         })
     }
 
-    /// What the training says of itself, and which of its snapshots was taken.
+    /// What the training says of itself, and which of its checkpoints was taken.
     fn notes(&self, context: &StageContext, fit: Option<FitReport>) -> Vec<(String, String)> {
         let mut notes = fit.map_or_else(Vec::new, |fit| fit.notes);
         let selected = self.selected.as_ref();
-        if let Some(selected) =
-            selected.and_then(|key| Selected::load(&context.input("select", key)).ok())
+        if let Some(selected) = selected
+            .and_then(|key| Selected::load(&context.input("checkpoint-selection", key)).ok())
         {
             let candidates = selected.candidates.iter().map(|candidate| {
                 let Candidate { tokens, hits, prompts } = candidate;

@@ -8,7 +8,7 @@ use crate::run::cache::Key;
 use crate::version::Version;
 
 /// Version of this stage: the trained model and what training says of itself.
-pub const VERSION: Version = Version::new("stage/train", 1);
+pub const VERSION: Version = Version::new("stage/train", 2);
 
 /// Trains a generator on a dataset.
 #[derive(Clone, Debug, Serialize, Deserialize)]

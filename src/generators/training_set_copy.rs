@@ -1,4 +1,4 @@
-//! The reference row `resample`: copies training graphs.
+//! The reference row `training-set-copy`: copies training graphs.
 //!
 //! It shows what a perfect memory is worth: whatever its scores are, a generator that does not
 //! reach them loses something that is in the training data, and one that reaches them may have
@@ -12,31 +12,34 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
-use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_snapshot, settings};
+use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings};
 use crate::data::calls::{self, Group};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{CallGraph, Condition, Generated, Name};
 
+const ID: &str = "training-set-copy";
+/// Address of its randomness, which stays whatever it is called.
+const STREAM: &str = "resample";
 const GRAPHS: &str = "graphs.parquet";
 
-/// `resample` has no settings.
+/// `training-set-copy` has no settings.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ResampleSettings {}
+struct TrainingSetCopySettings {}
 
-/// The recipe of `resample`.
+/// The recipe of `training-set-copy`.
 ///
 /// # Errors
 /// Any setting at all.
 pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    let ResampleSettings {} = settings("resample", table)?;
-    Ok(Box::new(Resample))
+    let TrainingSetCopySettings {} = settings(ID, table)?;
+    Ok(Box::new(TrainingSetCopy))
 }
 
-struct Resample;
+struct TrainingSetCopy;
 
-impl Recipe for Resample {
+impl Recipe for TrainingSetCopy {
     fn fit(&self, context: &FitContext) -> Result<FitReport> {
         let train = context.dataset.train();
         let groups: Vec<Group> = train
@@ -59,10 +62,10 @@ impl Recipe for Resample {
     fn load(
         &self,
         dir: &Path,
-        snapshot: Option<u64>,
+        checkpoint: Option<u64>,
         _device: DeviceChoice,
     ) -> Result<Box<dyn Generator>> {
-        no_snapshot("resample", snapshot)?;
+        no_checkpoint(ID, checkpoint)?;
         let path = dir.join(GRAPHS);
         let groups = calls::from_frame(&path, &calls::read(&path)?)?;
         let mut graphs = Vec::with_capacity(groups.len());
@@ -129,8 +132,7 @@ impl Generator for Copies {
         conditions: &[Condition],
         options: &GenerateOptions,
     ) -> Result<Vec<Generated>> {
-        Ok(options
-            .answer_each("resample", conditions, |condition, rng| self.answer(condition, rng)))
+        Ok(options.answer_each(STREAM, conditions, |condition, rng| self.answer(condition, rng)))
     }
 }
 
@@ -160,7 +162,7 @@ mod tests {
             }).collect();
             let known: HashSet<_> = graphs.iter().map(|graph| graph.rows()).collect();
             let dataset = train_only(graphs);
-            let answers = generate("resample", "", &dataset, &conditions, 7);
+            let answers = generate(ID, "", &dataset, &conditions, 7);
             prop_assert_eq!(answers.len(), conditions.len());
             prop_assert!(answers.iter().all(|answer| known.contains(&answer.rows)));
         }
@@ -186,7 +188,7 @@ mod tests {
             ask("S_1", Some(6), Some(3)),
             ask("S_9", Some(9), None),
         ];
-        let answers = generate("resample", "", &dataset, &conditions, 1);
+        let answers = generate(ID, "", &dataset, &conditions, 1);
         let lengths: Vec<usize> = answers.iter().map(|answer| answer.rows.len()).collect();
         assert_eq!(lengths, [7, 1, 7]);
         assert_eq!(answers[0].rows, example.rows());

@@ -14,15 +14,15 @@ use crate::run::cache::Key;
 use crate::version::Version;
 use crate::{generators, random};
 
-/// Version of this stage: the dataset with constrained answers.
-pub const VERSION: Version = Version::new("stage/teach", 1);
+/// Version of this stage: the dataset with constrained samples.
+pub const VERSION: Version = Version::new("stage/self-training", 1);
 
 /// Adds to a dataset's training graphs those with which a trained language model answers, under the
 /// format's constraints, requests of all shapes: who trains on them learns to keep count where real
-/// graphs are few or none. About half of all training calls are then such. Test graphs stay as they
+/// graphs are few or none (self-training). About half of all training calls are then such. Test graphs stay as they
 /// are, and requests take service and latency from training graphs alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TeachWork {
+pub struct SelfTrainingWork {
     /// Id in the registry.
     pub generator: String,
     pub settings: toml::Table,
@@ -36,7 +36,7 @@ pub struct TeachWork {
 /// As the model has learnt it: a mask that is needed here is no reason to narrow the choice further.
 const SAMPLING: Sampling = Sampling { temperature: 1.0, top_k: None };
 
-impl StageKind for TeachWork {
+impl StageKind for SelfTrainingWork {
     /// A dataset like any other to those who train on it.
     fn kind(&self) -> &'static str {
         "dataset"
@@ -61,6 +61,7 @@ impl StageKind for TeachWork {
         let model = context.input("train", &self.train).join(MODEL);
         let generator = recipe.load(&model, None, context.device)?;
         let train = dataset.train();
+        // The address of its randomness stays whatever the stage is called.
         let seed = random::stream(self.seed, "teach", &[]).next_u64();
         let samples = self.samples(&train);
         let conditions = grid(self.max_edges, self.max_depth, samples, &train, seed);
@@ -74,21 +75,21 @@ impl StageKind for TeachWork {
                 progress: context.progress,
             },
         )?;
-        let taught = conditions.iter().zip(&answers).filter_map(|(condition, answer)| {
+        let kept = conditions.iter().zip(&answers).filter_map(|(condition, answer)| {
             let verdict = judge(condition, answer);
             verdict.graph.filter(|_| verdict.violation.is_none())
         });
-        let taught: Vec<CallGraph> = taught.collect();
-        if taught.is_empty() {
+        let kept: Vec<CallGraph> = kept.collect();
+        if kept.is_empty() {
             let message =
                 format!("`{}` answered no request that it could learn from", self.generator);
             return Err(UserError::setting(message).into());
         }
-        with_training_graphs(&dataset, taught).save(context.out)
+        with_training_graphs(&dataset, kept).save(context.out)
     }
 }
 
-impl TeachWork {
+impl SelfTrainingWork {
     /// Samples per cell of the grid that have about as many calls as the training graphs.
     fn samples(&self, train: &[&CallGraph]) -> u32 {
         let calls: usize = train.iter().map(|graph| graph.calls().len()).sum();
@@ -119,9 +120,9 @@ mod tests {
     use crate::testing::paper_example;
 
     #[test]
-    fn a_lesson_has_as_many_calls_as_the_training_graphs() {
+    fn samples_have_as_many_calls_as_the_training_graphs() {
         let key = |text: &str| Key::of(&serde_json::json!(text));
-        let work = TeachWork {
+        let work = SelfTrainingWork {
             generator: "recursive-compact".into(),
             settings: toml::Table::new(),
             seed: 0,
@@ -134,8 +135,8 @@ mod tests {
         let train = vec![&graph; 100];
         let per_sample: u64 = grid_cells(10, 4).map(|(edges, _)| u64::from(edges)).sum();
         let calls = 100 * graph.calls().len() as u64;
-        let lesson = u64::from(work.samples(&train)) * per_sample;
-        assert!((calls..calls + per_sample).contains(&lesson), "{calls} {lesson}");
+        let sampled = u64::from(work.samples(&train)) * per_sample;
+        assert!((calls..calls + per_sample).contains(&sampled), "{calls} {sampled}");
     }
 
     #[test]
@@ -143,8 +144,8 @@ mod tests {
         let graph = paper_example();
         let (card, sides) = (DatasetCard::default(), vec![Side::Test, Side::Train]);
         let dataset = Dataset::new(card, vec![graph.clone(), graph.clone()], sides);
-        let taught = with_training_graphs(&dataset, vec![graph; 3]);
-        assert_eq!((taught.train().len(), taught.test().len()), (4, 1));
-        assert_eq!(taught.card.split.train_graphs, 4);
+        let extended = with_training_graphs(&dataset, vec![graph; 3]);
+        assert_eq!((extended.train().len(), extended.test().len()), (4, 1));
+        assert_eq!(extended.card.split.train_graphs, 4);
     }
 }

@@ -13,18 +13,18 @@ use crate::run::cache::Key;
 use crate::version::Version;
 
 /// Version of this stage: the choice among checkpoints.
-pub const VERSION: Version = Version::new("stage/select", 1);
+pub const VERSION: Version = Version::new("stage/checkpoint-selection", 1);
 
-/// Chooses among the last snapshots of a training by accuracy on training graphs that it held out.
+/// Chooses among the last checkpoints of a training by accuracy on training graphs that it held out.
 ///
 /// The lowest validation loss is not the highest accuracy, so the choice is made by what is reported.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SelectWork {
+pub struct CheckpointSelectionWork {
     /// Id in the registry.
     pub generator: String,
     pub settings: toml::Table,
     pub seed: u64,
-    /// How many of the last snapshots compete, the final model included.
+    /// How many of the last checkpoints compete, the final model included.
     pub candidates: u32,
     pub dataset: Key,
     pub train: Key,
@@ -35,7 +35,7 @@ const SAMPLING: Sampling = Sampling { temperature: 0.8, top_k: Some(50) };
 
 const FILE: &str = "selected.json";
 
-/// The outcome of a [`SelectWork`].
+/// The outcome of a [`CheckpointSelectionWork`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Selected {
     /// Training tokens of the chosen model.
@@ -58,9 +58,9 @@ impl Selected {
     }
 }
 
-impl StageKind for SelectWork {
+impl StageKind for CheckpointSelectionWork {
     fn kind(&self) -> &'static str {
-        "select"
+        "checkpoint-selection"
     }
 
     fn versions(&self) -> Vec<Version> {
@@ -82,9 +82,9 @@ impl StageKind for SelectWork {
         let recipe = generators::recipe(&self.generator, &self.settings)?;
         let conditions: Vec<Condition> =
             recipe.validation(&dataset, self.seed).into_iter().map(condition_of).collect();
-        let first = report.snapshots.len().saturating_sub(self.candidates as usize);
+        let first = report.checkpoints.len().saturating_sub(self.candidates as usize);
         let mut candidates = Vec::new();
-        for tokens in &report.snapshots[first..] {
+        for tokens in &report.checkpoints[first..] {
             let hits = self.hits(&*recipe, &train.join(MODEL), *tokens, &conditions, context)?;
             candidates.push(Candidate { tokens: *tokens, hits, prompts: conditions.len() as u64 });
         }
@@ -95,7 +95,7 @@ impl StageKind for SelectWork {
     }
 }
 
-impl SelectWork {
+impl CheckpointSelectionWork {
     fn hits(
         &self,
         recipe: &dyn Recipe,
