@@ -7,6 +7,9 @@ use std::path::Path;
 
 use anyhow::Result;
 use polars::prelude::*;
+use polars_io::SerReader;
+use polars_io::parquet::read::ParquetReader;
+use polars_io::parquet::write::{ParquetCompression, ParquetWriter};
 
 use crate::display;
 use crate::error::UserError;
