@@ -42,7 +42,7 @@ use crate::version::Version;
 pub const ACCURACY: &str = "probe-accuracy/1";
 
 /// Version of questions, answers and tuning.
-pub const VERSION: Version = Version::new("probes", 1);
+pub const VERSION: Version = Version::new("probes", 2);
 
 /// Descriptions of the metrics of this module.
 pub const METRICS: &[Metric] =
