@@ -29,7 +29,7 @@ impl Corpus for Noise {
         let mut rng = random::stream(1, "bench", &[epoch, index as u64]);
         // One token more than positions: the last is only a target.
         let tokens = (0..=LENGTH).map(|_| rng.random_range(0..VOCABULARY as u32)).collect();
-        Document { tokens, loss_from: 0 }
+        Document { tokens, ..Document::default() }
     }
 }
 

@@ -300,7 +300,7 @@ fn adapters_of_smollm2_learn() {
     .unwrap();
     drop(weights);
     let tokens = [expected.prompt_tokens, expected.continuation_tokens].concat();
-    let document = Document { tokens, loss_from: 55 };
+    let document = Document { tokens, loss_from: 55, ..Document::default() };
     let batch = Batch::new(&vec![document; 6]);
     let before = trainer.loss(&batch).unwrap();
     let started = Instant::now();

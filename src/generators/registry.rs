@@ -27,8 +27,8 @@ pub const REGISTRY: &[Entry] = &[
     Entry {
         id: "recursive-llm",
         about: "a transformer that writes a graph layer by layer (the paper's recursive generator)",
-        training: Version::new("train/recursive-llm", 1),
-        answers: Version::new("answer/recursive-llm", 1),
+        training: Version::new("train/recursive-llm", 2),
+        answers: Version::new("answer/recursive-llm", 2),
         constrained: true,
         likelihood: true,
         build: language_model::recursive,
@@ -36,8 +36,8 @@ pub const REGISTRY: &[Entry] = &[
     Entry {
         id: "recursive-instruction-llm",
         about: "the recursive generator tuned on instructions, with a scratchpad in its answers",
-        training: Version::new("train/recursive-instruction-llm", 1),
-        answers: Version::new("answer/recursive-instruction-llm", 1),
+        training: Version::new("train/recursive-instruction-llm", 2),
+        answers: Version::new("answer/recursive-instruction-llm", 2),
         constrained: true,
         likelihood: true,
         build: language_model::instruction,
@@ -45,8 +45,8 @@ pub const REGISTRY: &[Entry] = &[
     Entry {
         id: "recursive-compact",
         about: "the same recursion and conditions in a text without prose",
-        training: Version::new("train/recursive-compact", 1),
-        answers: Version::new("answer/recursive-compact", 1),
+        training: Version::new("train/recursive-compact", 2),
+        answers: Version::new("answer/recursive-compact", 2),
         constrained: true,
         likelihood: true,
         build: language_model::recursive_compact,
@@ -54,8 +54,8 @@ pub const REGISTRY: &[Entry] = &[
     Entry {
         id: "tabular-llm",
         about: "a transformer that writes a whole graph as a table (the paper's GReaT-style baseline)",
-        training: Version::new("train/tabular-llm", 1),
-        answers: Version::new("answer/tabular-llm", 1),
+        training: Version::new("train/tabular-llm", 2),
+        answers: Version::new("answer/tabular-llm", 2),
         constrained: true,
         likelihood: true,
         build: language_model::tabular,

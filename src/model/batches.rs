@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 use crate::random;
 
 /// One training text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Document {
     pub tokens: Vec<u32>,
     /// Index of the first token that is a target; 0 and 1 make all tokens but the first targets.
     pub loss_from: usize,
+    /// Weight of each token in the training loss; empty weighs all alike.
+    pub weights: Vec<f32>,
 }
 
 /// Where documents come from. They may differ from epoch to epoch (fresh shuffles of the same
@@ -27,12 +29,14 @@ pub trait Corpus: Sync {
 }
 
 /// Documents packed one after another, without padding.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Batch {
     /// Inputs: the tokens of each document but its last, which is only a target.
     pub tokens: Vec<u32>,
     /// The token after each input, or `None` where none is to be learnt.
     pub targets: Vec<Option<u32>>,
+    /// Weight of each target in the training loss.
+    pub weights: Vec<f32>,
     /// Inputs of each document.
     pub lengths: Vec<usize>,
     /// Tokens of the documents, the last ones included.
@@ -40,10 +44,11 @@ pub struct Batch {
 }
 
 /// Neighbouring documents of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Part<'a> {
     pub tokens: &'a [u32],
     pub targets: &'a [Option<u32>],
+    pub weights: &'a [f32],
     pub lengths: &'a [usize],
 }
 
@@ -60,12 +65,23 @@ impl Batch {
         for (position, pair) in document.tokens.windows(2).enumerate() {
             self.tokens.push(pair[0]);
             self.targets.push(Some(pair[1]).filter(|_| position + 1 >= document.loss_from));
+            self.weights.push(document.weights.get(position + 1).copied().unwrap_or(1.0));
         }
     }
 
     /// Tokens to be learnt.
     pub fn target_count(&self) -> usize {
         self.targets.iter().flatten().count()
+    }
+
+    /// What makes a mean of the weighted sum of losses over the tokens to be learnt.
+    pub fn mean_scale(&self) -> f32 {
+        let weights = self.targets.iter().zip(&self.weights);
+        let weights = weights.filter(|(target, _)| target.is_some());
+        match weights.map(|(_, weight)| f64::from(*weight)).sum::<f64>() {
+            weight if weight > 0.0 => 1.0 / weight as f32,
+            _ => 1.0,
+        }
     }
 
     /// Cuts the batch between documents into parts of about `size` inputs.
@@ -80,6 +96,7 @@ impl Batch {
                 parts.push(Part {
                     tokens: &self.tokens[start..end],
                     targets: &self.targets[start..end],
+                    weights: &self.weights[start..end],
                     lengths: &self.lengths[first..=index],
                 });
                 (first, start) = (index + 1, end);
@@ -115,13 +132,15 @@ impl Batch {
             rectangle.tokens.extend(std::iter::repeat_n(0, padding));
             rectangle.targets.extend_from_slice(&self.targets[start..start + length]);
             rectangle.targets.extend(std::iter::repeat_n(None, padding));
+            rectangle.weights.extend_from_slice(&self.weights[start..start + length]);
+            rectangle.weights.extend(std::iter::repeat_n(0.0, padding));
         }
         rectangles
     }
 }
 
 /// Documents side by side, padded at the end to the longest.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rectangle {
     pub rows: usize,
     /// Positions per row.
@@ -129,6 +148,7 @@ pub struct Rectangle {
     /// Inputs, row-major `[rows, length]`.
     pub tokens: Vec<u32>,
     pub targets: Vec<Option<u32>>,
+    pub weights: Vec<f32>,
 }
 
 /// Place in the stream of documents: everything needed to go on after an interruption.
@@ -226,7 +246,10 @@ mod tests {
 
         fn document(&self, epoch: u64, index: usize) -> Document {
             let length = 2 + (index * 7) % 30;
-            Document { tokens: vec![index as u32 + epoch as u32 * 1000; length], loss_from: 0 }
+            Document {
+                tokens: vec![index as u32 + epoch as u32 * 1000; length],
+                ..Document::default()
+            }
         }
     }
 
@@ -262,8 +285,9 @@ mod tests {
     }
 
     fn batch() -> Batch {
-        let document = Document { tokens: vec![1, 2, 3, 4], loss_from: 2 };
-        let short = Document { tokens: vec![5, 6], loss_from: 0 };
+        let document =
+            Document { tokens: vec![1, 2, 3, 4], loss_from: 2, weights: vec![1.0, 1.0, 3.0] };
+        let short = Document { tokens: vec![5, 6], ..Document::default() };
         Batch::new([&document, &short])
     }
 
@@ -273,13 +297,14 @@ mod tests {
         assert_eq!(batch.tokens, [1, 2, 3, 5]);
         assert_eq!(batch.targets, [None, Some(3), Some(4), Some(6)]);
         assert_eq!((batch.lengths.as_slice(), batch.count), ([3, 1].as_slice(), 6));
-        assert_eq!(batch.target_count(), 3);
+        assert_eq!(batch.weights, [1.0, 3.0, 1.0, 1.0]);
+        assert_eq!((batch.target_count(), batch.mean_scale()), (3, 0.2));
     }
 
     #[test]
     fn rectangles_pad_what_parts_pack() {
         let documents: Vec<Document> = (0..40)
-            .map(|i| Document { tokens: (0..2 + i * 7 % 30).collect(), loss_from: 0 })
+            .map(|i| Document { tokens: (0..2 + i * 7 % 30).collect(), ..Document::default() })
             .collect();
         let batch = Batch::new(&documents);
         for size in [1, 50, 200, 10_000] {

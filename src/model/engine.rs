@@ -3,6 +3,7 @@
 use anyhow::{Result, anyhow, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::batches::Rectangle;
 use super::host::Host;
 use super::kernels;
 use super::lora::Lora;
@@ -27,7 +28,8 @@ impl Engine {
         })
     }
 
-    /// Mean loss over the batch's targets, nats, and its gradient for each parameter in order. In Burn
+    /// Mean loss over the batch's targets by their weights, nats, and its gradient for each parameter in
+    /// order. In Burn
     /// each rectangle has a forward and a backward pass of its own, so that its activations are all
     /// that is held.
     pub fn gradients(
@@ -45,13 +47,13 @@ impl Engine {
             device.autodiff()
         };
         let network = Network::new(config, footprint.precision, parameters, &device);
-        let scale = 1.0 / batch.target_count().max(1) as f32;
+        let scale = batch.mean_scale();
         let (mut loss, mut sum) = (0.0, GradientSum::default());
         let rectangles = batch.rectangles(footprint.micro_batch_tokens);
         ensure!(!rectangles.is_empty(), "an empty batch");
         for rectangle in rectangles {
             let logits = network.logits(&rectangle.tokens, rectangle.rows, rectangle.length);
-            let (part, grad) = cross_entropy(logits.clone().inner(), &rectangle.targets, scale)?;
+            let (part, grad) = cross_entropy(logits.clone().inner(), &rectangle, Some(scale))?;
             loss += part;
             // The gradient of the loss with respect to the logits is known in closed form, so the
             // softmax stays out of the autodiff graph: the derivative of Σ logits · grad is grad.
@@ -126,7 +128,7 @@ impl Engine {
         let mut total = 0.0;
         for rectangle in batch.rectangles(footprint.micro_batch_tokens) {
             let logits = network.logits(&rectangle.tokens, rectangle.rows, rectangle.length);
-            total += cross_entropy(logits, &rectangle.targets, 1.0)?.0;
+            total += cross_entropy(logits, &rectangle, None)?.0;
         }
         Ok(total)
     }
@@ -138,21 +140,26 @@ fn key(seed: u64, step: u64) -> u64 {
     random::stream(seed, "adapter dropout", &[step]).random()
 }
 
-/// Sum of the cross-entropies over the targets, nats, and `scale` times its gradient with respect
-/// to the logits, in f32.
+/// Sum of the cross-entropies over the targets, nats. With a `scale` the sum is weighted, and its
+/// gradient with respect to the logits, times `scale`, comes with it, in f32.
 fn cross_entropy(
     logits: Tensor<2>,
-    targets: &[Option<u32>],
-    scale: f32,
+    rectangle: &Rectangle,
+    scale: Option<f32>,
 ) -> Result<(f64, TensorData)> {
     let [rows, vocabulary] = logits.dims();
     let data = logits.into_data();
     let mut values = data.try_into_vec::<f32>().map_err(|error| anyhow!("logits: {error:?}"))?;
     let simd = kernels::simd();
     let mut total = 0.0;
-    for (row, target) in values.chunks_exact_mut(vocabulary).zip(targets) {
+    let targets = rectangle.targets.iter().zip(&rectangle.weights);
+    for (row, (target, weight)) in values.chunks_exact_mut(vocabulary).zip(targets) {
+        let weight = if scale.is_some() { *weight } else { 1.0 };
         match target {
-            Some(target) => total += kernels::cross_entropy(simd, *target, Some(scale), row),
+            Some(target) => {
+                let scale = scale.map(|scale| scale * weight);
+                total += f64::from(weight) * kernels::cross_entropy(simd, *target, scale, row);
+            }
             None => row.fill(0.0),
         }
     }
@@ -187,6 +194,7 @@ mod tests {
             .map(|length| Document {
                 tokens: (0..*length).map(|i| (i * i + length) % 31).collect(),
                 loss_from: *length as usize / 3,
+                ..Document::default()
             })
             .collect();
         (config, parameters, Batch::new(&documents))
@@ -234,6 +242,31 @@ mod tests {
         }
     }
 
+    /// A text that weighs twice is a text that is there twice.
+    #[test]
+    fn weights_are_repetitions() {
+        let (config, parameters, _) = case();
+        let text = |length: u32, weight: f32| Document {
+            tokens: (0..length).map(|i| (i * i + length) % 31).collect(),
+            loss_from: 3,
+            weights: vec![weight; length as usize],
+        };
+        let twice = Batch::new(&[text(40, 1.0), text(25, 1.0), text(40, 1.0)]);
+        let heavy = Batch::new(&[text(40, 2.0), text(25, 1.0)]);
+        let (device, footprint) = (Device::flex(), Footprint::default());
+        let burn = Engine::Burn { config: config.clone(), device, footprint };
+        for mut engine in [Engine::Host(Host::new(&config)), burn] {
+            let (loss, expected) = engine.gradients(&parameters, &twice).expect("gradients");
+            let (weighted, found) = engine.gradients(&parameters, &heavy).expect("gradients");
+            assert!((loss - weighted).abs() < 1e-5 * loss, "{loss} {weighted}");
+            assert_close(&parameters, &found, &expected, 1e-3);
+            // What is measured on held-out texts has no weights.
+            let plain = Batch::new(&[text(40, 1.0), text(25, 1.0)]);
+            let of = |batch| engine.loss(&parameters, batch).expect("loss");
+            assert!((of(&plain) - of(&heavy)).abs() < 1e-6 * loss);
+        }
+    }
+
     /// Documents of similar length make one rectangle, whose gradient comes from one graph.
     #[test]
     fn accumulated_gradients_are_those_of_one_graph() {
@@ -242,6 +275,7 @@ mod tests {
             .map(|i| Document {
                 tokens: (0..80 + i).map(|t| (t * t + i) % 31).collect(),
                 loss_from: 5,
+                ..Document::default()
             })
             .collect();
         let batch = Batch::new(&documents);
@@ -323,7 +357,7 @@ mod tests {
         let documents: Vec<Document> = (0..12)
             .map(|i| Document {
                 tokens: (0..300).map(|t| (t * 7 + i) % 50).collect(),
-                loss_from: 0,
+                ..Document::default()
             })
             .collect();
         let batch = Batch::new(&documents);

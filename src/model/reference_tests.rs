@@ -71,6 +71,7 @@ pub fn batch() -> Batch {
     Batch {
         tokens: DOCUMENTS.concat(),
         targets: targets.concat(),
+        weights: vec![1.0; 12],
         lengths: DOCUMENTS.map(<[u32]>::len).to_vec(),
         count: 14,
     }

@@ -16,7 +16,7 @@ impl Corpus for Counting {
     fn document(&self, epoch: u64, index: usize) -> Document {
         let first = (index as u64 + epoch) as u32;
         let length = 4 + index as u32 % 5;
-        Document { tokens: (0..length).map(|i| (first + i) % 17).collect(), loss_from: 0 }
+        Document { tokens: (0..length).map(|i| (first + i) % 17).collect(), ..Document::default() }
     }
 }
 

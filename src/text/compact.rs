@@ -11,15 +11,15 @@
 
 use std::fmt::Write as _;
 
-use rand::{Rng, RngExt};
+use rand::Rng;
 
 use super::name;
 use super::parse::{check, format as format_error, name as read_name, number};
-use super::recursive::KEEP;
+use super::recursive::thinned;
 use crate::display::quoted;
 use crate::graph::{
-    CallType, LayerCondition, LayerEdge, MAX_LAYER_EDGES, MAX_SPLIT_PARTS, Step, StepBody,
-    Subgraph, Violation, ViolationCode as Code,
+    CallType, LayerCondition, LayerEdge, MAX_SPLIT_PARTS, Step, StepBody, Subgraph, Violation,
+    ViolationCode as Code,
 };
 
 /// Signs of the numbers of a condition, in their order.
@@ -59,24 +59,22 @@ pub(super) fn line_start(countdown: bool, left: &Left, sign: char) -> String {
     text
 }
 
-/// Calls up to which a number of calls is one token in texts with a countdown.
-const MOST_CALLS: u32 = 40;
-
-/// What becomes a token besides names and bytes. With a countdown a count is one token with its sign,
-/// so that counting down is a step from token to token, not arithmetic on digits.
-pub fn phrases(countdown: bool) -> Vec<String> {
+/// What becomes a token besides names and bytes. A count up to `most` is one token with its sign, so
+/// that counting is a step from token to token, not arithmetic on digits; 0 writes digits.
+pub fn phrases(countdown: bool, most: u32) -> Vec<String> {
     let lines: &[&str] =
         if countdown { &[">", "!>", "|e", "!|e", "/"] } else { &["\n>", "}\n>", "\n|e"] };
     let fixed = [",#", ",f", "{e", ",@", ",^"].iter().chain(lines).map(|&text| text.to_owned());
     let numbers = NUMBERS.iter().map(|sign| format!(",{sign}"));
     let types = CallType::ALL.iter().map(|kind| format!(":{kind},#"));
-    let calls = (0..=MOST_CALLS).flat_map(|n| [",e", "{e", "/"].map(|sign| format!("{sign}{n}")));
-    let edges = (0..=MAX_LAYER_EDGES).flat_map(|n| {
-        let signs = [",d", ",k", ",g", "\n"].map(|sign| format!("{sign}{n}"));
-        signs.into_iter().chain([format!("\n{n}>")])
+    let counted = (0..=most).filter(|_| most > 0);
+    let counts = counted.clone().flat_map(|n| {
+        [",e", "{e", "\n|e", ",d", ",b", ",k", ",g"].map(|sign| format!("{sign}{n}"))
     });
-    let counts = calls.chain(edges).filter(|_| countdown);
-    fixed.chain(numbers).chain(types).chain(counts).collect()
+    let left = counted.filter(|_| countdown).flat_map(|n| {
+        [format!("/{n}"), format!("\n{n}"), format!("\n{n}>"), format!("|e{n}"), format!("!|e{n}")]
+    });
+    fixed.chain(numbers).chain(types).chain(counts).chain(left).collect()
 }
 
 fn numbers(condition: &LayerCondition) -> [Option<u32>; 7] {
@@ -91,37 +89,27 @@ fn numbers(condition: &LayerCondition) -> [Option<u32>; 7] {
     ]
 }
 
-/// A prompt with the attributes that `keep` keeps.
-fn line(condition: &LayerCondition, mut keep: impl FnMut() -> bool) -> String {
+/// The prompt of a step in generation.
+pub fn prompt(condition: &LayerCondition) -> String {
     let mut text = String::new();
     let names = [&condition.service, &condition.start_node, &condition.caller];
     for (sign, value) in NAMES.iter().zip(names) {
-        // The service always stays, as in the prose.
-        if let Some(value) = value
-            && (*sign == '=' || keep())
-        {
+        if let Some(value) = value {
             let comma = if text.is_empty() { "" } else { "," };
             let _ = write!(text, "{comma}{sign}{}", name::write(value));
         }
     }
     for (sign, value) in NUMBERS.iter().zip(numbers(condition)) {
-        if let Some(value) = value
-            && keep()
-        {
+        if let Some(value) = value {
             let _ = write!(text, ",{sign}{value}");
         }
     }
     text
 }
 
-/// The prompt of a step in generation.
-pub fn prompt(condition: &LayerCondition) -> String {
-    line(condition, || true)
-}
-
-/// A training prompt: each attribute but the service is kept with probability [`KEEP`].
+/// A training prompt: attributes of a root layer are dropped as in the prose.
 pub fn training_prompt(condition: &LayerCondition, rng: &mut impl Rng) -> String {
-    line(condition, || rng.random_bool(KEEP))
+    prompt(&thinned(condition, rng))
 }
 
 /// The numbers of a sub-condition, without its first sign's comma.

@@ -3,15 +3,20 @@
 //! sub-conditions between its blocks.
 //!
 //! A line that begins with [`NOTE`] is such an intermediate instruction. Notes help the model; they are
-//! no part of the layer, so reading skips them.
+//! no part of the layer, so reading skips them. Counts are written with their keys wherever they
+//! occur (`num_edges:7`), so that what is a copy is a copy of tokens.
 
 use std::fmt::Write as _;
 
-use rand::{Rng, seq::SliceRandom};
+use rand::{Rng, RngExt, seq::SliceRandom};
 
 use super::name;
-use super::recursive::{self, push_edge, push_part, push_subgraph, shuffled, thinned};
-use crate::graph::{Communication, LayerCondition, LayerEdge, Request, Step, StepBody, Subgraph};
+use super::recursive::{
+    self, KEEP, is_root, push_edge, push_part, push_subgraph, shuffled, thinned,
+};
+use crate::graph::{
+    Communication, LayerCondition, LayerEdge, MAX_LAYER_EDGES, Request, Step, StepBody, Subgraph,
+};
 
 /// Opens every prompt.
 const SYSTEM: &str =
@@ -20,13 +25,29 @@ const SYSTEM: &str =
 /// Opens an intermediate instruction.
 pub const NOTE: &str = "- ";
 
-/// The prompt of a step in generation: attributes and sentences in a fixed order.
-pub fn prompt(condition: &LayerCondition, requests: &[Request]) -> String {
-    write(&recursive::prompt(condition), &sentences(condition, requests))
+/// Words before counts: those of conditions and the signs of sums.
+pub const COUNTED: [&str; 10] = {
+    let [edges, depth, current, subgraphs, first, number, edge] = recursive::COUNTED;
+    [edges, depth, current, subgraphs, first, number, edge, " = ", " - ", " + "]
+};
+
+/// The prompt of a step in generation: the condition line as the step above wrote it, or in random
+/// order, and all sentences in random order.
+pub fn prompt(
+    condition: &LayerCondition,
+    written: Option<&str>,
+    requests: &[Request],
+    rng: &mut impl Rng,
+) -> String {
+    let line = written.map_or_else(|| shuffled(condition, rng), str::to_owned);
+    let mut conditions = sentences(condition);
+    conditions.extend(requests.iter().map(request));
+    write(&line, conditions, rng)
 }
 
-/// Prompt and answer for training. Each attribute but the service is kept with probability 0.9, and
-/// what is dropped appears neither in the conditions nor in the notes of the answer.
+/// Prompt and answer for training. What is dropped from the condition appears neither in the prompt's
+/// sentences nor in the notes of the answer; each sentence is kept with probability [`KEEP`], requests
+/// always.
 pub fn training_text(
     step: &Step,
     requests: &[Request],
@@ -38,28 +59,45 @@ pub fn training_text(
         // Otherwise the number would say what the words ask for.
         known.latency = None;
     }
-    let mut sentences = sentences(&known, requests);
-    sentences.shuffle(rng);
-    let line = format!("{}{}", recursive::PROMPT, shuffled(&known, rng));
-    (write(&line, &sentences), answer(step, &known, notes, rng))
+    let mut conditions = sentences(&known);
+    conditions.retain(|_| rng.random_bool(KEEP));
+    conditions.extend(requests.iter().map(request));
+    let line = shuffled(&known, rng);
+    (write(&line, conditions, rng), answer(step, &known, notes, rng))
 }
 
-fn write(requirements: &str, conditions: &[String]) -> String {
+fn write(requirements: &str, mut conditions: Vec<String>, rng: &mut impl Rng) -> String {
+    conditions.shuffle(rng);
     let mut text = format!("{SYSTEM}\nRequirements:\n{requirements}\nConditions:");
     for condition in conditions {
-        let _ = write!(text, "\n- {condition}");
+        let _ = write!(text, "\n{NOTE}{condition}");
     }
     text
 }
 
-/// The condition and the requests in words.
-fn sentences(condition: &LayerCondition, requests: &[Request]) -> Vec<String> {
+/// The condition in words. Of a root layer, which is what a user asks for, they also say what is open.
+fn sentences(condition: &LayerCondition) -> Vec<String> {
+    let node = condition.start_node.as_ref().map(|node| name::write(node));
+    if let Some(edges) = condition.num_current_edges
+        && edges as usize > MAX_LAYER_EDGES
+    {
+        let mut sentences = vec![
+            format!("num_current_edges:{edges} is too many for one layer,split it into parts"),
+            "The latency of a part is at most that of the layer".to_owned(),
+            "Each part starts no later than its latency".to_owned(),
+        ];
+        sentences.extend(node.map(|node| format!("Copy to each part start_node:{node}")));
+        return sentences;
+    }
     let mut sentences = vec!["Each edge finishes no earlier than it starts".to_owned()];
+    sentences.extend(
+        node.map(|node| format!("Copy the caller of each subgraph from start_node:{node}")),
+    );
     if let Some(id) = condition.start_edge_id {
-        sentences.push(format!("The first edge_id is {id}"));
+        sentences.push(format!("The first edge has start_edge_id:{id}"));
     }
     if let Some(edges) = condition.num_current_edges {
-        sentences.push(format!("The number of edges in this layer is {edges}"));
+        sentences.push(format!("Write as many edges as num_current_edges:{edges}"));
     }
     if let Some(start) = condition.start_communication_at {
         sentences.push(format!("The first edge starts at {start} milliseconds"));
@@ -68,26 +106,25 @@ fn sentences(condition: &LayerCondition, requests: &[Request]) -> Vec<String> {
         sentences.push(format!("No edge starts after {latency} milliseconds"));
         sentences.push(format!("Each edge finishes by {latency} milliseconds"));
     }
-    if let Some(node) = &condition.start_node {
-        let node = name::write(node);
-        sentences.push(format!("Copy the caller of each subgraph from start_node:{node}"));
+    if is_root(condition) {
+        let open = [
+            (condition.num_edges.is_none(), "The total of edges is open"),
+            (condition.remaining_depth.is_none(), "The depth is open"),
+            (condition.num_subgraphs.is_none(), "Write a subgraph where one is needed"),
+        ];
+        sentences.extend(open.iter().filter(|(open, _)| *open).map(|(_, words)| (*words).into()));
+    } else if let Some(subgraphs) = condition.num_subgraphs {
+        sentences.push(match subgraphs {
+            0 => "No edge has a subgraph".to_owned(),
+            _ => format!("Write as many subgraphs as num_subgraphs:{subgraphs}"),
+        });
     }
-    if let Some(subgraphs) = condition.num_subgraphs {
-        sentences.push(format!("The number of edges with a subgraph is {subgraphs}"));
-    }
-    if let Some(edges) = condition.num_edges {
-        sentences.push(format!("The edges of this layer and of its subgraphs add up to {edges}"));
-    }
-    if let Some(depth) = condition.remaining_depth.filter(|depth| *depth > 0) {
-        sentences.push(format!("The deepest subgraph has remaining_depth {}", depth - 1));
-    }
-    sentences.extend(requests.iter().map(request));
     sentences
 }
 
 fn request(request: &Request) -> String {
     match request {
-        Request::HighLatency => "Build a call graph with high latency".to_owned(),
+        Request::HighLatency => "The latency of the call graph is high for its service".to_owned(),
         Request::Communication(Communication { source, destination, kind }) => format!(
             "Include an edge whose source is {},destination is {},type is {kind}",
             name::write(source),
@@ -97,13 +134,15 @@ fn request(request: &Request) -> String {
 }
 
 fn answer(step: &Step, known: &LayerCondition, notes: bool, rng: &mut impl Rng) -> String {
-    let mut text = String::from("\n<layer>\n");
-    match &step.body {
+    let mut text = String::from(recursive::opening(&step.condition));
+    let end = match &step.body {
         StepBody::Layer { edges, subgraphs } => {
-            text.push_str("<edges>\n");
             edges.iter().for_each(|edge| push_edge(&mut text, edge, rng));
             text.push_str("</edges>\n");
             let mut pad = notes.then(|| Scratchpad::layer(&mut text, edges, known));
+            if notes && !subgraphs.is_empty() {
+                plan(&mut text, subgraphs);
+            }
             for subgraph in subgraphs {
                 if let Some(pad) = &pad {
                     pad.before_subgraph(&mut text, edges, subgraph);
@@ -113,9 +152,9 @@ fn answer(step: &Step, known: &LayerCondition, notes: bool, rng: &mut impl Rng) 
                     pad.take(&mut text, &subgraph.condition);
                 }
             }
+            "</layer>"
         }
         StepBody::Split { parts } => {
-            text.push_str("<split>\n");
             let mut pad = notes.then(|| Scratchpad::split(known));
             for part in parts {
                 push_part(&mut text, part, rng);
@@ -123,15 +162,25 @@ fn answer(step: &Step, known: &LayerCondition, notes: bool, rng: &mut impl Rng) 
                     pad.take(&mut text, part);
                 }
             }
-            text.push_str("</split>\n");
+            "</split>"
         }
-    }
+    };
     if notes {
         let _ = writeln!(text, "{FINISH}");
     }
-    text.push_str("</layer>");
+    text.push_str(end);
     text
 }
+
+/// The note that names the edges with sub-conditions, before the first of them.
+fn plan(text: &mut String, subgraphs: &[Subgraph]) {
+    let edges: Vec<String> =
+        subgraphs.iter().map(|below| format!("edge_id {}", below.edge)).collect();
+    let _ = writeln!(text, "{PLAN}{}", edges.join(","));
+}
+
+/// Opens the plan.
+pub(super) const PLAN: &str = "- subgraphs of ";
 
 /// The last note of an answer.
 pub(super) const FINISH: &str = "- finish generation";
@@ -154,17 +203,14 @@ impl Scratchpad {
             && last.number.checked_sub(first.number) == Some(count - 1)
         {
             let (first, last) = (first.number, last.number);
-            let _ = writeln!(text, "- edges generated = {last} - {first} + 1 = {count}");
+            let _ = writeln!(text, "- edges = {last} - {first} + 1 = {count}");
         } else {
-            let _ = writeln!(text, "- edges generated = {count}");
+            let _ = writeln!(text, "- edges = {count}");
         }
-        let edges = known.num_edges.and_then(|total| {
-            let rest = total.checked_sub(count)?;
-            let _ = writeln!(text, "- {count} edges generated out of num_edges:{total}");
-            let _ = writeln!(text, "- remaining edges = {total} - {count} = {rest}");
-            Some(rest)
-        });
-        Self { edges, current: None, remaining_depth: known.remaining_depth }
+        let mut pad =
+            Self { edges: known.num_edges, current: None, remaining_depth: known.remaining_depth };
+        subtract(text, &mut pad.edges, Some(count), "num_edges");
+        pad
     }
 
     pub fn split(known: &LayerCondition) -> Self {
@@ -174,40 +220,44 @@ impl Scratchpad {
 
     /// Writes the note before the sub-condition of an edge.
     fn before_subgraph(&self, text: &mut String, edges: &[LayerEdge], subgraph: &Subgraph) {
-        let _ = write!(text, "- subgraph of edge_id {}", subgraph.edge);
-        match edges.iter().find(|edge| edge.number == subgraph.edge) {
-            Some(edge) => self.about_subgraph(text, edge),
-            None => text.push('\n'),
+        if let Some(edge) = edges.iter().find(|edge| edge.number == subgraph.edge) {
+            self.about_subgraph(text, edge);
+            let below = subgraph.condition.remaining_depth.map(|depth| depth + 1);
+            text.push_str(
+                &self.depth_note().filter(|_| below == self.remaining_depth).unwrap_or_default(),
+            );
+            text.push('\n');
         }
     }
 
-    /// The rest of that note, after the number of the edge.
+    /// That note without its last part, [`Self::depth_note`], and the line break.
     pub fn about_subgraph(&self, text: &mut String, edge: &LayerEdge) {
-        let _ = write!(text, ",copy start_node:{}", name::write(&edge.destination));
+        let LayerEdge { number, destination, .. } = edge;
+        let _ = write!(text, "- edge_id {number},copy start_node:{}", name::write(destination));
         if let Some(rest) = self.edges {
-            let _ = write!(text, ",num_edges at most {rest}");
+            let _ = write!(text, ",at most num_edges:{rest}");
         }
-        if let Some(depth) = self.remaining_depth
-            && let Some(below) = depth.checked_sub(1)
-        {
-            let _ = write!(text, ",remaining_depth at most {depth} - 1 = {below}");
-        }
-        text.push('\n');
+    }
+
+    /// What the note before a sub-condition says if it keeps the depth.
+    pub fn depth_note(&self) -> Option<String> {
+        let depth = self.remaining_depth?;
+        let below = depth.checked_sub(1)?;
+        Some(format!(",remaining_depth:{depth} - 1 = remaining_depth:{below}"))
     }
 
     /// Takes a sub-condition or part into account and writes the notes behind it.
     pub fn take(&mut self, text: &mut String, below: &LayerCondition) {
-        let counts = [
-            (&mut self.edges, below.num_edges, "remaining edges"),
-            (&mut self.current, below.num_current_edges, "remaining edges of the layer"),
-        ];
-        for (count, taken, what) in counts {
-            if let (Some(before), Some(taken)) = (*count, taken) {
-                *count = before.checked_sub(taken);
-                if let Some(rest) = *count {
-                    let _ = writeln!(text, "- {what} = {before} - {taken} = {rest}");
-                }
-            }
-        }
+        subtract(text, &mut self.edges, below.num_edges, "num_edges");
+        subtract(text, &mut self.current, below.num_current_edges, "num_current_edges");
+    }
+}
+
+/// Takes a number off a running count, if both are known, and notes what remains.
+fn subtract(text: &mut String, count: &mut Option<u32>, taken: Option<u32>, key: &str) {
+    let (Some(before), Some(taken)) = (*count, taken) else { return };
+    *count = before.checked_sub(taken);
+    if let Some(rest) = *count {
+        let _ = writeln!(text, "- remaining {key}:{before} - {taken} = {key}:{rest}");
     }
 }

@@ -81,18 +81,17 @@ fn grammar(answer: &str, notes: bool) -> Result<StepBody, Violation> {
     let lines = answer.split('\n').filter(|line| !(notes && line.starts_with(NOTE)));
     let mut lines = Lines(lines.collect::<Vec<_>>().into_iter().peekable());
     lines.expect("")?;
-    lines.expect("<layer>")?;
-    let body = if lines.take("<split>") {
+    let (body, end) = if lines.take("<split>") {
         let mut parts = Vec::new();
         while let Some(line) = lines.starting("<subgraph>") {
             parts.push(condition_of(&line["<subgraph>".len()..])?);
         }
-        lines.expect("</split>")?;
         if parts.len() > MAX_SPLIT_PARTS {
             return Err(format(format!("a split of {} parts", parts.len())));
         }
-        StepBody::Split { parts }
+        (StepBody::Split { parts }, "</split>")
     } else {
+        lines.expect("<layer>")?;
         lines.expect("<edges>")?;
         let mut edges = Vec::new();
         while let Some(line) = lines.starting("(") {
@@ -109,9 +108,9 @@ fn grammar(answer: &str, notes: bool) -> Result<StepBody, Violation> {
         if edges.is_empty() {
             return Err(format("the layer has no edges"));
         }
-        StepBody::Layer { edges, subgraphs }
+        (StepBody::Layer { edges, subgraphs }, "</layer>")
     };
-    lines.expect("</layer>")?;
+    lines.expect(end)?;
     match lines.0.next() {
         None => Ok(body),
         Some(more) => Err(format(format!("`{}` after the end of the layer", quoted(more)))),
@@ -248,6 +247,14 @@ fn check_edges(condition: &LayerCondition, edges: &[LayerEdge], found: &mut Vec<
     {
         add(Code::EdgeCount, format!("{} edges instead of {expected}", edges.len()));
     }
+    // Where every level needs one of the calls, none may have two.
+    if let (Some(calls), Some(depth)) = (condition.num_edges, condition.remaining_depth)
+        && calls.checked_sub(depth) == Some(1)
+        && edges.len() != 1
+    {
+        let detail = format!("{} edges in a chain of {calls} calls", edges.len());
+        add(Code::EdgeCount, detail);
+    }
     if let (Some(bound), Some(first)) = (condition.start_communication_at, edges.first())
         && first.start < bound
     {
@@ -348,6 +355,16 @@ fn check_subgraph(
         let detail = format!("edge {number}: start {start} before its own {}", edge.start);
         add(Code::SubgraphStart, detail);
     }
+    if let Some((start, latency)) = late(below) {
+        let detail = format!("edge {number}: start {start} after the latency {latency}");
+        add(Code::SubgraphStart, detail);
+    }
+}
+
+/// Start and latency of a condition that starts after its latency: no edge could finish in time.
+fn late(condition: &LayerCondition) -> Option<(u32, u32)> {
+    let times = condition.start_communication_at.zip(condition.latency);
+    times.filter(|(start, latency)| start > latency)
 }
 
 fn check_split(condition: &LayerCondition, parts: &[LayerCondition], found: &mut Vec<Violation>) {
@@ -367,6 +384,10 @@ fn check_split(condition: &LayerCondition, parts: &[LayerCondition], found: &mut
             && latency > own
         {
             add(Code::SubgraphLatency, format!("a part has latency {latency}, the whole {own}"));
+        }
+        if let Some((start, latency)) = late(part) {
+            let detail = format!("a part starts at {start}, after its latency {latency}");
+            add(Code::SubgraphStart, detail);
         }
     }
     // Siblings are in the order of their numbers, not of their starts: only the first part begins

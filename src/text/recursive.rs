@@ -1,22 +1,37 @@
 //! Writing the recursive format (paper, section 3): one generation step as a prompt and an answer.
 //!
-//! The prompt is the condition line; the answer is everything after it, from the line break on.
-//! They are tokenised apart, so a prompt's tokens are the same in training and in generation.
+//! The prompt is the condition line; what follows, from the line break on, is the answer. Its first
+//! lines ([`opening`]) follow from the condition and are given at generation. Prompt and answer are
+//! tokenised apart, so a prompt's tokens are the same in training and in generation.
 
 use std::fmt::Write as _;
 
 use rand::{Rng, RngExt, seq::SliceRandom};
 
 use super::name;
-use crate::graph::{LayerCondition, LayerEdge, Name, Step, StepBody, Subgraph};
+use crate::graph::{
+    LayerCondition, LayerEdge, MAX_LAYER_EDGES, Name, Step, StepBody, Subgraph, USER,
+};
 
-/// Opens every condition line.
+/// Opens the condition line of a graph.
 pub const PROMPT: &str = "[GENERATE GRAPH]";
 
-/// Probability with which an attribute other than `id` stays in a training prompt.
+/// Probability with which an attribute other than `id` stays in the prompt of a root layer.
 pub const KEEP: f64 = 0.9;
+/// The same for the latency.
+pub const KEEP_LATENCY: f64 = 0.5;
 
-/// Attributes of a condition line, in the order in which generation prompts list them.
+/// Words before the counts of a condition.
+pub const COUNTS: [&str; 4] =
+    ["num_edges:", "remaining_depth:", "num_current_edges:", "num_subgraphs:"];
+
+/// Words before all numbers that are one token with them: counts, and numbers of edges.
+pub const COUNTED: [&str; 7] = {
+    let [edges, depth, current, subgraphs] = COUNTS;
+    [edges, depth, current, subgraphs, "start_edge_id:", "edge_id is ", "edge_id "]
+};
+
+/// Attributes of a condition line.
 pub const ATTRIBUTES: [&str; 10] = [
     "id",
     "start_node",
@@ -62,53 +77,84 @@ fn condition_line(condition: &LayerCondition, order: &[&str]) -> String {
     line
 }
 
-/// The prompt of a step in generation: every attribute that the condition has, in a fixed order.
-pub fn prompt(condition: &LayerCondition) -> String {
-    format!("{PROMPT}{}", condition_line(condition, &ATTRIBUTES))
+/// Whether a condition is that of a root layer: nothing calls `USER`.
+pub(super) fn is_root(condition: &LayerCondition) -> bool {
+    condition.caller.is_none()
+        && condition.start_node.as_ref().is_none_or(|node| node.as_str() == USER)
 }
 
-/// A training prompt: attributes in random order, each but `id` kept with probability [`KEEP`].
+/// The prompt of a step: every attribute that the condition has, in random order.
+pub fn prompt(condition: &LayerCondition, rng: &mut impl Rng) -> String {
+    opened(condition, &shuffled(condition, rng))
+}
+
+/// A condition line as a prompt. A graph is announced once, before its root layer.
+pub(super) fn opened(condition: &LayerCondition, line: &str) -> String {
+    let announcement = if is_root(condition) { PROMPT } else { "" };
+    format!("{announcement}{line}")
+}
+
+/// A training prompt: attributes in random order, those of a root layer thinned.
 pub fn training_prompt(condition: &LayerCondition, rng: &mut impl Rng) -> String {
-    format!("{PROMPT}{}", shuffled(&thinned(condition, rng), rng))
+    opened(condition, &shuffled(&thinned(condition, rng), rng))
 }
 
-/// The condition with each attribute but `id` kept with probability [`KEEP`].
+/// What a training prompt tells of a condition. Of a root layer, which is what a user asks for, each
+/// attribute but `id` is kept with probability [`KEEP`], the latency with [`KEEP_LATENCY`]. Prompts
+/// of layers below are written by the model itself, complete.
 pub(super) fn thinned(condition: &LayerCondition, rng: &mut impl Rng) -> LayerCondition {
-    let mut keep = || rng.random_bool(KEEP);
+    if !is_root(condition) {
+        return condition.clone();
+    }
+    let mut keep = |chance: f64| rng.random_bool(chance);
     LayerCondition {
         service: condition.service.clone(),
-        start_node: condition.start_node.clone().filter(|_| keep()),
-        caller: condition.caller.clone().filter(|_| keep()),
-        num_edges: condition.num_edges.filter(|_| keep()),
-        remaining_depth: condition.remaining_depth.filter(|_| keep()),
-        latency: condition.latency.filter(|_| keep()),
-        start_communication_at: condition.start_communication_at.filter(|_| keep()),
-        start_edge_id: condition.start_edge_id.filter(|_| keep()),
-        num_current_edges: condition.num_current_edges.filter(|_| keep()),
-        num_subgraphs: condition.num_subgraphs.filter(|_| keep()),
+        start_node: condition.start_node.clone().filter(|_| keep(KEEP)),
+        caller: None,
+        num_edges: condition.num_edges.filter(|_| keep(KEEP)),
+        remaining_depth: condition.remaining_depth.filter(|_| keep(KEEP)),
+        latency: condition.latency.filter(|_| keep(KEEP_LATENCY)),
+        start_communication_at: condition.start_communication_at.filter(|_| keep(KEEP)),
+        start_edge_id: condition.start_edge_id.filter(|_| keep(KEEP)),
+        num_current_edges: condition.num_current_edges.filter(|_| keep(KEEP)),
+        num_subgraphs: condition.num_subgraphs.filter(|_| keep(KEEP)),
     }
 }
 
+/// The first lines of an answer: a wide layer is split, any other one begins with its edges.
+pub fn opening(condition: &LayerCondition) -> &'static str {
+    let wide = condition.num_current_edges.is_some_and(|edges| edges as usize > MAX_LAYER_EDGES);
+    if wide { "\n<split>\n" } else { "\n<layer>\n<edges>\n" }
+}
+
+/// The condition lines of an answer's sub-conditions or parts, as they are written, in order.
+pub fn condition_lines(answer: &str) -> impl Iterator<Item = &str> {
+    answer.lines().filter_map(|line| {
+        let line = line.strip_prefix("<subgraph")?.strip_suffix("</subgraph>")?;
+        Some(line.split_once('>')?.1)
+    })
+}
+
 /// The answer of a step. Fields and attributes come in random order; none is left out, because a
-/// sub-condition is the prompt of the next step (the paper does not say whether it drops any).
+/// sub-condition is the prompt of the next step.
 pub fn answer(step: &Step, rng: &mut impl Rng) -> String {
-    let mut text = String::from("\n<layer>\n");
+    let mut text = String::new();
     match &step.body {
         StepBody::Layer { edges, subgraphs } => {
-            text.push_str("<edges>\n");
+            text.push_str("\n<layer>\n<edges>\n");
             for edge in edges {
                 push_edge(&mut text, edge, rng);
             }
             text.push_str("</edges>\n");
             subgraphs.iter().for_each(|subgraph| push_subgraph(&mut text, subgraph, rng));
+            text.push_str("</layer>");
         }
         StepBody::Split { parts } => {
-            text.push_str("<split>\n");
+            text.push_str("\n<split>\n");
             parts.iter().for_each(|part| push_part(&mut text, part, rng));
-            text.push_str("</split>\n");
+            text.push_str("</split>");
         }
     }
-    text.push_str("</layer>");
     text
 }
 

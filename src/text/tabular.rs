@@ -11,6 +11,12 @@ use super::recursive::{KEEP, PROMPT};
 use crate::display::quoted;
 use crate::graph::{CallGraph, CallRow, Condition, Violation};
 
+/// Words before the counts of a condition.
+pub const COUNTED: [&str; 2] = ["num_edges:", "depth:"];
+
+/// The first lines of an answer, given at generation.
+pub const OPENING: &str = "\n<edges>\n";
+
 /// Calls of one answer, at most.
 const MAX_ROWS: usize = 2_000;
 
@@ -22,9 +28,16 @@ fn attributes(condition: &Condition) -> Vec<String> {
     std::iter::once(format!("id:{}", name::write(service))).chain(numbers).collect()
 }
 
-/// The prompt of a graph in generation.
+/// The prompt of a graph, its attributes in a fixed order.
 pub fn prompt(condition: &Condition) -> String {
     format!("{PROMPT}{}", attributes(condition).join("/"))
+}
+
+/// The prompt of a graph, its attributes in random order.
+pub fn shuffled_prompt(condition: &Condition, rng: &mut impl Rng) -> String {
+    let mut attributes = attributes(condition);
+    attributes.shuffle(rng);
+    format!("{PROMPT}{}", attributes.join("/"))
 }
 
 /// A training prompt: attributes in random order, each but `id` kept with probability [`KEEP`].
@@ -37,14 +50,20 @@ pub fn training_prompt(graph: &CallGraph, rng: &mut impl Rng) -> String {
         latency: keep().then(|| graph.latency()),
         requests: Vec::new(),
     };
-    let mut attributes = attributes(&condition);
-    attributes.shuffle(rng);
-    format!("{PROMPT}{}", attributes.join("/"))
+    shuffled_prompt(&condition, rng)
+}
+
+/// Prompt and answer for training, with the format's random choices: the prompt ends with
+/// [`OPENING`], and the answer begins behind it.
+pub fn training_text(graph: &CallGraph, rng: &mut impl Rng) -> (String, String) {
+    let (prompt, mut answer) = (training_prompt(graph, rng), answer(graph, rng));
+    let rest = answer.split_off(OPENING.len());
+    (prompt + &answer, rest)
 }
 
 /// All calls of a graph, the fields of each in random order.
 pub fn answer(graph: &CallGraph, rng: &mut impl Rng) -> String {
-    let mut text = String::from("\n<edges>\n");
+    let mut text = String::from(OPENING);
     for row in graph.rows() {
         let mut fields = [
             format!("source is {}", name::write(&row.source)),

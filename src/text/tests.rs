@@ -22,11 +22,18 @@ fn texts(graph: &CallGraph, seed: u64) -> Vec<(LayerCondition, String, String)> 
 #[test]
 fn the_papers_example_reads_as_in_the_paper() {
     let steps = steps(&paper_example());
+    let prompt = |condition| recursive::prompt(condition, &mut random::stream(0, "test", &[]));
+    // A graph is announced once.
+    let root = prompt(&steps[0].condition);
+    let root = root.strip_prefix("[GENERATE GRAPH]").expect("an announcement");
+    assert!(root.split('/').any(|part| part == "num_edges:7"), "{root}");
+    let below = prompt(&steps[1].condition);
+    let mut attributes: Vec<&str> = below.split('/').collect();
+    attributes.sort_unstable();
     assert_eq!(
-        recursive::prompt(&steps[1].condition),
-        "[GENERATE GRAPH]id:S_000034483/start_node:MS_63670/caller:USER/num_edges:6/\
-         remaining_depth:1/latency:8/start_communication_at:0/start_edge_id:1/\
-         num_current_edges:4/num_subgraphs:1"
+        attributes.join("/"),
+        "caller:USER/id:S_000034483/latency:8/num_current_edges:4/num_edges:6/num_subgraphs:1/\
+         remaining_depth:1/start_communication_at:0/start_edge_id:1/start_node:MS_63670"
     );
     let text = recursive::answer(&steps[0], &mut random::stream(0, "test", &[]));
     let lines: Vec<&str> = text.lines().collect();
@@ -44,17 +51,40 @@ fn the_papers_example_reads_as_in_the_paper() {
     assert_eq!((lines[6], lines.len()), ("</layer>", 7));
 }
 
+/// Formats of steps, each with its name in messages.
+const FORMATS: [Format; 5] = [
+    Format::Recursive,
+    Format::Instruction { notes: true },
+    Format::Instruction { notes: false },
+    Format::Compact { countdown: false },
+    Format::Compact { countdown: true },
+];
+
 #[test]
-fn prompts_drop_attributes_but_never_the_service() {
-    let condition = &steps(&paper_example())[1].condition;
-    let mut kept = 0;
-    for index in 0..1000 {
-        let prompt =
-            recursive::training_prompt(condition, &mut random::stream(1, "test", &[index]));
-        assert!(prompt.contains("id:S_000034483"));
-        kept += usize::from(prompt.contains("num_edges:"));
+fn only_the_root_drops_attributes_never_the_service() {
+    let steps = steps(&paper_example());
+    for format in FORMATS {
+        let signs = match format {
+            Format::Compact { .. } => ["=S_000034483", ",e", ",l8"],
+            _ => ["id:S_000034483", "num_edges:", "latency:8"],
+        };
+        let shares = |step: &crate::graph::Step| -> [u32; 3] {
+            let mut kept = [0; 3];
+            for index in 0..1000 {
+                let mut rng = random::stream(1, "test", &[index]);
+                let (prompt, _) = format.training_text(step, &[], &mut rng);
+                for (kept, sign) in kept.iter_mut().zip(signs) {
+                    *kept += u32::from(prompt.contains(sign));
+                }
+            }
+            kept
+        };
+        let [service, edges, latency] = shares(&steps[0]);
+        assert_eq!(service, 1000, "{format:?}");
+        assert!((870..930).contains(&edges), "{format:?}: {edges}");
+        assert!((450..550).contains(&latency), "{format:?}: {latency}");
+        assert_eq!(shares(&steps[1]), [1000; 3], "{format:?}");
     }
-    assert!((870..930).contains(&kept), "{kept}");
 }
 
 const CONDITION: &str = "num_edges 3, remaining_depth 1, num_current_edges 2, start 5, latency 20";
@@ -104,6 +134,7 @@ fn every_failure_has_its_code() {
         ("caller:MS_1", "caller:MS_2", Code::SubgraphCaller),
         ("latency:18", "latency:19", Code::SubgraphLatency),
         ("start_communication_at:6", "start_communication_at:4", Code::SubgraphStart),
+        ("start_communication_at:6", "start_communication_at:19", Code::SubgraphStart),
         ("/num_edges:1", "/num_edges:2", Code::EdgeSum),
     ];
     for (from, to, code) in cases {
@@ -117,9 +148,11 @@ fn every_failure_has_its_code() {
         codes(&condition, GOOD)
     };
     assert_eq!(with(|c| c.num_current_edges = Some(3)), [Code::EdgeCount]);
-    assert_eq!(with(|c| c.remaining_depth = Some(2)), [Code::DepthLost]);
+    assert_eq!(with(|c| (c.num_edges, c.remaining_depth) = (Some(4), Some(2)))[0], Code::DepthLost);
+    // Three calls on three levels: each level has one.
+    assert_eq!(with(|c| c.remaining_depth = Some(2)), [Code::EdgeCount, Code::DepthLost]);
     assert_eq!(with(|c| c.remaining_depth = Some(0))[0], Code::SubgraphBeyondDepth);
-    assert_eq!(with(|c| c.num_edges = Some(2))[0], Code::SubgraphBeyondEdges);
+    assert!(with(|c| c.num_edges = Some(2)).contains(&Code::SubgraphBeyondEdges));
     assert_eq!(with(|c| *c = LayerCondition::default()), []);
 }
 
@@ -143,7 +176,8 @@ fn an_instruction_says_what_is_wanted_and_works_it_out() {
             kind: CallType::Mq,
         }),
     ];
-    let prompt = INSTRUCTION.prompt(&steps[1].condition, &requests);
+    let mut order = random::stream(3, "test", &[]);
+    let prompt = INSTRUCTION.prompt(&steps[1].condition, None, &requests, &mut order);
     let mut rng = random::stream(8, "test", &[]);
     let (_, answer) = INSTRUCTION.training_text(&steps[1], &[], &mut rng);
     insta::assert_snapshot!(format!("{prompt}{answer}"));
@@ -166,7 +200,7 @@ fn splits_are_checked() {
             "<subgraph>id:S_1/start_node:{node}/caller:MS_0/num_edges:{edges}/remaining_depth:{depth}/latency:9/start_communication_at:3/start_edge_id:1/num_current_edges:9/num_subgraphs:0</subgraph>\n"
         )
     };
-    let answer = |parts: &str| format!("\n<layer>\n<split>\n{parts}</split>\n</layer>");
+    let answer = |parts: &str| format!("\n<split>\n{parts}</split>");
     let condition = LayerCondition {
         num_edges: Some(30),
         remaining_depth: Some(1),
@@ -197,6 +231,7 @@ fn splits_are_checked() {
     assert_eq!(changed("latency:9", "latency:10"), both(Code::SubgraphLatency));
     // Only the first part begins with the whole's first edge.
     assert_eq!(changed("at:3", "at:2"), (vec![Code::SubgraphStart], vec![]));
+    assert_eq!(changed("at:3", "at:10"), both(Code::SubgraphStart));
 }
 
 fn tokenizer(graph: &CallGraph) -> Tokenizer {
@@ -205,7 +240,7 @@ fn tokenizer(graph: &CallGraph) -> Tokenizer {
     names.insert(graph.service().to_string());
     let texts: Vec<String> =
         (0..400).flat_map(|seed| texts(graph, seed)).flat_map(|(_, p, a)| [p, a]).collect();
-    Tokenizer::learn(texts.iter().map(String::as_str), &names).expect("learns")
+    Format::Recursive.tokenizer([], texts.iter().map(String::as_str), &names, 40).expect("learns")
 }
 
 #[test]
@@ -213,7 +248,7 @@ fn names_and_phrases_are_single_tokens() {
     let graph = paper_example();
     let tokenizer = tokenizer(&graph);
     for word in
-        ["MS_63670", "S_000034483", ",destination is ", " milliseconds,type is mc", "/num_edges:"]
+        ["MS_63670", "S_000034483", ",destination is ", " milliseconds,type is mc", "num_edges:40"]
     {
         assert_eq!(tokenizer.encode(word).expect("encodes").len(), 1, "{word}");
     }
@@ -229,7 +264,8 @@ fn names_and_phrases_are_single_tokens() {
 #[test]
 fn a_spelt_name_is_bytes_and_the_same_text() {
     let names = ["S_1", "MS_7"].map(String::from).into();
-    let tokenizer = Tokenizer::learn(["id:S_1/start_node:MS_7"; 30], &names).expect("learns");
+    let texts = ["id:S_1/start_node:MS_7"; 30];
+    let tokenizer = Format::Recursive.tokenizer([], texts, &names, 40).expect("learns");
     let text = "id:S_1/start_node:MS_7";
     let tokens = tokenizer.encode(text).expect("tokens");
     let spelt = tokenizer.spell("S_1", &tokens);

@@ -1,8 +1,9 @@
 //! The tokenizer: text as few tokens, without loss.
 //!
 //! The vocabulary has the 256 bytes, so every text can be written; phrases that recur in the
-//! training text, each microservice and each service, which are matched longest first; and three
-//! tokens that no text contains. Numbers are single digits (bytes) outside names.
+//! training text, each microservice and each service, and small counts with their words
+//! ([`Counts`]), which are matched longest first; and three tokens that no text contains. Other
+//! numbers are single digits (bytes) outside names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,12 +18,45 @@ use crate::error::UserError;
 
 /// A phrase must occur this often in the sample of training text to become a token.
 const MIN_COUNT: u64 = 20;
-/// Longest phrase, bytes.
-const MAX_PHRASE: usize = 120;
 /// Tokens that are not text, at the start of the vocabulary.
 const SPECIAL: [&str; 3] = ["<pad>", "<bos>", "<eos>"];
 /// File of the tokenizer, in the format of the `tokenizers` library.
 pub const FILE: &str = "tokenizer.json";
+
+/// Counts that are one token with the words before them, so that counting is a step from token to
+/// token, not arithmetic on digits.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// Words that a count follows: `num_edges:`.
+    pub words: &'static [&'static str],
+    /// Highest count that is one token; 0 writes all of them digit by digit.
+    pub most: u32,
+}
+
+impl Counts {
+    fn words(&self) -> &'static [&'static str] {
+        if self.most == 0 { &[] } else { self.words }
+    }
+
+    /// All tokens, whether or not a text holds them: a rare count is read like a frequent one.
+    fn tokens(&self) -> impl Iterator<Item = String> + use<> {
+        let most = self.most;
+        let counts = move |word: &&str| -> Vec<String> {
+            (0..=most).map(|count| format!("{word}{count}")).collect()
+        };
+        self.words().iter().flat_map(counts)
+    }
+
+    /// Length of the words and the number that begin at byte `at`, if they do.
+    fn at(&self, text: &[u8], at: usize) -> Option<usize> {
+        let length = |word: &&str| {
+            let digits = text[at..].strip_prefix(word.as_bytes())?;
+            let digits = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            (digits > 0).then_some(word.len() + digits)
+        };
+        self.words().iter().find_map(length)
+    }
+}
 
 pub struct Tokenizer {
     inner: Inner,
@@ -37,28 +71,33 @@ impl Tokenizer {
     pub const BEGIN: u32 = 1;
     pub const END: u32 = 2;
 
-    /// Learns a vocabulary: `names` become tokens, and the phrases between names and numbers that
-    /// recur in `texts`.
+    /// Learns a vocabulary: `names` become tokens, `counts`, and the phrases between values: all of
+    /// `always`, and those that recur in `texts`.
     pub fn learn<'a>(
+        always: impl IntoIterator<Item = &'a str>,
         texts: impl IntoIterator<Item = &'a str>,
         names: &BTreeSet<String>,
+        counts: Counts,
     ) -> Result<Self> {
-        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        for text in texts {
-            phrases(text, names, &mut |phrase| match counts.get_mut(phrase) {
-                Some(count) => *count += 1,
+        let mut found: BTreeMap<String, u64> = BTreeMap::new();
+        let mut count = |text: &str, occurrences: u64| {
+            phrases(text, counts, &mut |phrase| match found.get_mut(phrase) {
+                Some(count) => *count += occurrences,
                 None => {
-                    counts.insert(phrase.to_owned(), 1);
+                    found.insert(phrase.to_owned(), occurrences);
                 }
             });
-        }
-        let mut phrases: Vec<(u64, String)> = counts
+        };
+        always.into_iter().for_each(|text| count(text, MIN_COUNT));
+        texts.into_iter().for_each(|text| count(text, 1));
+        let mut phrases: Vec<(u64, String)> = found
             .into_iter()
-            .filter(|(phrase, count)| *count >= MIN_COUNT && phrase.len() <= MAX_PHRASE)
+            .filter(|(_, count)| *count >= MIN_COUNT)
             .map(|(phrase, count)| (count, phrase))
             .collect();
         phrases.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-        Self::with_phrases(phrases.into_iter().map(|(_, phrase)| phrase), names)
+        let phrases = phrases.into_iter().map(|(_, phrase)| phrase);
+        Self::with_phrases(phrases.chain(counts.tokens()), names)
     }
 
     /// A vocabulary of bytes, `phrases` and `names`.
@@ -187,13 +226,15 @@ fn byte_of_char() -> std::collections::HashMap<char, u8> {
         .collect()
 }
 
-/// Calls `found` with every phrase of `text`: the stretches between names and digits, cut before
-/// each separator, so that a phrase is a separator and the words up to the next value.
-fn phrases(text: &str, names: &BTreeSet<String>, found: &mut impl FnMut(&str)) {
+/// Calls `found` with every phrase of `text`: the stretches between values (names, counts with
+/// their words, digits), cut before each separator, so that a phrase is a separator and the words up
+/// to the next value.
+fn phrases(text: &str, counts: Counts, found: &mut impl FnMut(&str)) {
     let bytes = text.as_bytes();
     let (mut start, mut at) = (0, 0);
     while at < bytes.len() {
-        let value = if bytes[at].is_ascii_digit() { Some(1) } else { name_at(text, at, names) };
+        let number = bytes[at].is_ascii_digit().then_some(1);
+        let value = number.or_else(|| name_at(text, at)).or_else(|| counts.at(bytes, at));
         if let Some(length) = value {
             cut(&text[start..at], found);
             at += length;
@@ -205,20 +246,23 @@ fn phrases(text: &str, names: &BTreeSet<String>, found: &mut impl FnMut(&str)) {
     cut(&text[start..], found);
 }
 
-/// Length of the name that starts at byte `at`, if one follows the words that precede names.
-fn name_at(text: &str, at: usize, names: &BTreeSet<String>) -> Option<usize> {
-    let before = &text[..at];
-    let field = before.ends_with("destination is ") || before.ends_with("source is ");
-    let attribute = ["id:", "start_node:", "caller:"].iter().any(|key| before.ends_with(key));
-    if !field && !attribute {
+/// Length of the name that starts at byte `at`, if the words before it are those that precede names.
+fn name_at(text: &str, at: usize) -> Option<usize> {
+    let before = &text.as_bytes()[..at];
+    let precedes = ["destination is ", "source is ", "id:", "start_node:", "caller:"];
+    if !precedes.iter().any(|words| before.ends_with(words.as_bytes())) {
         return None;
     }
     let end = text[at..].find([',', ')', '/', '<', '\n']).map_or(text.len(), |end| at + end);
-    names.contains(&text[at..end]).then_some(end - at)
+    (end > at).then_some(end - at)
 }
 
-/// Cuts a stretch before `,`, `)`, `/`, a `<` that does not begin a line and the line break before a
-/// list item or note; the unit of a time stays with what follows it, except at the end of a line.
+/// Beginnings of lines that follow on many others: list items and notes, and the first line of an
+/// answer.
+const LINES: [&str; 3] = [NOTE, "<layer>", "<split>"];
+
+/// Cuts a stretch before `,`, `)`, `/`, a `<` that does not begin a line and the line break before one
+/// of [`LINES`]; the unit of a time stays with what follows it, except at the end of a line.
 fn cut(stretch: &str, found: &mut impl FnMut(&str)) {
     let bytes = stretch.as_bytes();
     let mut start = 0;
@@ -226,7 +270,7 @@ fn cut(stretch: &str, found: &mut impl FnMut(&str)) {
         let separator = match bytes[at] {
             b',' | b')' => true,
             b'/' => bytes[at - 1] != b'<',
-            b'\n' => stretch[at + 1..].starts_with(NOTE),
+            b'\n' => LINES.iter().any(|line| stretch[at + 1..].starts_with(line)),
             b'<' => bytes[at - 1] != b'\n' && bytes[at - 1] != b'>',
             _ => false,
         };

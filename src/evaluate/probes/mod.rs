@@ -46,7 +46,7 @@ pub const ACCURACY: &Metric =
 /// The family of probes: networks tuned for other tasks.
 pub const FAMILY: Family = Family {
     id: "probes",
-    version: Version::new("probes", 1),
+    version: Version::new("probes", 2),
     metrics: &[ACCURACY],
     score: None,
     references: None,

@@ -466,7 +466,7 @@ fn call(edge: &LayerEdge) -> String {
 
 /// A step as training wrote it, with every attribute of its condition.
 fn written(step: &Step, rng: &mut impl Rng) -> String {
-    recursive::prompt(&step.condition) + &recursive::answer(step, rng)
+    recursive::prompt(&step.condition, rng) + &recursive::answer(step, rng)
 }
 
 /// A step without anything that tells a time.

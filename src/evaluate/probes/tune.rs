@@ -376,7 +376,7 @@ impl Corpus for Questions<'_> {
         let loss_from = tokens.len();
         tokens.extend(self.tokenizer.encode(&sample.answer()).unwrap_or_default());
         tokens.push(Tokenizer::END);
-        Document { tokens, loss_from }
+        Document { tokens, loss_from, ..Document::default() }
     }
 }
 

@@ -3,6 +3,7 @@
 use rand::RngExt;
 use rayon::prelude::*;
 
+use super::super::Settings;
 use super::*;
 use crate::data::ServiceStatistics;
 use crate::data::simulator::{Cloud, SimulatorConfig};
@@ -18,7 +19,8 @@ fn untrained(writing: Writing, graphs: &[CallGraph]) -> Trained {
     let graphs: Vec<&CallGraph> = graphs.iter().collect();
     let services = ServiceStatistics::new(graphs.iter().copied());
     let names = Names::new(&graphs);
-    let tokenizer = learn_tokenizer(writing, &graphs, &services, &names, 1).expect("tokenizer");
+    let tokenizer = learn_tokenizer(writing, &graphs, &services, &names, &Settings::default(), 1)
+        .expect("tokenizer");
     let config = ModelConfig {
         d_model: 16,
         layers: 1,

@@ -115,6 +115,11 @@ impl Requests<'_> {
         random::stream(self.seed, "generation", path)
     }
 
+    /// The random stream of the order in which that text's prompt is written.
+    pub fn order(&self, path: &[u64]) -> ChaCha8Rng {
+        random::stream(self.seed, "order of a prompt", path)
+    }
+
     /// Why the condition cannot be answered under constraints.
     pub fn refusal(&self, index: usize) -> Option<Violation> {
         self.vocabulary.as_ref()?;
@@ -196,6 +201,8 @@ pub struct Layer {
     /// For constrained decoding.
     bounds: Bounds,
     pub condition: LayerCondition,
+    /// The condition as the step above wrote it, in formats that leave a choice of order.
+    written: Option<String>,
 }
 
 /// One graph under way.
@@ -292,6 +299,7 @@ impl<'a> Recursion<'a> {
             source: Name::from(USER),
             bounds: Bounds::default(),
             condition: root_layer(condition),
+            written: None,
         })
     }
 
@@ -320,7 +328,7 @@ impl<'a> Recursion<'a> {
             let detail = format!("the graph has over {MAX_STEPS} steps or {MAX_LEVELS} levels");
             return Err(Violation::new(ViolationCode::Truncated, detail));
         }
-        let mut below = Vec::new();
+        let mut lines = self.format.condition_lines(text).into_iter();
         let address = |index: usize| [layer.path.as_slice(), &[index as u64]].concat();
         match body {
             StepBody::Split { parts } => {
@@ -329,13 +337,14 @@ impl<'a> Recursion<'a> {
                 for (index, condition) in parts.into_iter().enumerate() {
                     let next = firsts.get(index).copied().flatten();
                     let numbers_below = next.unwrap_or(layer.bounds.numbers_below);
-                    below.push(Layer {
+                    graph.waiting.push_back(Layer {
                         bounds: Bounds { numbers_below, ..layer.bounds },
                         graph: layer.graph,
                         path: address(index),
                         parent: layer.parent.clone(),
                         source: layer.source.clone(),
                         condition,
+                        written: lines.next(),
                     });
                 }
             }
@@ -352,23 +361,20 @@ impl<'a> Recursion<'a> {
                     });
                 }
                 for (index, subgraph) in subgraphs.into_iter().enumerate() {
+                    let written = lines.next();
                     let edge = edges.iter().find(|edge| edge.number == subgraph.edge);
                     let Some(edge) = edge else { continue };
-                    below.push(Layer {
+                    graph.waiting.push_back(Layer {
                         graph: layer.graph,
                         path: address(index),
                         parent: Some(edge_id(layer.parent.as_ref(), edge.number)),
                         source: edge.destination.clone(),
                         bounds: Bounds { earliest: edge.start, ..Bounds::default() },
                         condition: subgraph.condition,
+                        written,
                     });
                 }
             }
-        }
-        for mut layer in below {
-            // The service is the request's, whatever the answer calls it.
-            layer.condition.service = Some(self.requests.conditions[layer.graph].service.clone());
-            graph.waiting.push_back(layer);
         }
         Ok(())
     }
@@ -399,7 +405,10 @@ impl PromptSource for Recursion<'_> {
         }
         let layer = self.next_layer()?;
         let requests = self.graphs[layer.graph].requests(&layer);
-        let text = self.format.prompt(&layer.condition, &requests);
+        let path = [&[layer.graph as u64], layer.path.as_slice()].concat();
+        let mut order = self.requests.order(&path);
+        let written = layer.written.as_deref();
+        let text = self.format.prompt(&layer.condition, written, &requests, &mut order);
         let tokens = match prompt(self.requests.tokenizer, &text) {
             Ok(tokens) => tokens,
             Err(error) => {
@@ -407,7 +416,6 @@ impl PromptSource for Recursion<'_> {
                 return None;
             }
         };
-        let path = [&[layer.graph as u64], layer.path.as_slice()].concat();
         let rng = self.requests.stream(&path);
         let constraint = self.constraint(&layer);
         let id = self.next_id;
@@ -474,7 +482,9 @@ impl PromptSource for WholeGraphs<'_> {
         }
         let index = self.next_condition()?;
         let condition = &self.requests.conditions[index];
-        match prompt(self.requests.tokenizer, &tabular::prompt(condition)) {
+        let mut order = self.requests.order(&[index as u64]);
+        let text = tabular::shuffled_prompt(condition, &mut order) + tabular::OPENING;
+        match prompt(self.requests.tokenizer, &text) {
             Ok(tokens) => Some(Prompt {
                 id: index as u64,
                 tokens,
@@ -493,7 +503,7 @@ impl PromptSource for WholeGraphs<'_> {
         let rows = answer(self.requests.tokenizer, &completion)
             .map_err(|violation| (Vec::new(), violation));
         let graph = &mut self.graphs[completion.id as usize];
-        match rows.and_then(|text| tabular::parse(&text)) {
+        match rows.and_then(|text| tabular::parse(&format!("{}{text}", tabular::OPENING))) {
             Ok(rows) => graph.rows = rows,
             Err((rows, violation)) => {
                 *graph = Generated { rows, failure: Some(violation), ..Generated::default() };

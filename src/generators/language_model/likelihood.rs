@@ -56,9 +56,7 @@ fn texts_of(writing: Writing, graph: &CallGraph, tokenizer: &Tokenizer) -> Resul
         Writing::Layers(format) => {
             steps(graph).iter().map(|step| format.training_text(step, &[], rng)).collect()
         }
-        Writing::Graphs => {
-            vec![(tabular::training_prompt(graph, rng), tabular::answer(graph, rng))]
-        }
+        Writing::Graphs => vec![tabular::training_text(graph, rng)],
     };
     let encode = |(prompt, answer): &(String, String)| {
         let mut tokens = vec![Tokenizer::BEGIN];
@@ -302,7 +300,7 @@ mod tests {
         for format in [Format::Recursive, compact, Format::Instruction { notes: true }] {
             for step in steps(&graph) {
                 let (prompt, _) = format.training_text(&step, &[], &mut FirstChoice);
-                let full = format.prompt(&step.condition, &[]);
+                let full = format.prompt(&step.condition, None, &[], &mut FirstChoice);
                 assert_eq!(prompt.len(), full.len(), "{prompt}\n{full}");
             }
         }

@@ -76,6 +76,22 @@ pub struct Settings {
     /// Share of training texts in which the service is written byte by byte, as a service that the
     /// vocabulary lacks would be: otherwise such a request reads like nothing seen before.
     pub spell_services: f64,
+    /// Counts up to this number are one token with the words before them; 0 writes them digit by
+    /// digit.
+    pub count_tokens: u32,
+    /// How much more often texts with rare conditions are drawn: a text's weight is (largest number
+    /// of texts with equal counts / number of texts with its own)^rare_conditions; 0 draws all
+    /// alike. Counts are num_edges and the remaining depth of a step, or the depth of a graph.
+    pub rare_conditions: f64,
+    /// Limit on that weight.
+    pub rare_conditions_limit: f64,
+    /// Whether all structures (graphs that agree in all but times) are drawn alike, however many
+    /// training graphs have them.
+    pub distinct_structures: bool,
+    /// Weight in the loss of the tokens that decide how large a graph becomes: what follows an edge
+    /// (the next one or the end) and the counts of conditions. Other tokens weigh 1. Validation
+    /// losses are not weighted.
+    pub deciding_weight: f64,
     /// Shares of the training after which a checkpoint is kept, ascending, below 1.
     pub checkpoints: Vec<f64>,
     /// Steps between two lines of the training log.
@@ -105,6 +121,11 @@ impl Default for Settings {
             clip: 1.0,
             learn_prompts: false,
             spell_services: 0.05,
+            count_tokens: 40,
+            rare_conditions: 0.0,
+            rare_conditions_limit: 60.0,
+            distinct_structures: false,
+            deciding_weight: 1.0,
             checkpoints: Vec::new(),
             evaluate_every: 100,
             checkpoint_every: 200,
@@ -200,12 +221,13 @@ impl Recipe for Untrained {
         let (train, validation) = hold_out(context.dataset, seed);
         let (names, services) = (Names::new(&train), ServiceStatistics::new(train.iter().copied()));
         let train = subset(train, settings.share, seed);
-        let tokenizer = learn_tokenizer(self.writing, &train, &services, &names, seed)?;
+        let tokenizer = learn_tokenizer(self.writing, &train, &services, &names, settings, seed)?;
         let texts =
             |graphs| Texts::new(self.writing, graphs, &services, &tokenizer, settings, seed);
         let (corpus, held_out) = (texts(&train), texts(&validation));
-        let validation: Vec<Document> = held_out.first_epoch();
+        let validation: Vec<Document> = held_out.all();
         let lengths = corpus.lengths();
+        let epoch = corpus.epoch_tokens(&lengths, settings.context);
         let config = ModelConfig::preset(&settings.size, tokenizer.vocabulary(), settings.context)?;
         let initial = match context.base {
             Some(dir) => adapted(dir, &config, &tokenizer, seed)?,
@@ -213,7 +235,7 @@ impl Recipe for Untrained {
         };
         let report = model::train(&Training {
             model: &config,
-            config: &settings.train_config(seed, &lengths),
+            config: &settings.train_config(seed, epoch),
             initial: &initial,
             corpus: &corpus,
             validation: &validation,
@@ -290,6 +312,8 @@ const MAX_TOKENS: u64 = 1_000_000_000_000_000;
 const MAX_BATCH: usize = 1 << 30;
 const MAX_CONTEXT: usize = 1 << 20;
 const MAX_EPOCHS: f64 = 1e6;
+/// Highest count that is one token: the vocabulary has ten tokens or so for each.
+const MAX_COUNT_TOKENS: u32 = 1_000;
 
 impl Settings {
     /// # Errors
@@ -301,16 +325,18 @@ impl Settings {
         if let Some(tokens) = self.micro_batch_tokens {
             within("micro_batch_tokens", tokens, 1..=MAX_BATCH)?;
         }
+        within("count_tokens", self.count_tokens, 0..=MAX_COUNT_TOKENS)?;
+        within("rare_conditions", self.rare_conditions, 0.0..=1.0)?;
+        within("rare_conditions_limit", self.rare_conditions_limit, 1.0..=1e6)?;
+        within("deciding_weight", self.deciding_weight, 0.01..=1e3)?;
         within("min_learning_rate", self.min_learning_rate, 0.0..=1.0)?;
         within("weight_decay", self.weight_decay, 0.0..=100.0)
     }
 
-    /// `lengths`: tokens of each training text.
-    fn train_config(&self, seed: u64, lengths: &[usize]) -> TrainConfig {
-        let fits = lengths.iter().filter(|length| **length <= self.context);
-        let epoch = fits.sum::<usize>() as f64;
+    /// `epoch`: tokens of an epoch.
+    fn train_config(&self, seed: u64, epoch: usize) -> TrainConfig {
         let tokens = match self.epochs {
-            Some(epochs) => self.tokens.min((epochs * epoch) as u64),
+            Some(epochs) => self.tokens.min((epochs * epoch as f64) as u64),
             None => self.tokens,
         };
         TrainConfig {

@@ -91,7 +91,8 @@ impl Host {
         Pass { config, simd: *simd, rotary, parameters, recompute: *recompute, adapters }
     }
 
-    /// Mean loss over the batch's targets, nats, and its gradient for each parameter in order.
+    /// Mean loss over the batch's targets by their weights, nats, and its gradient for each parameter in
+    /// order.
     pub fn gradients(&mut self, parameters: &[Parameter], batch: &Batch) -> (f64, Gradients) {
         self.run(parameters, None, parameters, batch)
     }
@@ -116,7 +117,7 @@ impl Host {
         learnt: &[Parameter],
         batch: &Batch,
     ) -> (f64, Gradients) {
-        let scale = 1.0 / batch.target_count().max(1) as f32;
+        let scale = batch.mean_scale();
         let parts = chunks(batch, self.cut.chunk);
         let mut lanes = std::mem::take(&mut self.lanes);
         lanes.resize_with(parts.len().min(self.cut.lanes), Lane::default);

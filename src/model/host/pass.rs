@@ -301,8 +301,8 @@ impl Pass<'_> {
         self.linear(index, part.number, &memory.inner, output, true, &mut work.adapters);
     }
 
-    /// Sum of the losses over the chunk's targets, nats. With a `scale`, the logits are replaced by
-    /// `scale` times their gradient, for the backward pass.
+    /// Sum of the losses over the chunk's targets, nats. With a `scale` the sum is weighted, and the
+    /// logits are replaced by `scale` times its gradient, for the backward pass.
     pub fn loss(&self, part: &Chunk<'_>, scale: Option<f32>, work: &mut Workspace) -> f64 {
         let (d, vocabulary, rows) = (self.config.d_model, self.config.vocabulary, work.picks.len());
         let head = self.matrix(transformer::unembedding(self.config));
@@ -310,9 +310,17 @@ impl Pass<'_> {
         self.norm(&work.output, last, &mut work.normed);
         let logits = room(&mut work.logits, rows * vocabulary);
         multiply(logits, vocabulary, View::new(&work.normed, rows, d), head.t(), false);
-        let targets = part.targets.iter().flatten();
+        let targets = part.targets.iter().zip(part.weights);
+        let targets = targets.filter_map(|(target, weight)| Some((target.as_ref()?, *weight)));
         let rows = logits.chunks_exact_mut(vocabulary).zip(targets);
-        rows.map(|(row, target)| kernels::cross_entropy(self.simd, *target, scale, row)).sum()
+        let loss = |(row, (target, weight)): (&mut [f32], (&u32, f32))| match scale {
+            Some(scale) => {
+                let scaled = Some(scale * weight);
+                f64::from(weight) * kernels::cross_entropy(self.simd, *target, scaled, row)
+            }
+            None => kernels::cross_entropy(self.simd, *target, None, row),
+        };
+        rows.map(loss).sum()
     }
 
     /// Adds the gradients of the chunk that [`Pass::forward`] and [`Pass::loss`] have gone through.

@@ -50,7 +50,7 @@ type Span = (i64, i64);
 /// Counts that are possible at one depth, before the conditions between them.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    depth: u32,
+    pub depth: u32,
     edges: Span,
     current: Span,
     subgraphs: Span,

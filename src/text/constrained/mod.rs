@@ -181,6 +181,11 @@ impl<G: Grammar> Cursor<G> {
         }
     }
 
+    /// Whether a number or id is under way or may come next.
+    fn is_number(&self) -> bool {
+        matches!(*self.expect, Expect::Number(_) | Expect::Ids(_))
+    }
+
     /// Whether the text may end here.
     fn may_end(&self) -> bool {
         match *self.expect {
@@ -205,18 +210,21 @@ impl<G: Grammar> Cursor<G> {
 pub struct Automaton<G> {
     vocabulary: Rc<TokenTrie>,
     cursor: Cursor<G>,
+    /// Ends of tokens from which a longer token could still grow; see [`TokenTrie::walk`].
+    open: Vec<usize>,
 }
 
 impl<G: Grammar> Automaton<G> {
     pub fn new(vocabulary: Rc<TokenTrie>, grammar: G) -> Self {
-        Self { vocabulary, cursor: Cursor::new(grammar) }
+        Self { vocabulary, cursor: Cursor::new(grammar), open: Vec::new() }
     }
 
     /// Replaces `tokens` by those that may come next, ascending.
     ///
-    /// A token is left out where every text that goes on from it could be written with a longer
-    /// token: training texts are written with the longest ones, and where a text can be written in
-    /// one way only, its tokens are forced.
+    /// Training texts are written with the longest tokens, so a text is written in that way only: a
+    /// token is left out where a longer one takes its place (`num_edges:1` where 12 must follow), and
+    /// where it would complete a longer one in pieces. Where only one text is possible, its tokens are
+    /// forced.
     pub fn permitted(&self, tokens: &mut Vec<u32>) {
         tokens.clear();
         match &*self.cursor.expect {
@@ -224,7 +232,7 @@ impl<G: Grammar> Automaton<G> {
             Expect::Name(Some(names)) => {
                 tokens.extend(names.iter().filter_map(|name| self.vocabulary.token(name)));
             }
-            _ => self.vocabulary.walk(&self.cursor, tokens),
+            _ => self.vocabulary.walk(&self.cursor, &self.open, tokens),
         }
         if self.cursor.may_end() {
             tokens.push(Tokenizer::END);
@@ -235,6 +243,7 @@ impl<G: Grammar> Automaton<G> {
 
     /// Takes a token that is permitted.
     pub fn push(&mut self, token: u32) {
+        self.vocabulary.push(&mut self.open, token);
         if let Expect::Name(_) = *self.cursor.expect {
             if let Some(name) = self.vocabulary.name(token) {
                 self.cursor = self.cursor.after(Piece::Name(name));

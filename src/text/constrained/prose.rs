@@ -4,7 +4,7 @@ use super::counts::Count;
 use super::step::{Bounds, Field, Number, StepState};
 use super::{Expect, Grammar, Piece};
 use crate::graph::{CallType, LayerCondition, Name};
-use crate::text::instruction::{FINISH, Scratchpad};
+use crate::text::instruction::{FINISH, PLAN, Scratchpad};
 use crate::text::name;
 use crate::text::recursive::ATTRIBUTES;
 
@@ -16,6 +16,11 @@ pub struct Prose {
     notes: Option<Scratchpad>,
     with_notes: bool,
     at: At,
+    /// With notes: the numbers of the edges that the plan names, those with a sub-condition to come
+    /// last.
+    plan: Vec<u32>,
+    /// How many of them have their sub-condition.
+    done: usize,
     /// Attributes that the sub-condition or part under way has, as bits of [`ATTRIBUTES`].
     written: u16,
 }
@@ -30,8 +35,10 @@ enum At {
     FieldValue(Field),
     /// After a field.
     FieldEnd,
-    /// The number of the edge that has the next sub-condition.
+    /// The number of the edge that has the next sub-condition; with notes, in their plan.
     SubgraphEdge,
+    /// In the note before a sub-condition: whether it keeps the depth.
+    KeepsDepth,
     AttributeKey,
     AttributeValue(usize),
     AttributeEnd,
@@ -76,13 +83,11 @@ impl Prose {
     /// The answer to a step's condition; see [`StepState::new`] for what the condition must have.
     pub fn new(condition: LayerCondition, bounds: Bounds, with_notes: bool) -> Self {
         let state = StepState::new(condition, bounds);
-        let (text, at) = if state.is_split() {
-            ("\n<layer>\n<split>\n<subgraph>", At::AttributeKey)
-        } else {
-            ("\n<layer>\n<edges>\n(", At::FieldKey)
-        };
+        let (text, at) =
+            if state.is_split() { ("<subgraph>", At::AttributeKey) } else { ("(", At::FieldKey) };
         let notes = (with_notes && state.is_split()).then(|| Scratchpad::split(&state.condition));
-        Self { notes, with_notes, at: At::literal(text, at), written: 0, state }
+        let at = At::literal(text, at);
+        Self { notes, with_notes, at, plan: Vec::new(), done: 0, written: 0, state }
     }
 
     fn open_fields(&self) -> Vec<Field> {
@@ -115,16 +120,20 @@ impl Prose {
     }
 
     /// After the edges or a sub-condition of a layer; `text` comes first.
-    fn next_subgraph(&self, mut text: String) -> At {
+    fn next_subgraph(&mut self, mut text: String) -> At {
         if self.state.left() == 0 {
             return self.finish(text);
         }
-        text.push_str(if self.with_notes {
-            "- subgraph of edge_id "
-        } else {
-            "<subgraph of edge_id "
-        });
-        At::literal(text, At::SubgraphEdge)
+        if !self.with_notes {
+            text.push_str("<subgraph of edge_id ");
+            return At::literal(text, At::SubgraphEdge);
+        }
+        if self.plan.is_empty() {
+            text.push_str(PLAN);
+            text.push_str("edge_id ");
+            return At::literal(text, At::SubgraphEdge);
+        }
+        self.open_planned(text)
     }
 
     fn finish(&self, mut text: String) -> At {
@@ -132,20 +141,52 @@ impl Prose {
             text.push_str(FINISH);
             text.push('\n');
         }
-        text.push_str("</layer>");
+        text.push_str(if self.state.is_split() { "</split>" } else { "</layer>" });
         At::literal(text, At::End)
     }
 
-    /// After the number of the edge that has a sub-condition.
-    fn open_subgraph(&mut self, number: u32) -> At {
+    /// After the number of an edge that has a sub-condition.
+    fn chosen_edge(&mut self, number: u32) -> At {
+        if !self.with_notes {
+            self.state.begin_subgraph(number);
+            return At::literal(">", At::AttributeKey);
+        }
+        self.plan.push(number);
+        if (self.plan.len() as u32) < self.state.left() {
+            return At::literal(",edge_id ", At::SubgraphEdge);
+        }
+        self.open_planned("\n".to_owned())
+    }
+
+    /// Numbers of edges that may have the next sub-condition.
+    fn eligible(&self) -> super::Ranges {
+        let mut numbers = super::Ranges::default();
+        let eligible = self.state.eligible(&self.plan);
+        eligible.iter().for_each(|edge| numbers.add(edge.number, edge.number));
+        numbers
+    }
+
+    /// The note before the next sub-condition of the plan; `text` comes first.
+    fn open_planned(&mut self, mut text: String) -> At {
+        let Some(&number) = self.plan.get(self.done) else { return At::End };
+        self.done += 1;
         self.state.begin_subgraph(number);
-        let mut text = String::new();
         if let (Some(notes), Some(edge)) = (&self.notes, self.state.subgraph_edge()) {
             notes.about_subgraph(&mut text, edge);
-            text.push_str(&format!("<subgraph of edge_id {number}"));
         }
-        text.push('>');
-        At::literal(text, At::AttributeKey)
+        At::literal(text, At::KeepsDepth)
+    }
+
+    /// The ends of that note: of a sub-condition that keeps the depth, and of any other.
+    fn note_ends(&self) -> Vec<(bool, String)> {
+        let open = format!("\n<subgraph of edge_id {}>", self.plan[self.done - 1]);
+        match self.notes.as_ref().and_then(Scratchpad::depth_note) {
+            Some(note) => [(true, note + &open), (false, open)]
+                .into_iter()
+                .filter(|(keeps, _)| self.state.may_keep_depth(*keeps))
+                .collect(),
+            None => vec![(false, open)],
+        }
     }
 
     /// After an attribute.
@@ -166,7 +207,6 @@ impl Prose {
             text.push_str("<subgraph>");
             return At::literal(text, At::AttributeKey);
         }
-        text.push_str("</split>\n");
         self.finish(text)
     }
 
@@ -192,11 +232,9 @@ impl Grammar for Prose {
                 Expect::Literals(CallType::ALL.map(|kind| kind.to_string()).to_vec())
             }
             At::FieldValue(field) => Expect::Number(self.state.field(*field)),
-            At::SubgraphEdge => {
-                let mut numbers = super::Ranges::default();
-                let eligible = self.state.eligible().iter();
-                eligible.for_each(|edge| numbers.add(edge.number, edge.number));
-                Expect::Number(numbers)
+            At::SubgraphEdge => Expect::Number(self.eligible()),
+            At::KeepsDepth => {
+                Expect::Literals(self.note_ends().into_iter().map(|(_, text)| text).collect())
             }
             At::AttributeKey => {
                 let open = self.open_attributes().into_iter();
@@ -234,7 +272,14 @@ impl Grammar for Prose {
                     _ => At::literal(" milliseconds", At::FieldEnd),
                 }
             }
-            (At::SubgraphEdge, Piece::Number(number)) => self.open_subgraph(number),
+            (At::SubgraphEdge, Piece::Number(number)) => self.chosen_edge(number),
+            (At::KeepsDepth, Piece::Literal(index)) => {
+                let (keeps, _) = self.note_ends()[index];
+                if self.notes.as_ref().and_then(Scratchpad::depth_note).is_some() {
+                    self.state.keep_depth(keeps);
+                }
+                At::AttributeKey
+            }
             (At::AttributeKey, Piece::Literal(index)) => {
                 At::AttributeValue(self.open_attributes()[index])
             }

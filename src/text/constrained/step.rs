@@ -247,17 +247,37 @@ impl StepState {
         }
     }
 
-    /// Edges that the next sub-condition may be about: in the order of the edges, so that every
-    /// sub-condition finds one.
-    pub fn eligible(&self) -> &[LayerEdge] {
+    /// Edges that the next sub-condition may be about, where `planned` are the numbers of those that
+    /// the coming ones before it are about: in the order of the edges, so that every sub-condition
+    /// finds one.
+    pub fn eligible(&self, planned: &[u32]) -> &[LayerEdge] {
         match &self.below {
             Below::Subgraphs { budget, edge } => {
                 let length = self.edges.len();
-                let last = (length + 1).saturating_sub(budget.left as usize).min(length);
-                &self.edges[*edge..last.max(*edge)]
+                let left = (budget.left as usize).saturating_sub(planned.len());
+                let last = (length + 1).saturating_sub(left).min(length);
+                let of_last = |number: &u32| self.edges.iter().position(|e| e.number == *number);
+                let first = planned.last().and_then(of_last).map_or(*edge, |place| place + 1);
+                &self.edges[first..last.max(first)]
             }
             Below::Parts { .. } => &[],
         }
+    }
+
+    /// Whether the next sub-condition can be one that keeps the depth, or one that does not.
+    pub fn may_keep_depth(&self, keeps: bool) -> bool {
+        self.cases.iter().any(|case| self.case_keeps_depth(case) == keeps)
+    }
+
+    /// Settles whether the sub-condition under way keeps the depth.
+    pub fn keep_depth(&mut self, keeps: bool) {
+        let cases = std::mem::take(&mut self.cases);
+        self.cases =
+            cases.into_iter().filter(|case| self.case_keeps_depth(case) == keeps).collect();
+    }
+
+    fn case_keeps_depth(&self, case: &Case) -> bool {
+        self.condition.remaining_depth == Some(case.depth + 1)
     }
 
     /// Begins the sub-condition of the edge with this number.

@@ -209,7 +209,7 @@ impl Grammar for Table {
     fn expect(&self) -> Expect {
         let literal = |text: &str| Expect::Literals(vec![text.to_owned()]);
         match self.at {
-            At::Open => literal("\n<edges>\n("),
+            At::Open => literal("("),
             At::Key => {
                 Expect::Literals(self.open().into_iter().map(|(_, key)| key.into()).collect())
             }

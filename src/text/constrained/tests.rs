@@ -7,8 +7,7 @@ use super::*;
 use crate::graph::{CallGraph, LayerCondition, StepBody, steps};
 use crate::random;
 use crate::testing::any_graph;
-use crate::text::recursive::ATTRIBUTES;
-use crate::text::{Format, tabular};
+use crate::text::{Counts, Format, tabular};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
@@ -26,14 +25,19 @@ fn vocabulary(format: Option<Format>, graphs: &[CallGraph]) -> (Rc<TokenTrie>, T
                     let (prompt, answer) = format.training_text(step, &[], &mut rng);
                     texts.extend([prompt, answer]);
                 }),
-                None => texts.push(tabular::answer(graph, &mut rng)),
+                None => texts.push(tabular::training_text(graph, &mut rng).1),
             }
         }
     }
-    let tokenizer = format
-        .unwrap_or(Format::Recursive)
-        .tokenizer(texts.iter().map(String::as_str), &names)
-        .expect("learns");
+    let texts = texts.iter().map(String::as_str);
+    let tokenizer = match format {
+        Some(format) => format.tokenizer([], texts, &names, 40),
+        None => {
+            let counts = Counts { words: &tabular::COUNTED, most: 40 };
+            Tokenizer::learn([], texts, &names, counts)
+        }
+    };
+    let tokenizer = tokenizer.expect("learns");
     let microservices: Vec<String> =
         names.into_iter().filter(|name| name.starts_with("MS_")).collect();
     (Rc::new(TokenTrie::new(&tokenizer, &microservices)), tokenizer)
@@ -157,6 +161,7 @@ fn random_choices_always_give_the_table_that_was_asked_for() {
             continue;
         }
         let text = write(&vocabulary, &tokenizer, Table::new(&condition), &mut rng);
+        let text = format!("{}{text}", tabular::OPENING);
         let rows = tabular::parse(&text).unwrap_or_else(|(_, found)| panic!("{found:?}\n{text}"));
         let graph = CallGraph::from_rows("S_000000001".into(), &rows);
         let graph = graph.unwrap_or_else(|found| panic!("{found:?}\n{text}"));
@@ -178,14 +183,7 @@ fn training_texts_are_permitted() {
         let mut rng = random::stream(6, "training", &[]);
         let mut forced = 0;
         for step in graphs.iter().flat_map(steps).filter(|step| step.condition.caller.is_some()) {
-            // With an attribute missing the notes would be others.
-            let text = loop {
-                let (prompt, answer) = format.training_text(&step, &[], &mut rng);
-                let whole = ATTRIBUTES.iter().all(|key| prompt.contains(&format!("{key}:")));
-                if compact.contains(&format) || whole {
-                    break answer;
-                }
-            };
+            let (_, text) = format.training_text(&step, &[], &mut rng);
             let condition = step.condition.clone();
             let bounds = Bounds::default();
             forced += match format {
@@ -206,7 +204,7 @@ fn training_texts_are_permitted() {
     for graph in &graphs {
         // Depth 1 start: constraints count from the request, which here is the graph's own.
         let condition = crate::graph::condition_of(graph);
-        let text = tabular::answer(graph, &mut rng);
+        let (_, text) = tabular::training_text(graph, &mut rng);
         follow(&vocabulary, &tokenizer, Table::new(&condition), &text);
     }
 }

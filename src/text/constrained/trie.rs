@@ -10,6 +10,8 @@ pub struct TokenTrie {
     /// Bytes of each token.
     tokens: Vec<Vec<u8>>,
     nodes: Vec<Node>,
+    /// Where each token ends.
+    ends: Vec<usize>,
     /// Tokens of microservices, ascending.
     microservices: Vec<u32>,
     /// Name, as texts write it, of each of these tokens.
@@ -30,6 +32,7 @@ impl TokenTrie {
         let tokens = tokenizer.token_bytes().to_vec();
         let mut nodes = vec![Node::default()];
         let mut whole = HashMap::new();
+        let mut ends = vec![0; tokens.len()];
         for (token, bytes) in tokens.iter().enumerate().filter(|(_, bytes)| !bytes.is_empty()) {
             let mut at = 0;
             for byte in bytes {
@@ -41,6 +44,7 @@ impl TokenTrie {
                 at = child;
             }
             nodes[at].token = Some(token as u32);
+            ends[token] = at;
             whole.insert(bytes.as_slice(), token as u32);
         }
         let known = microservices.iter().filter_map(|name| {
@@ -51,7 +55,7 @@ impl TokenTrie {
         let mut microservices: Vec<u32> = names.keys().copied().collect();
         microservices.sort_unstable();
         let places = names.iter().map(|(token, name)| (name.clone(), *token)).collect();
-        Self { tokens, nodes, microservices, names, places }
+        Self { tokens, nodes, ends, microservices, names, places }
     }
 
     pub fn microservices(&self) -> &[u32] {
@@ -70,21 +74,60 @@ impl TokenTrie {
         self.tokens.get(token as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// Adds the tokens whose bytes may come next.
-    pub(super) fn walk<G: Grammar>(&self, cursor: &Cursor<G>, tokens: &mut Vec<u32>) {
-        self.descend(0, cursor, tokens);
+    /// Adds the tokens whose bytes may come next. `open` are the ends of tokens before, each followed
+    /// by what has come since, from which a longer token could still grow: training texts are written
+    /// with the longest tokens, so what would complete one is not written in pieces.
+    pub(super) fn walk<G: Grammar>(
+        &self,
+        cursor: &Cursor<G>,
+        open: &[usize],
+        tokens: &mut Vec<u32>,
+    ) {
+        self.descend(0, cursor, open, tokens);
     }
 
-    fn descend<G: Grammar>(&self, node: usize, cursor: &Cursor<G>, tokens: &mut Vec<u32>) {
+    /// Goes on behind a token: the open ends of tokens, the token's own included.
+    pub(super) fn push(&self, open: &mut Vec<usize>, token: u32) {
+        for byte in self.bytes(token) {
+            *open = self.advanced(open, *byte);
+        }
+        open.extend(self.ends.get(token as usize).filter(|end| self.may_grow(**end)));
+    }
+
+    fn may_grow(&self, node: usize) -> bool {
+        node != 0 && !self.nodes[node].children.is_empty()
+    }
+
+    /// The nodes behind `byte`.
+    fn advanced(&self, nodes: &[usize], byte: u8) -> Vec<usize> {
+        nodes.iter().filter_map(|node| self.nodes[*node].children.get(&byte).copied()).collect()
+    }
+
+    fn any_token(&self, nodes: &[usize]) -> bool {
+        nodes.iter().any(|node| self.nodes[*node].token.is_some())
+    }
+
+    fn descend<G: Grammar>(
+        &self,
+        node: usize,
+        cursor: &Cursor<G>,
+        open: &[usize],
+        tokens: &mut Vec<u32>,
+    ) {
         let children = &self.nodes[node].children;
         let mut visit = |byte: u8, child: usize| {
             let Some(next) = cursor.within(byte) else { return };
-            if let Some(token) = self.nodes[child].token
-                && !self.is_covered(child, &next)
-            {
-                tokens.push(token);
+            let mut open = self.advanced(open, byte);
+            if self.any_token(&open) {
+                return;
             }
-            self.descend(child, &next, tokens);
+            self.descend(child, &next, &open, tokens);
+            if let Some(token) = self.nodes[child].token {
+                open.push(child);
+                if !self.is_covered(&open, &next) {
+                    tokens.push(token);
+                }
+            }
         };
         if let Some(bytes) = cursor.literal_bytes() {
             let known = bytes.into_iter().filter_map(|byte| Some((byte, *children.get(&byte)?)));
@@ -92,21 +135,36 @@ impl TokenTrie {
             return;
         }
         // Numbers and ids: go on, or end here and begin with what follows.
-        let digits = children.range(b'.'..=b'9');
+        let digits = children.range(NUMBERS);
         digits.for_each(|(byte, child)| visit(*byte, *child));
         if let Some(ended) = cursor.ended() {
-            self.descend(node, &ended, tokens);
+            self.descend(node, &ended, open, tokens);
         }
     }
 
-    /// Whether every text that goes on from `cursor` passes through a token below `node`.
-    fn is_covered<G: Grammar>(&self, node: usize, cursor: &Cursor<G>) -> bool {
-        let Some(bytes) = cursor.literal_bytes() else { return false };
-        let children = &self.nodes[node].children;
-        bytes.into_iter().all(|byte| {
-            let Some(&child) = children.get(&byte) else { return false };
-            let Some(next) = cursor.step(byte) else { return false };
-            self.nodes[child].token.is_some() || self.is_covered(child, &next)
-        })
+    /// Whether every text that goes on from `cursor` passes through a token that one of `nodes` grows
+    /// to.
+    fn is_covered<G: Grammar>(&self, nodes: &[usize], cursor: &Cursor<G>) -> bool {
+        if nodes.is_empty() {
+            return false;
+        }
+        let covered = |byte: u8, next: Cursor<G>| {
+            let nodes = self.advanced(nodes, byte);
+            self.any_token(&nodes) || self.is_covered(&nodes, &next)
+        };
+        match cursor.literal_bytes() {
+            Some(bytes) => bytes
+                .into_iter()
+                .all(|byte| cursor.step(byte).is_some_and(|next| covered(byte, next))),
+            None if cursor.is_number() => {
+                let ends = cursor.ended().is_none_or(|ended| self.is_covered(nodes, &ended));
+                let digits = || NUMBERS.filter_map(|byte| Some((byte, cursor.within(byte)?)));
+                ends && digits().all(|(byte, next)| covered(byte, next))
+            }
+            None => false,
+        }
     }
 }
+
+/// Bytes of numbers and of ids of edges.
+const NUMBERS: std::ops::RangeInclusive<u8> = b'.'..=b'9';
