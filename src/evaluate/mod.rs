@@ -27,7 +27,7 @@ pub mod shape;
 pub mod truth;
 mod units;
 
-pub use conditions::{VERSION as CONDITIONS_VERSION, conditions, grid, grid_cells};
+pub use conditions::{VERSION as CONDITIONS_VERSION, borrowed_grid, conditions};
 pub use dimensions::{Bin, Dimensions, WHOLE};
 pub use interval::Interval;
 pub use joined::Joined;
@@ -37,6 +37,7 @@ pub use units::Units;
 use anyhow::Result;
 
 use crate::data::Dataset;
+pub use crate::graph::grid_cells;
 use crate::graph::{CallGraph, Condition, Generated, Verdict, judge_all};
 
 /// What one arm answered, and what it is measured against.

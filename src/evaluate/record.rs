@@ -55,9 +55,12 @@ impl Record {
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Conditions {
     /// Every feasible pair of num_edges 1..=max_edges and depth 1..=max_depth (depth ≤ edges;
-    /// depth 1 only with one edge), `samples` times each (paper, figures 3 and 12). Service and
-    /// latency come from a test graph near to the cell.
+    /// depth 1 only with one edge) of which there are held-out graphs, `samples` times each: conditions of
+    /// graphs of exactly this shape (paper, figures 3 and 12).
     Grid { max_edges: u32, max_depth: u32, samples: u32 },
+    /// Every feasible pair, with service and latency of a test graph near to it: shapes that the service
+    /// may never make. An extension.
+    BorrowedGrid { max_edges: u32, max_depth: u32, samples: u32 },
     /// Conditions (service, num_edges, depth, latency) of `count` test graphs, drawn with
     /// replacement where the test set is smaller (paper, figure 4).
     Test { count: u32 },

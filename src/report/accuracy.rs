@@ -11,7 +11,7 @@ use super::table::{Cell, Column, Table};
 use super::{ReportFiles, ReportInput, comparisons, published};
 use crate::evaluate::accuracy::{ACCURACY, FAILURE, GROUPS, TRAIN_BINS, TRAIN_GRAPHS};
 use crate::evaluate::metric::Family;
-use crate::evaluate::{Bin, Dimensions, Interval, Record, WHOLE};
+use crate::evaluate::{Bin, Conditions, Dimensions, Interval, Record, WHOLE, grid_cells};
 use crate::graph::Name;
 
 /// One of the two attributes that prompts vary.
@@ -100,8 +100,40 @@ fn overview(input: &ReportInput, arms: &[Arm]) -> Table {
     table.notes.push(
         "The last four columns put together the cells of the grid (edges, depth) that have so many training graphs; n/a where there is no such cell.".into(),
     );
+    table.notes.extend(prompts_note(input, arms));
     table.notes.extend(notes(input, arms));
     table
+}
+
+/// What the prompts of a grid are, and how many of its cells have none.
+fn prompts_note(input: &ReportInput, arms: &[Arm]) -> Option<String> {
+    match *input.conditions? {
+        Conditions::Grid { max_edges, max_depth, .. } => {
+            let is_asked = |(edges, depth): &(u32, u32)| {
+                let about = WHOLE.edges(*edges).depth(*depth);
+                arms.iter().any(|arm| arm.estimate(ACCURACY, &about).is_some())
+            };
+            let cells = grid_cells(max_edges, max_depth).count();
+            let asked = grid_cells(max_edges, max_depth).filter(is_asked).count();
+            let from = match input.dataset.held_out.from.as_str() {
+                "" => "held-out graphs",
+                from => from,
+            };
+            (asked > 0).then(|| {
+                format!(
+                    "Prompts have the attributes of {from} with exactly the edges and depth of their cell. \
+                     {} of the {cells} cells have no such graph and are left out.",
+                    cells - asked
+                )
+            })
+        }
+        Conditions::BorrowedGrid { .. } => Some(
+            "Prompts have service and latency of test graphs near to their cell: they ask services for \
+             shapes that these may never make."
+                .to_owned(),
+        ),
+        Conditions::Test { .. } | Conditions::Instructions { .. } => None,
+    }
 }
 
 /// Tables with a column per generator; a sweep of temperatures has a block of rows for each.
@@ -280,6 +312,7 @@ fn heat_maps(input: &ReportInput, arms: &[Arm]) -> Figure {
     let count =
         "Single cells are uncertain (±31 points at 10 prompts, ±14 at 50): read rows and columns.";
     lines.push(count.to_owned());
+    lines.extend(prompts_note(input, arms));
     lines.extend(background(input, arms));
     Figure {
         title: format!("Accuracy by number of edges and depth: {}", input.title),

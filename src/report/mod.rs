@@ -39,7 +39,7 @@ pub use table::Table;
 
 use crate::data::DatasetCard;
 use crate::error::UserError;
-use crate::evaluate::{Record, Units};
+use crate::evaluate::{Conditions, Record, Units};
 use crate::version::Version;
 
 /// Version of tables and figures. Their snapshots are those of the tests of this module.
@@ -103,6 +103,8 @@ pub struct ReportInput<'a> {
     pub drawn: &'a [String],
     /// Records of real against real graphs.
     pub floor: Option<&'a [Record]>,
+    /// What the runs were asked for.
+    pub conditions: Option<&'a Conditions>,
     pub training_logs: &'a [TrainingLog],
 }
 

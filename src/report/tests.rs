@@ -235,6 +235,7 @@ fn input<'a>(
         runs,
         drawn: &[],
         floor: None,
+        conditions: None,
         training_logs: &[],
     }
 }
@@ -319,6 +320,24 @@ fn accuracy() {
             "comparisons",
         ],
     );
+}
+
+#[test]
+fn cells_without_prompts_are_counted() {
+    let runs = runs(accuracy_records);
+    let asked =
+        accuracy_records(0.9).iter().filter(|record| record.metric == "train-graphs/1").count();
+    let card = card();
+    let notes = |conditions: &Conditions| {
+        let input = ReportInput { conditions: Some(conditions), ..input("example", &card, &runs) };
+        let files = report(ReportKind::Accuracy, &input);
+        files.tables[0].1.notes.join(" ")
+    };
+    let notes_of_grid = notes(&Conditions::Grid { max_edges: 30, max_depth: 6, samples: 5 });
+    let left_out = format!("{} of the 136 cells have no such graph", 136 - asked);
+    assert!(asked > 0 && notes_of_grid.contains(&left_out), "{notes_of_grid}");
+    let borrowed = notes(&Conditions::BorrowedGrid { max_edges: 30, max_depth: 6, samples: 5 });
+    assert!(borrowed.contains("may never make") && !borrowed.contains("left out"), "{borrowed}");
 }
 
 /// What the paper asked a model in context is compared in the experiment that asks the same.

@@ -311,7 +311,8 @@ impl Answers {
         check::each_once("sampling.temperatures", temperatures)?;
         check::within("sampling.top_k", top_k.unwrap_or(1), 1..=MAX_TOP_K)?;
         let requests = match self.conditions {
-            Conditions::Grid { max_edges, max_depth, samples } => {
+            Conditions::Grid { max_edges, max_depth, samples }
+            | Conditions::BorrowedGrid { max_edges, max_depth, samples } => {
                 check::within("conditions.max_edges", max_edges, 1..=MAX_SHAPE)?;
                 check::within("conditions.max_depth", max_depth, 1..=MAX_SHAPE)?;
                 check::within("conditions.samples", samples, 1..=MAX_SAMPLES)?;

@@ -422,6 +422,10 @@ impl ExperimentPlan {
             arms,
             drawn: self.experiment.drawn.iter().map(Variant::name).collect(),
             floor: self.floor.clone().filter(|key| failure(key).is_none()),
+            conditions: match &self.experiment.measure {
+                Measure::Answers(answers) => Some(answers.conditions.clone()),
+                Measure::Probe { .. } => None,
+            },
             probes,
             formats: self.formats.clone(),
         });

@@ -8,7 +8,7 @@ use super::select::{Candidate, Selected};
 use super::train::{FIT, MODEL};
 use super::{Bench, TIMING, Timing, answers, read_json, timing};
 use crate::durable::create_folder;
-use crate::evaluate::Record;
+use crate::evaluate::{Conditions, Record};
 use crate::generators::FitReport;
 use crate::report::{self, Format, ReportInput, ReportKind, RunRecords, TrainingLog};
 use crate::run::cache::Key;
@@ -30,6 +30,9 @@ pub struct ReportWork {
     #[serde(default)]
     pub drawn: Vec<String>,
     pub floor: Option<Key>,
+    /// What the arms were asked for; probes are asked for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Conditions>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeArm>,
     /// Formats besides those that are always written.
@@ -124,6 +127,7 @@ impl ReportWork {
                 runs: &runs,
                 drawn: &self.drawn,
                 floor: floor.as_deref(),
+                conditions: self.conditions.as_ref(),
                 training_logs: &self.logs(bench),
             },
         );
