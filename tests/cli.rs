@@ -447,6 +447,26 @@ fn a_second_run_on_the_same_cache_is_refused() {
 }
 
 #[test]
+fn datasets_are_compared_side_by_side() {
+    let workplace = Workplace::new();
+    let datasets = ["simulator", "simulator-branching"];
+    let output = workplace.run(&[&["data", "compare", "--graphs", "2000"], &datasets[..]].concat());
+    let table = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines[..2], ["| | simulator | simulator-branching |", "|---|---:|---:|"]);
+    let row = |label: &str| -> Vec<f64> {
+        let row = lines.iter().find(|line| line.starts_with(&format!("| {label} |"))).expect(label);
+        let cells = row.trim_end_matches(" |").split(" | ").skip(1);
+        cells.map(|cell| cell.trim_end_matches(" %").parse().expect("a number")).collect()
+    };
+    assert_eq!(row("graphs"), [2000.0, 2000.0]);
+    let branching = row("layers with two or more sub-conditions");
+    assert!(branching[0] < 0.5 && branching[1] > 3.0, "{branching:?}");
+    let message = workplace.refused(&["data", "compare", "simulater"]);
+    assert!(message.contains("did you mean `simulator`"), "{message}");
+}
+
+#[test]
 fn list_shows_what_there_is() {
     let workplace = Workplace::new();
     let output = workplace.run(&["list"]);

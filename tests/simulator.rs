@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use tracegym::data::simulator::{
-    Cloud, Communication, RAW_HEADER, RawDefects, RawRows, SimulatorConfig, UNCOMMON,
+    Cloud, Communication, RAW_HEADER, RawDefects, RawRows, ShapeWeights, SimulatorConfig, UNCOMMON,
 };
 use tracegym::data::{BuildOptions, Dataset, DatasetManifest, SplitSpec, build};
 use tracegym::graph::{CallGraph, CallRow};
@@ -34,7 +34,17 @@ fn communications(graph: &CallGraph) -> BTreeMap<Communication, u64> {
 
 #[test]
 fn frequencies_agree_with_the_truth() {
-    let cloud = Cloud::new(&SimulatorConfig::default()).expect("possible");
+    frequencies_agree(&SimulatorConfig::default());
+}
+
+#[test]
+fn frequencies_of_branching_graphs_agree_with_the_truth() {
+    let shapes = ShapeWeights { branching: 1.0, ..ShapeWeights::default() };
+    frequencies_agree(&SimulatorConfig { shapes, ..SimulatorConfig::default() });
+}
+
+fn frequencies_agree(config: &SimulatorConfig) {
+    let cloud = Cloud::new(config).expect("possible");
     let mut graphs_of = vec![0; cloud.services().len()];
     let mut having: Vec<BTreeMap<Communication, u64>> = vec![BTreeMap::new(); graphs_of.len()];
     let mut shapes: Vec<BTreeMap<(u32, u32), u64>> = vec![BTreeMap::new(); graphs_of.len()];
@@ -150,6 +160,7 @@ fn preprocessed(cloud: &Cloud, defects: RawDefects) -> Dataset {
     let source = serde_json::json!({"kind": "alibaba-v2022", "path": path});
     let manifest = DatasetManifest {
         skip_bad_rows: false,
+        prompts: None,
         name: "raw".into(),
         source: serde_json::from_value(source).expect("a source"),
         split: SplitSpec::default(),

@@ -12,9 +12,10 @@ use std::path::PathBuf;
 use super::*;
 use crate::data::{DatasetCard, SplitCard};
 use crate::error::UserError;
+use crate::evaluate::accuracy::TRAIN_GRAPHS;
 use crate::evaluate::fidelity::popular_calls::PopularCall;
 use crate::evaluate::{Bin, FAMILIES, Interval, PromptScores, Record, WHOLE};
-use crate::graph::{CallType, Communication};
+use crate::graph::{CallType, Communication, Grid};
 use crate::report::figure::Content;
 use crate::report::{Format, RunRecords, TrainingLog, VERSION, write};
 use crate::version::Version;
@@ -256,6 +257,7 @@ fn input<'a>(
         runs,
         plotted: &[],
         references: None,
+        grid: None,
         training_logs: &[],
     }
 }
@@ -329,6 +331,23 @@ fn accuracy() {
         ],
     );
     hold_to_version(&files, "accuracy");
+}
+
+#[test]
+fn cells_without_prompts_are_counted() {
+    let runs = runs(accuracy_records);
+    let asked = accuracy_records(0.9).iter().filter(|record| record.metric == TRAIN_GRAPHS).count();
+    let notes = |is_borrowed| {
+        let grid = Some(Grid { max_edges: 30, max_depth: 6, is_borrowed });
+        let card = card();
+        let input = ReportInput { grid, ..input("example", &card, &runs) };
+        let files = draw(&[report("accuracy")], &input);
+        files.tables[0].1.notes.join(" ")
+    };
+    let (exact, borrowed) = (notes(false), notes(true));
+    let left_out = format!("{} of the 136 cells have no such graph", 136 - asked);
+    assert!(asked > 0 && exact.contains(&left_out), "{exact}");
+    assert!(borrowed.contains("may never make") && !borrowed.contains("left out"), "{borrowed}");
 }
 
 /// What the paper asked a model in context is compared in the experiment that asks the same.

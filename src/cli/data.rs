@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::simulate::{self, SimulateArgs};
-use crate::data::{BuildOptions, DatasetCard, DatasetManifest, build, data_root};
+use crate::data::{BuildOptions, DatasetCard, DatasetManifest, build, comparison, data_root};
 use crate::display;
 use crate::error::UserError;
 use crate::progress::Progress;
@@ -26,6 +26,8 @@ enum DataVerb {
         /// Folder with the dataset's card.json.
         dir: PathBuf,
     },
+    /// Prints what the graphs of datasets look like, side by side: the table of docs/simulator.md.
+    Compare(CompareArgs),
     /// Writes simulated traces as CSV: raw rows of the Alibaba v2022 table, or complete graphs.
     Simulate {
         #[command(flatten)]
@@ -59,11 +61,28 @@ struct BuildArgs {
     quiet: bool,
 }
 
+#[derive(Args, Debug)]
+struct CompareArgs {
+    /// Names of datasets (data/NAME.toml or built in) or manifest files.
+    #[arg(required = true)]
+    datasets: Vec<String>,
+    /// Folder that holds the traces, as of `data build`.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// How many graphs are drawn or simulated; of measured graphs, at most how many are kept.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    graphs: u64,
+    /// No progress on standard error.
+    #[arg(long)]
+    quiet: bool,
+}
+
 /// Runs a verb of `tracegym data`.
 pub fn run(args: &DataArgs) -> Result<()> {
     match &args.verb {
         DataVerb::Build(args) => run_build(args),
         DataVerb::Card { dir } => show_card(dir),
+        DataVerb::Compare(args) => compare(args),
         DataVerb::Simulate { args, quiet } => simulate::run(args, Progress::detect(*quiet)),
     }
 }
@@ -90,6 +109,31 @@ fn run_build(args: &BuildArgs) -> Result<()> {
     }
     print_card(&dataset.card);
     println!("written to {}", out.display());
+    Ok(())
+}
+
+fn compare(args: &CompareArgs) -> Result<()> {
+    let mut columns = Vec::new();
+    for name in &args.datasets {
+        let manifest = DatasetManifest::find(name)?;
+        let scratch = tempfile::tempdir()
+            .map_err(|error| UserError::io(&std::env::temp_dir(), "cannot be written", error))?;
+        let options = BuildOptions {
+            data_root: args.data.clone().or_else(data_root),
+            skip_bad_rows: manifest.skip_bad_rows,
+            graphs: Some(args.graphs),
+            progress: Progress::detect(args.quiet),
+            ..BuildOptions::new(scratch.path())
+        };
+        columns.push(comparison::rows(build(&manifest, &options)?.graphs()));
+    }
+    let names: Vec<_> = args.datasets.iter().map(|name| display::line(name).to_string()).collect();
+    println!("| | {} |", names.join(" | "));
+    println!("|---|{}", "---:|".repeat(names.len()));
+    for (row, (label, _)) in columns[0].iter().enumerate() {
+        let cells: Vec<&str> = columns.iter().map(|column| column[row].1.as_str()).collect();
+        println!("| {label} | {} |", cells.join(" | "));
+    }
     Ok(())
 }
 
@@ -129,6 +173,13 @@ fn print_card(card: &DatasetCard) {
         split.test_graphs,
         100.0 * split.test_structure_in_train,
         100.0 * split.test_service_structure_in_train,
+    );
+    let held_out = &card.held_out;
+    println!(
+        "for prompts of exact shapes: {} {} of {} numbers of edges and depth",
+        held_out.graphs,
+        display::line(&held_out.from),
+        held_out.shapes
     );
     if card.graphs == 0 {
         println!("no graph is left: this dataset can neither train nor test a generator");

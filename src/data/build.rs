@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use super::manifest::DatasetManifest;
 use super::source::{SourceOutput, SourceRequest};
-use super::{Dataset, DatasetCard, Side, finish, split};
+use super::{Dataset, DatasetCard, HeldOut, Side, finish, held_out, split};
+use crate::graph::CallGraph;
 use crate::progress::Progress;
 
 /// What building a dataset depends on besides its manifest.
@@ -45,7 +46,8 @@ impl BuildOptions {
 /// Inputs that are missing or damaged, or hold rows that cannot be read, without `skip_bad_rows`.
 pub fn build(manifest: &DatasetManifest, options: &BuildOptions) -> Result<Dataset> {
     let inputs = manifest.inputs(options.data_root.as_deref())?;
-    let SourceOutput { mut graphs, faulty, funnel, labels } = read(manifest, options)?;
+    let output = read(manifest, options)?;
+    let SourceOutput { mut graphs, faulty, held_out: made, funnel, labels } = output;
     let (mut sides, split) = split::split(&graphs, &manifest.split);
     sides.resize(graphs.len() + faulty.len(), Side::Faulty);
     graphs.extend(faulty);
@@ -58,7 +60,38 @@ pub fn build(manifest: &DatasetManifest, options: &BuildOptions) -> Result<Datas
         split,
         ..DatasetCard::default()
     };
-    Ok(Dataset::new(card, graphs, sides))
+    let mut dataset = Dataset::new(card, graphs, sides);
+    let (held_out, from) = held_out_of(&dataset, made, manifest, options)?;
+    dataset.set_held_out(held_out, from);
+    Ok(dataset)
+}
+
+/// What prompts of the grid are made of, and which graphs it is about: those that the source made for
+/// it, or else the test graphs, with the rows of the manifest's table that are about services of training
+/// graphs.
+fn held_out_of(
+    dataset: &Dataset,
+    made: Vec<HeldOut>,
+    manifest: &DatasetManifest,
+    options: &BuildOptions,
+) -> Result<(Vec<HeldOut>, String)> {
+    let (mut held_out, mut from) = match made.is_empty() {
+        true => (dataset.test().into_iter().map(HeldOut::of).collect(), "test graphs".to_owned()),
+        false => (made, "graphs simulated for prompts alone".to_owned()),
+    };
+    if let Some(named) = &manifest.prompts {
+        let name = named.file_name().unwrap_or_default().to_string_lossy();
+        match manifest.prompts_file(options.data_root.as_deref()) {
+            Some(path) => {
+                let services = dataset.train().into_iter().map(CallGraph::service).collect();
+                let seed = manifest.split.seed;
+                held_out.extend(held_out::of_file(&path, &services, options.skip_bad_rows, seed)?);
+                from += &format!(" and graphs of the same services in {name}");
+            }
+            None => from += &format!(" ({name} was not there)"),
+        }
+    }
+    Ok((held_out, from))
 }
 
 fn read(manifest: &DatasetManifest, options: &BuildOptions) -> Result<SourceOutput> {

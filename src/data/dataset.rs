@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Funnel;
 use super::calls::{self, Group};
+use super::held_out::{self, HeldOut, HeldOutCard};
 use crate::error::UserError;
 use crate::graph::CallGraph;
 
@@ -59,6 +60,8 @@ pub struct DatasetCard {
     pub services: u64,
     pub microservices: u64,
     pub split: SplitCard,
+    #[serde(default)]
+    pub held_out: HeldOutCard,
     /// BLAKE3 of the calls table's content.
     pub hash: String,
 }
@@ -69,17 +72,35 @@ pub struct Dataset {
     pub card: DatasetCard,
     graphs: Vec<CallGraph>,
     sides: Vec<Side>,
+    held_out: Vec<HeldOut>,
 }
 
 const CALLS: &str = "calls.parquet";
+const HELD_OUT: &str = "held-out.parquet";
 const CARD: &str = "card.json";
 
 impl Dataset {
+    /// Prompts of the grid are those of the test graphs, until [`Dataset::set_held_out`] says otherwise.
+    ///
     /// # Panics
     /// If `graphs` and `sides` differ in length.
     pub fn new(card: DatasetCard, graphs: Vec<CallGraph>, sides: Vec<Side>) -> Self {
         assert_eq!(graphs.len(), sides.len(), "one side per graph");
-        Self { card, graphs, sides }
+        let mut dataset = Self { card, graphs, sides, held_out: Vec::new() };
+        let held_out = dataset.test().into_iter().map(HeldOut::of).collect();
+        dataset.set_held_out(held_out, "test graphs".to_owned());
+        dataset
+    }
+
+    /// Attributes of graphs that nobody trains on.
+    pub fn held_out(&self) -> &[HeldOut] {
+        &self.held_out
+    }
+
+    /// `from` says which graphs these are, as part of a sentence.
+    pub fn set_held_out(&mut self, held_out: Vec<HeldOut>, from: String) {
+        self.card.held_out = HeldOutCard::new(&held_out, from);
+        self.held_out = held_out;
     }
 
     pub fn graphs(&self) -> &[CallGraph] {
@@ -99,7 +120,7 @@ impl Dataset {
         self.side(Side::Test)
     }
 
-    /// Writes `calls.parquet` (one row per call, with a `side` column) and `card.json` to `dir`,
+    /// Writes `calls.parquet` (one row per call, with a `side` column), `held-out.parquet` and `card.json` to `dir`,
     /// filling in the card's counts and hash.
     pub fn save(&mut self, dir: &Path) -> Result<()> {
         let groups: Vec<Group> = self
@@ -124,6 +145,7 @@ impl Dataset {
         frame.with_column(StringChunked::from_iter_values("side".into(), sides).into_column())?;
         self.count(&groups);
         calls::write(&dir.join(CALLS), &mut frame)?;
+        held_out::write(&dir.join(HELD_OUT), &self.held_out)?;
         let card = serde_json::to_string_pretty(&self.card)?;
         let path = dir.join(CARD);
         std::fs::write(&path, card + "\n")
@@ -191,6 +213,7 @@ impl Dataset {
             })?;
             graphs.push(graph);
         }
-        Ok(Self { card, graphs, sides })
+        let held_out = held_out::read(&dir.join(HELD_OUT))?;
+        Ok(Self { card, graphs, sides, held_out })
     }
 }

@@ -22,11 +22,7 @@ pub fn files(
     data_root: Option<&Path>,
     folder: Option<&Path>,
 ) -> Result<Vec<PathBuf>> {
-    let candidates: Vec<PathBuf> = if path.is_absolute() {
-        vec![path.to_owned()]
-    } else {
-        [data_root, folder].into_iter().flatten().map(|root| root.join(path)).collect()
-    };
+    let candidates = candidates(path, data_root, folder);
     let Some(found) = candidates.iter().find(|candidate| candidate.exists()) else {
         return Err(missing(dataset, path, data_root, &candidates).into());
     };
@@ -45,6 +41,18 @@ pub fn files(
     let tables =
         tables(&names, extension).map_err(|message| UserError::input(found, "folder", message))?;
     Ok(tables.into_iter().map(|name| found.join(name)).collect())
+}
+
+/// A file that a dataset can do without; `None` where it is not there.
+pub fn optional(path: &Path, data_root: Option<&Path>, folder: Option<&Path>) -> Option<PathBuf> {
+    candidates(path, data_root, folder).into_iter().find(|candidate| candidate.is_file())
+}
+
+fn candidates(path: &Path, data_root: Option<&Path>, folder: Option<&Path>) -> Vec<PathBuf> {
+    match path.is_absolute() {
+        true => vec![path.to_owned()],
+        false => [data_root, folder].into_iter().flatten().map(|root| root.join(path)).collect(),
+    }
 }
 
 /// The tables among the files of a folder, or what is wrong with them: one that is there twice would

@@ -24,6 +24,10 @@ pub struct DatasetManifest {
     /// ending the build.
     #[serde(default)]
     pub skip_bad_rows: bool,
+    /// Table of attributes (service, num_edges, depth, latency) of further real graphs, for prompts of the
+    /// grid. The dataset does without where the file is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<PathBuf>,
     /// Folder of the manifest's file; `None` for the copy of one in the binary.
     pub folder: Option<PathBuf>,
 }
@@ -40,6 +44,7 @@ struct ManifestFile {
     max_graphs: Option<u64>,
     #[serde(default)]
     skip_bad_rows: bool,
+    prompts: Option<PathBuf>,
 }
 
 /// How graphs are divided into train and test.
@@ -94,7 +99,7 @@ impl DatasetManifest {
     }
 
     pub(super) fn parse(path: &Path, text: &str, folder: Option<PathBuf>) -> Result<Self> {
-        let ManifestFile { name, source, split, graphs, max_graphs, skip_bad_rows } =
+        let ManifestFile { name, source, split, graphs, max_graphs, skip_bad_rows, prompts } =
             toml_file::parse(path, text)?;
         let wrong = |key: &str, message: String| UserError::input(path, key, message);
         let of_file =
@@ -117,7 +122,7 @@ impl DatasetManifest {
             let message = format!("does not apply to source `{}`: use `{other}`", source.id());
             return Err(wrong(&format!("key {key}"), message).into());
         }
-        Ok(Self { name, source, split, graphs, max_graphs, skip_bad_rows, folder })
+        Ok(Self { name, source, split, graphs, max_graphs, skip_bad_rows, prompts, folder })
     }
 
     /// The files that the dataset is built from, in order, with their hashes. A source without
@@ -133,6 +138,9 @@ impl DatasetManifest {
         if let Some(times) = self.times_manifest()? {
             files.extend(times.inputs(data_root)?);
         }
+        if let Some(path) = self.prompts_file(data_root) {
+            files.push(inputs::hash(&path)?);
+        }
         Ok(files)
     }
 
@@ -144,6 +152,11 @@ impl DatasetManifest {
             inputs::files(&self.name, input.path, input.extension, data_root, folder)
         });
         files.collect()
+    }
+
+    /// The table of attributes for prompts, if the manifest names one and it is there.
+    pub(super) fn prompts_file(&self, data_root: Option<&Path>) -> Option<PathBuf> {
+        inputs::optional(self.prompts.as_deref()?, data_root, self.folder.as_deref())
     }
 
     /// The manifest of the dataset that lends its response times: one with measured times.

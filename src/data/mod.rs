@@ -3,11 +3,13 @@
 mod build;
 mod call_table;
 pub mod calls;
+pub mod comparison;
 mod dataset;
 mod finish;
 mod funnel;
 #[cfg(test)]
 mod golden;
+mod held_out;
 mod inputs;
 mod lines;
 mod manifest;
@@ -24,6 +26,7 @@ mod table;
 pub use build::{BuildOptions, build, data_root};
 pub use dataset::{Dataset, DatasetCard, InputFile, Side, SplitCard};
 pub use funnel::{Funnel, FunnelStep};
+pub use held_out::{HeldOut, HeldOutCard};
 pub use manifest::{DATASETS, DatasetManifest, SplitKind, SplitSpec};
 pub use registry::SourceSpec;
 pub use services::{Service, ServiceStatistics};
@@ -31,4 +34,4 @@ pub use services::{Service, ServiceStatistics};
 use crate::version::Version;
 
 /// Version of what every dataset goes through: splits, and the files that it is kept in.
-pub const VERSION: Version = Version::new("dataset", 1);
+pub const VERSION: Version = Version::new("dataset", 2);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::Funnel;
+use super::{Funnel, HeldOut};
 use crate::graph::CallGraph;
 use crate::progress::Progress;
 use crate::version::Version;
@@ -97,6 +97,9 @@ pub struct SourceOutput {
     pub graphs: Vec<CallGraph>,
     /// Graphs that met an injected fault.
     pub faulty: Vec<CallGraph>,
+    /// Attributes of further graphs that are for prompts alone; where there are none, those of test graphs
+    /// serve.
+    pub held_out: Vec<HeldOut>,
     pub funnel: Funnel,
     /// Labels that every output must carry.
     pub labels: Vec<String>,

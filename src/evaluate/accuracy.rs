@@ -8,7 +8,7 @@ use polars::prelude::{DataType, SortMultipleOptions, col, lit};
 use super::answers::{ACCURACY, COMPARED, accurate};
 use super::{Bin, Case, Dimensions, Family, Interval, Metric, Record, Report, WHOLE};
 use crate::data::Dataset;
-use crate::graph::{Condition, Name, Verdict, ViolationCode};
+use crate::graph::{Condition, Grid, Name, Verdict, ViolationCode, grid_cells};
 use crate::report::figure::{
     Axis, Bounded, COLUMN, Content, Figure, HeatMap, Line, Lines, PAGE, Panel,
 };
@@ -243,8 +243,36 @@ fn overview(results: &Results) -> Table {
     table.notes.push(
         "The last four columns put together the cells of the grid (edges, depth) that have so many training graphs; n/a where there is no such cell.".into(),
     );
+    table.notes.extend(prompts_note(results));
     table.notes.extend(results.notes());
     table
+}
+
+/// What the prompts of a grid are, and how many of its cells have none.
+fn prompts_note(results: &Results) -> Option<String> {
+    let Grid { max_edges, max_depth, is_borrowed } = results.input.grid?;
+    if is_borrowed {
+        return Some(
+            "Prompts have service and latency of test graphs near to their cell: they ask services for \
+             shapes that these may never make."
+                .to_owned(),
+        );
+    }
+    let known = results.dimensions(ACCURACY);
+    let is_asked = |(edges, depth): &(u32, u32)| known.contains(&WHOLE.edges(*edges).depth(*depth));
+    let cells = grid_cells(max_edges, max_depth).count();
+    let asked = grid_cells(max_edges, max_depth).filter(is_asked).count();
+    let from = match results.input.dataset.held_out.from.as_str() {
+        "" => "held-out graphs",
+        from => from,
+    };
+    (asked > 0).then(|| {
+        format!(
+            "Prompts have the attributes of {from} with exactly the edges and depth of their cell. \
+             {} of the {cells} cells have no such graph and are left out.",
+            cells - asked
+        )
+    })
 }
 
 /// Tables with a column per generator; a sweep of temperatures has a block of rows for each.
@@ -451,6 +479,7 @@ fn heat_maps(results: &Results) -> Figure {
     let count =
         "Single cells are uncertain (±31 points at 10 prompts, ±14 at 50): read rows and columns.";
     notes.push(count.to_owned());
+    notes.extend(prompts_note(results));
     notes.extend(results.background());
     Figure {
         title: results.titled("Condition accuracy by number of edges and depth"),

@@ -23,13 +23,14 @@ pub mod probes;
 mod ranking;
 pub mod truth;
 
-pub use conditions::{Conditions, VERSION as CONDITIONS_VERSION, conditions, grid, grid_cells};
+pub use conditions::{Conditions, VERSION as CONDITIONS_VERSION, borrowed_grid, conditions};
 pub use family::{Family, FamilyId, Report};
 pub use joined::Joined;
 
 use anyhow::{Context, Result};
 
 use crate::data::Dataset;
+pub use crate::graph::grid_cells;
 use crate::graph::{CallGraph, Condition, Generated, Verdict, judge_all};
 pub use crate::records::{
     Bin, Dimensions, Interval, Metric, PromptScores, Record, WHOLE, bootstrap,

@@ -26,7 +26,9 @@ pub use layer::{
     part_sizes, steps,
 };
 pub use name::{Interner, Name};
-pub use task::{Condition, Effort, Generated, Verdict, condition_of, judge, judge_all};
+pub use task::{
+    Condition, Effort, Generated, Grid, Verdict, condition_of, grid_cells, judge, judge_all,
+};
 pub use violation::{Violation, ViolationCode};
 
 /// The source of every root call: the user outside the system.

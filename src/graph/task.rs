@@ -32,6 +32,24 @@ pub fn condition_of(graph: &CallGraph) -> Condition {
     }
 }
 
+/// Feasible pairs of num_edges up to `max_edges` and depth up to `max_depth`, in order of edges, then
+/// depth: a tree of more than one call has depth 2 at least.
+pub fn grid_cells(max_edges: u32, max_depth: u32) -> impl Iterator<Item = (u32, u32)> {
+    (1..=max_edges).flat_map(move |edges| {
+        let depths = (1..=max_depth.min(edges)).filter(move |depth| (*depth == 1) == (edges == 1));
+        depths.map(move |depth| (edges, depth))
+    })
+}
+
+/// The pairs of [`grid_cells`] that an experiment asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    pub max_edges: u32,
+    pub max_depth: u32,
+    /// Whether service and latency are those of graphs of other shapes.
+    pub is_borrowed: bool,
+}
+
 /// A generator's answer to one condition.
 ///
 /// The harness checks the rows itself; a generator need not know what is valid. `failure` is for

@@ -31,6 +31,7 @@ pub use table::Table;
 use crate::data::DatasetCard;
 use crate::durable;
 use crate::error::UserError;
+use crate::graph::Grid;
 use crate::records::{PromptScores, Record};
 use crate::version::Version;
 
@@ -90,6 +91,8 @@ pub struct ReportInput<'a> {
     pub plotted: &'a [String],
     /// Records of real against real graphs.
     pub references: Option<&'a [Record]>,
+    /// The grid of edges and depths that the runs were asked for, if it was one.
+    pub grid: Option<Grid>,
     pub training_logs: &'a [TrainingLog],
 }
 

@@ -421,6 +421,10 @@ impl ExperimentPlan {
             arms,
             plot: self.experiment.plot.iter().map(Variant::name).collect(),
             floor: self.floor.clone().filter(|key| failure(key).is_none()),
+            conditions: match &self.experiment.measure {
+                Measure::Answers(answers) => Some(answers.conditions.clone()),
+                Measure::Probe { .. } => None,
+            },
             formats: self.formats.clone(),
         });
         let label = format!("report {}", self.experiment.id);

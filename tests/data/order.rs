@@ -47,6 +47,7 @@ fn dataset(source: Value, scratch: &Path) -> Dataset {
         graphs: None,
         max_graphs: None,
         skip_bad_rows: false,
+        prompts: None,
         folder: None,
     };
     let options = BuildOptions { graphs: Some(50), ..BuildOptions::new(scratch) };

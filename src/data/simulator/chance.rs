@@ -101,11 +101,6 @@ impl Repeats {
         Self::normalised(weights.take(max as usize).collect())
     }
 
-    /// k calls ∝ 1/k, up to `max`: few as a rule, at times dozens.
-    pub fn harmonic(max: u32) -> Self {
-        Self::normalised((1..=max).map(|k| 1.0 / f64::from(k)).collect())
-    }
-
     fn normalised(mut weights: Vec<f64>) -> Self {
         let total: f64 = weights.iter().sum();
         weights.iter_mut().for_each(|weight| *weight /= total);

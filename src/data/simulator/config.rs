@@ -57,10 +57,13 @@ pub struct ShapeWeights {
     pub layered: f64,
     /// Depth 4.
     pub deep: f64,
-    /// Depth 4 to 6, several subtrees.
+    /// Depth 4 to 6, with a call in a loop of up to dozens.
     pub large: f64,
-    /// Loops of up to dozens of calls.
+    /// Depth 2 or 3, with a call in a loop of up to dozens.
     pub batch: f64,
+    /// Depth 3 to 5, with a layer in which several calls make calls; with a loop, too. In all other
+    /// shapes one call of a layer makes calls at most.
+    pub branching: f64,
 }
 
 /// Types of leaf calls, as in call graphs: memory cache, remote procedure call, database, HTTP, message
@@ -78,18 +81,18 @@ pub struct LeafTypeWeights {
 impl Default for SimulatorConfig {
     fn default() -> Self {
         Self {
-            seed: 2,
+            seed: 10,
             services: 300,
             microservices: 400,
             service_zipf: 1.0,
-            microservice_zipf: 1.1,
+            microservice_zipf: 1.4,
             max_edges: 92,
             max_depth: 6,
             shapes: ShapeWeights::default(),
             leaf_types: LeafTypeWeights::default(),
             optional: 0.5,
-            rare_calls: 1.5,
-            repeated: 0.55,
+            rare_calls: 2.5,
+            repeated: 0.45,
             overlap: 0.05,
             slow: 0.06,
             long_running: 0.025,
@@ -99,18 +102,26 @@ impl Default for SimulatorConfig {
 
 impl Default for ShapeWeights {
     fn default() -> Self {
-        Self { single: 0.2, flat: 0.14, layered: 0.41, deep: 0.19, large: 0.05, batch: 0.01 }
+        Self {
+            single: 0.22,
+            flat: 0.17,
+            layered: 0.45,
+            deep: 0.1,
+            large: 0.01,
+            batch: 0.08,
+            branching: 0.0065,
+        }
     }
 }
 
 impl Default for LeafTypeWeights {
     fn default() -> Self {
-        Self { mc: 0.68, rpc: 0.12, db: 0.19, http: 0.003, mq: 0.007 }
+        Self { mc: 0.72, rpc: 0.27, db: 0.11, http: 0.003, mq: 0.007 }
     }
 }
 
 impl ShapeWeights {
-    pub(super) fn all(&self) -> [(&'static str, f64); 6] {
+    pub(super) fn all(&self) -> [(&'static str, f64); 7] {
         [
             ("single", self.single),
             ("flat", self.flat),
@@ -118,6 +129,7 @@ impl ShapeWeights {
             ("deep", self.deep),
             ("large", self.large),
             ("batch", self.batch),
+            ("branching", self.branching),
         ]
     }
 }

@@ -9,6 +9,7 @@
 mod chance;
 mod config;
 mod draw;
+mod pool;
 mod raw;
 mod template;
 #[cfg(test)]
@@ -16,17 +17,19 @@ mod tests;
 mod truth;
 
 pub use config::{LeafTypeWeights, ShapeWeights, SimulatorConfig};
+pub use pool::Pool;
 pub use raw::{RAW_HEADER, RawBlock, RawDefects, RawRows};
 pub use truth::{Branch, Communication, Frequency, UNCOMMON};
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Funnel;
 use super::source::{Source, SourceInput, SourceOutput, SourceRequest};
+use super::{Funnel, HeldOut};
 use crate::error::UserError;
 use crate::graph::{CallGraph, CallRow, EdgeId, Name, USER};
 use crate::random;
@@ -36,7 +39,10 @@ use draw::DrawnCall;
 use template::{Blueprint, Microservice, Template, blueprint};
 
 /// Version of this source: the cloud and its requests.
-pub const VERSION: Version = Version::new("source/simulator", 1);
+pub const VERSION: Version = Version::new("source/simulator", 2);
+
+/// Name of the stream of graphs for prompts.
+const POOL: &str = "simulator.pool";
 
 /// Graphs simulated when neither the manifest nor the command line says how many.
 const DEFAULT_SIMULATED: u64 = 20_000;
@@ -50,6 +56,8 @@ pub struct Simulator {
     pub seed: u64,
     #[serde(default)]
     pub cloud: SimulatorConfig,
+    #[serde(default)]
+    pub pool: Pool,
 }
 
 impl Source for Simulator {
@@ -62,7 +70,8 @@ impl Source for Simulator {
     }
 
     fn check(&self) -> Result<(), String> {
-        self.cloud.validate().map_err(|error| format!("key source.cloud: {error}"))
+        self.cloud.validate().map_err(|error| format!("key source.cloud: {error}"))?;
+        self.pool.check()
     }
 
     fn inputs(&self) -> Vec<SourceInput<'_>> {
@@ -83,7 +92,9 @@ impl Source for Simulator {
         step.finish();
         let mut funnel = Funnel::default();
         funnel.push_graphs("simulated", &graphs);
-        Ok(SourceOutput { graphs, funnel, ..SourceOutput::default() })
+        let pool = self.pool.draw(&cloud, self.seed, count, request.progress);
+        let held_out = pool.into_iter().map(|(_, held_out)| held_out).collect();
+        Ok(SourceOutput { graphs, held_out, funnel, ..SourceOutput::default() })
     }
 }
 
@@ -156,9 +167,31 @@ impl Cloud {
         Ok(self.finish(service, &calls))
     }
 
+    /// Graph number `index` of a stream of its own, none of which is a graph of [`Cloud::graph`]: for
+    /// prompts, and never trained on.
+    pub fn pool_graph(&self, seed: u64, index: u64) -> CallGraph {
+        let (service, calls) = self.drawn(random::stream(seed, POOL, &[index]));
+        self.finish(service, &calls)
+    }
+
+    /// The attributes of [`Cloud::pool_graph`], without the graph.
+    fn pool_shape(&self, seed: u64, index: u64) -> HeldOut {
+        let (service, calls) = self.drawn(random::stream(seed, POOL, &[index]));
+        let slots = &self.templates[service].slots;
+        HeldOut {
+            num_edges: calls.len() as u32,
+            depth: calls.iter().map(|call| slots[call.slot].depth).max().unwrap_or(0),
+            service: self.service_names[service].clone(),
+            latency: calls[0].finish,
+        }
+    }
+
     /// The service and the calls of graph number `index` of the stream `seed`.
     fn request(&self, seed: u64, index: u64) -> (usize, Vec<DrawnCall>) {
-        let mut rng = random::stream(seed, "simulator.graph", &[index]);
+        self.drawn(random::stream(seed, "simulator.graph", &[index]))
+    }
+
+    fn drawn(&self, mut rng: impl Rng) -> (usize, Vec<DrawnCall>) {
         let service = self.popularity.pick(&mut rng);
         let template = &self.templates[service];
         (service, draw::draw(template, &self.microservices, self.overlap, &mut rng))

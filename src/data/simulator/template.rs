@@ -77,11 +77,19 @@ enum Shape {
     Deep,
     Large,
     Batch,
+    Branching,
 }
 
 impl Shape {
-    const ALL: [Shape; 6] =
-        [Self::Single, Self::Flat, Self::Layered, Self::Deep, Self::Large, Self::Batch];
+    const ALL: [Self; 7] = [
+        Self::Single,
+        Self::Flat,
+        Self::Layered,
+        Self::Deep,
+        Self::Large,
+        Self::Batch,
+        Self::Branching,
+    ];
 
     /// Depth of the template, before the configured maximum.
     fn depth(self, rng: &mut impl Rng) -> u32 {
@@ -90,25 +98,35 @@ impl Shape {
             Self::Layered => 3,
             Self::Deep => 4,
             Self::Large => rng.random_range(4..=6),
-            Self::Batch => rng.random_range(2..=3),
+            Self::Batch => 2 + u32::from(happens(rng, 0.2)),
+            Self::Branching => rng.random_range(3..=5),
         }
     }
 
     /// Number of leaf calls of a node.
     fn leaves(self, rng: &mut impl Rng) -> u32 {
         match self {
-            Self::Single | Self::Layered | Self::Deep => rng.random_range(1..=2),
-            Self::Flat | Self::Large | Self::Batch => rng.random_range(1..=3),
+            Self::Single | Self::Layered | Self::Deep => 1 + u32::from(happens(rng, 0.45)),
+            Self::Flat | Self::Large | Self::Batch | Self::Branching => rng.random_range(1..=3),
         }
     }
 
-    /// Number of calls of a node that make calls themselves.
-    fn subtrees(self, rng: &mut impl Rng) -> u32 {
-        match self {
-            Self::Layered | Self::Deep => 1 + u32::from(happens(rng, 0.2)),
-            Self::Large => rng.random_range(1..=2),
-            _ => 1,
-        }
+    /// Whether one of its layers makes a call in a loop.
+    fn is_looped(self) -> bool {
+        matches!(self, Self::Large | Self::Batch | Self::Branching)
+    }
+}
+
+/// Where the first subtree stands among the calls of its layer. In the traces a call that makes calls
+/// is nearly always the first of its siblings or the last.
+fn place_of_spine(siblings: usize, rng: &mut impl Rng) -> usize {
+    let place = rng.random::<f64>();
+    if place < 0.55 {
+        0
+    } else if place < 0.95 {
+        siblings
+    } else {
+        rng.random_range(0..=siblings)
     }
 }
 
@@ -124,15 +142,10 @@ enum Habit {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum BranchKind {
     Leaf,
+    /// A leaf that is called in a loop.
+    Looped,
     Subtree,
     RareLeaf,
-    RareSubtree,
-}
-
-impl BranchKind {
-    fn is_subtree(self) -> bool {
-        matches!(self, Self::Subtree | Self::RareSubtree)
-    }
 }
 
 pub(super) struct Blueprint {
@@ -236,7 +249,7 @@ impl<'a> Maker<'a> {
                     Role::Queue => (0.7, 3),
                 };
                 let alone = Time::new(median * uniform(rng, 0.6, 1.5), eighths);
-                let own_median = if role == Role::Entry { 2.3 } else { 0.9 };
+                let own_median = if role == Role::Entry { 3.3 } else { 0.9 };
                 let own = Time::new(own_median * uniform(rng, 0.6, 1.5), 4);
                 Microservice {
                     name: Name::from(format!("MS_{number:05}").as_str()),
@@ -290,9 +303,10 @@ impl<'a> Maker<'a> {
             repeats: Repeats::once(),
             children: Vec::new(),
         };
-        let mut slots = vec![root];
         let depth = plan.shape.depth(rng).min(self.config.max_depth);
-        self.grow(&mut slots, 0, depth, plan.shape, &variants, rng);
+        let mut growth = Growth::new(self, plan.shape, depth, root, &variants, rng);
+        growth.grow(0, depth, true, rng);
+        let mut slots = growth.slots;
         shrink(&mut slots, self.config.max_edges);
         let (slow_share, slow_time) = if plan.long_running {
             (0.5, Time::new(uniform(rng, 800.0, 6_000.0), 3))
@@ -309,92 +323,9 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// Adds the calls that the slot at `parent` makes, so that the subtree reaches depth `reach`.
-    fn grow(
-        &self,
-        slots: &mut Vec<Slot>,
-        parent: usize,
-        reach: u32,
-        shape: Shape,
-        variants: &Variants,
-        rng: &mut impl Rng,
-    ) {
-        let depth = slots[parent].depth + 1;
-        if depth > reach {
-            return;
-        }
-        let can_nest = depth < reach;
-        let subtrees = if can_nest { shape.subtrees(rng) } else { 0 };
-        let leaves = shape.leaves(rng);
-        let mut branches = vec![BranchKind::Subtree; subtrees as usize];
-        branches.extend(vec![BranchKind::Leaf; leaves as usize]);
-        for _ in 0..self.rare_branches(rng) {
-            let nested = can_nest && happens(rng, 0.25);
-            branches.push(if nested { BranchKind::RareSubtree } else { BranchKind::RareLeaf });
-        }
-        // Without a shuffle, subtrees would always be called first.
-        for last in (1..branches.len()).rev() {
-            branches.swap(last, rng.random_range(0..=last));
-        }
-        let mut spine = true;
-        for branch in branches {
-            let index = slots.len();
-            let slot = self.slot(&slots[parent], parent, branch, shape, variants, rng);
-            slots[parent].children.push(index);
-            slots.push(slot);
-            if branch.is_subtree() {
-                // The first usual subtree reaches the full depth, the others any.
-                let deepest = spine && branch == BranchKind::Subtree;
-                let child_reach = if deepest { reach } else { rng.random_range(depth + 1..=reach) };
-                spine &= !deepest;
-                self.grow(slots, index, child_reach, shape, variants, rng);
-            }
-        }
-        if shape == Shape::Batch && parent == 0 {
-            let looped = slots[0].children[0];
-            slots[looped].repeats = Repeats::harmonic(self.config.max_edges);
-        }
-    }
-
     fn rare_branches(&self, rng: &mut impl Rng) -> u32 {
         let rare = self.config.rare_calls;
         rare as u32 + u32::from(happens(rng, rare.fract()))
-    }
-
-    fn slot(
-        &self,
-        caller: &Slot,
-        parent: usize,
-        branch: BranchKind,
-        shape: Shape,
-        variants: &Variants,
-        rng: &mut impl Rng,
-    ) -> Slot {
-        let subtree = branch.is_subtree();
-        let kind = if subtree { CallType::Rpc } else { self.leaf_type(rng) };
-        let rare = matches!(branch, BranchKind::RareSubtree | BranchKind::RareLeaf);
-        let repeats = if happens(rng, self.config.repeated) {
-            let ratio = uniform(rng, 0.25, 0.7);
-            Repeats::geometric(ratio, if subtree { 3 } else { 6 })
-        } else {
-            Repeats::once()
-        };
-        let habit = if rare || shape == Shape::Single {
-            Habit::Rare
-        } else if happens(rng, self.config.optional) {
-            Habit::Optional
-        } else {
-            Habit::Always
-        };
-        Slot {
-            parent: Some(parent),
-            depth: caller.depth + 1,
-            destination: self.destination(caller.destination, kind, rare, rng),
-            kind,
-            presence: variants.presence(habit, rng),
-            repeats,
-            children: Vec::new(),
-        }
     }
 
     fn leaf_type(&self, rng: &mut impl Rng) -> CallType {
@@ -417,6 +348,118 @@ impl<'a> Maker<'a> {
                 known.usual_services[rng.random_range(0..known.usual_services.len())]
             }
             CallType::Rpc | CallType::Http => self.pool(Role::Business).pick(rng),
+        }
+    }
+}
+
+/// A template's tree while it grows. Layers are known by the depth of their calls.
+struct Growth<'a> {
+    maker: &'a Maker<'a>,
+    shape: Shape,
+    /// The layer in which several calls make calls.
+    fork: Option<u32>,
+    /// The layer on the spine in which a call is made in a loop.
+    looped: Option<u32>,
+    variants: &'a Variants,
+    slots: Vec<Slot>,
+}
+
+impl<'a> Growth<'a> {
+    /// For a template of this depth.
+    fn new(
+        maker: &'a Maker,
+        shape: Shape,
+        depth: u32,
+        root: Slot,
+        variants: &'a Variants,
+        rng: &mut impl Rng,
+    ) -> Self {
+        // A call of the last layer makes no calls.
+        let forks = shape == Shape::Branching && depth > 2;
+        let fork = forks.then(|| rng.random_range(2..depth));
+        let looped = (shape.is_looped() && depth >= 2).then(|| match happens(rng, 0.85) {
+            true => 2,
+            false => rng.random_range(2..=depth),
+        });
+        Self { maker, shape, fork, looped, variants, slots: vec![root] }
+    }
+
+    /// Adds the calls that the slot at `parent` makes, so that the subtree reaches depth `reach`.
+    /// `spine` says whether the parent is on the path that reaches the template's full depth.
+    fn grow(&mut self, parent: usize, reach: u32, spine: bool, rng: &mut impl Rng) {
+        let depth = self.slots[parent].depth + 1;
+        if depth > reach {
+            return;
+        }
+        let mut branches = vec![BranchKind::Leaf; self.shape.leaves(rng) as usize];
+        if spine && self.looped == Some(depth) {
+            branches[0] = BranchKind::Looped;
+        }
+        branches.extend(vec![BranchKind::RareLeaf; self.maker.rare_branches(rng) as usize]);
+        for last in (1..branches.len()).rev() {
+            branches.swap(last, rng.random_range(0..=last));
+        }
+        for subtree in 0..self.subtrees(depth, reach, rng) {
+            let place = match subtree {
+                0 => place_of_spine(branches.len(), rng),
+                _ => rng.random_range(0..=branches.len()),
+            };
+            branches.insert(place, BranchKind::Subtree);
+        }
+        // The first subtree reaches the full depth, the others any.
+        let mut deepest = true;
+        for branch in branches {
+            let index = self.slots.len();
+            let slot = self.slot(parent, branch, rng);
+            self.slots[parent].children.push(index);
+            self.slots.push(slot);
+            if branch == BranchKind::Subtree {
+                let (reach, spine) = match std::mem::take(&mut deepest) {
+                    true => (reach, spine),
+                    false => (rng.random_range(depth + 1..=reach), false),
+                };
+                self.grow(index, reach, spine, rng);
+            }
+        }
+    }
+
+    /// Number of calls in the layer at `depth` that make calls themselves.
+    fn subtrees(&self, depth: u32, reach: u32, rng: &mut impl Rng) -> u32 {
+        match self.fork {
+            _ if depth >= reach => 0,
+            Some(fork) if fork == depth => 2 + u32::from(happens(rng, 0.2)),
+            _ => 1,
+        }
+    }
+
+    fn slot(&self, parent: usize, branch: BranchKind, rng: &mut impl Rng) -> Slot {
+        let config = self.maker.config;
+        let caller = &self.slots[parent];
+        let subtree = branch == BranchKind::Subtree;
+        let kind = if subtree { CallType::Rpc } else { self.maker.leaf_type(rng) };
+        let rare = branch == BranchKind::RareLeaf;
+        let repeats = if branch == BranchKind::Looped {
+            Repeats::geometric(uniform(rng, 0.8, 0.89), config.max_edges)
+        } else if !subtree && happens(rng, config.repeated) {
+            Repeats::geometric(uniform(rng, 0.2, 0.55), 6)
+        } else {
+            Repeats::once()
+        };
+        let habit = if rare || self.shape == Shape::Single {
+            Habit::Rare
+        } else if branch != BranchKind::Looped && happens(rng, config.optional) {
+            Habit::Optional
+        } else {
+            Habit::Always
+        };
+        Slot {
+            parent: Some(parent),
+            depth: caller.depth + 1,
+            destination: self.maker.destination(caller.destination, kind, rare, rng),
+            kind,
+            presence: self.variants.presence(habit, rng),
+            repeats,
+            children: Vec::new(),
         }
     }
 }

@@ -1,4 +1,11 @@
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
 use super::*;
+use crate::data::finish::fingerprint;
+use crate::data::{BuildOptions, DatasetManifest, build};
+use crate::graph::grid_cells;
+use crate::progress::Progress;
 
 #[test]
 fn golden() {
@@ -51,6 +58,70 @@ fn no_graph_is_larger_or_deeper_than_configured() {
     let most = graphs.iter().map(CallGraph::num_edges).max().expect("graphs");
     assert!((9..=12).contains(&most), "{most}");
     assert_eq!(graphs.iter().map(CallGraph::depth).max(), Some(3));
+}
+
+/// Whether several calls of one layer make calls.
+fn branches(graph: &CallGraph) -> bool {
+    let children = graph.children();
+    children
+        .iter()
+        .any(|calls| calls.iter().filter(|c| !children[**c as usize].is_empty()).count() > 1)
+}
+
+#[test]
+fn only_the_branching_shape_branches() {
+    let share = |branching: f64| {
+        let shapes = ShapeWeights { branching, ..Default::default() };
+        let cloud =
+            Cloud::new(&SimulatorConfig { shapes, ..Default::default() }).expect("possible");
+        let graphs = (0..5_000).filter(|index| branches(&cloud.graph(0, *index))).count();
+        graphs as f64 / 5_000.0
+    };
+    assert_eq!(share(0.0), 0.0);
+    let (default, many) = (share(ShapeWeights::default().branching), share(1.0));
+    assert!(default > 0.0 && default < 0.02, "{default}");
+    assert!(many > 0.1, "{many}");
+}
+
+#[test]
+fn the_pool_holds_the_first_graphs_of_each_shape() {
+    let cloud = cloud();
+    let draw = |pool: &Pool, graphs| pool.draw(&cloud, 7, graphs, Progress::Quiet);
+    let pool = Pool { max_edges: 12, max_depth: 4, per_cell: 5, draws: 20 };
+    let drawn = draw(&pool, 1_000);
+    let mut cells: BTreeMap<(u32, u32), u32> = BTreeMap::new();
+    for (index, held_out) in &drawn {
+        assert_eq!(HeldOut::of(&cloud.pool_graph(7, *index)), *held_out);
+        assert!(*index < 20_000);
+        *cells.entry((held_out.num_edges, held_out.depth)).or_default() += 1;
+    }
+    let feasible: Vec<(u32, u32)> = grid_cells(12, 4).collect();
+    assert!(cells.keys().all(|cell| feasible.contains(cell)));
+    assert!(cells.len() > 25 && cells.values().all(|count| *count <= 5), "{cells:?}");
+    // More draws only add to it, and one thread draws the same.
+    let more = draw(&pool, 2_000);
+    assert_eq!(drawn.iter().filter(|entry| more.contains(entry)).count(), drawn.len());
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+    assert_eq!(one.install(|| draw(&pool, 1_000)), drawn);
+    assert!(draw(&Pool { draws: 0, ..pool }, 1_000).is_empty());
+}
+
+/// Graphs of few calls are the same by chance; among larger ones, times tell each from all others.
+#[test]
+fn no_graph_of_the_pool_is_in_the_dataset() {
+    let text = "name = \"a\"\ngraphs = 2000\n[source]\nkind = \"simulator\"\n";
+    let manifest = DatasetManifest::parse(Path::new("a.toml"), text, None).expect("a manifest");
+    let dir = tempfile::tempdir().expect("a folder");
+    let dataset = build(&manifest, &BuildOptions::new(dir.path())).expect("builds");
+    let cloud = cloud();
+    let pool = Pool::default().draw(&cloud, 0, 2_000, Progress::Quiet);
+    let held_out: Vec<&HeldOut> = pool.iter().map(|(_, held_out)| held_out).collect();
+    assert_eq!(dataset.held_out().iter().collect::<Vec<_>>(), held_out);
+    let known: HashSet<u128> = dataset.graphs().iter().map(|graph| fingerprint(0, graph)).collect();
+    let large = pool.iter().filter(|(_, held_out)| held_out.num_edges > 8);
+    let large: Vec<CallGraph> = large.map(|(index, _)| cloud.pool_graph(0, *index)).collect();
+    assert!(large.len() > 300, "{}", large.len());
+    assert!(large.iter().all(|graph| !known.contains(&fingerprint(0, graph))));
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub fn cloud_of(dataset: &Dataset) -> Result<Cloud> {
         "simulator" => DatasetManifest::find(&card.name)?.source,
         _ => return Err(not_simulated(&card.name, &card.source).into()),
     };
-    let SourceSpec::Simulator(Simulator { seed, cloud }) = source else {
+    let SourceSpec::Simulator(Simulator { seed, cloud, .. }) = source else {
         return Err(not_simulated(&card.name, source.id()).into());
     };
     let cloud = Cloud::new(&cloud)?;

@@ -198,19 +198,19 @@ fn recall_of_true_draws_by_hand() {
 #[test]
 fn training_and_test_graphs_are_references() {
     let cloud = Cloud::new(&SimulatorConfig::default()).expect("possible");
-    let graphs = drawn(&cloud, 0, 300);
+    let graphs = drawn(&cloud, 0, 2_000);
     let card = crate::data::DatasetCard {
         name: "simulator".into(),
         source: "simulator".into(),
         ..Default::default()
     };
-    let sides = (0..300).map(|index| match index % 4 {
+    let sides = (0..2_000).map(|index| match index % 4 {
         0 => crate::data::Side::Test,
         _ => crate::data::Side::Train,
     });
     let dataset = Dataset::new(card, graphs, sides.collect());
     let records = floor(&dataset, 1).unwrap();
-    for (reference, count) in [("train", 225), ("test", 75)] {
+    for (reference, count) in [("train", 1_500), ("test", 500)] {
         let cell = format!("graphs=valid/reference={reference}");
         let record = find(&records, CALLS_TV, &cell);
         assert!(record.count == count && (0.0..1.0).contains(&record.value));

@@ -8,7 +8,7 @@ use crate::run::cache::Key;
 use crate::version::Version;
 
 /// Version of this stage: a dataset as files.
-pub const VERSION: Version = Version::new("stage/dataset", 1);
+pub const VERSION: Version = Version::new("stage/dataset", 2);
 
 /// Builds a dataset from its source.
 #[derive(Clone, Debug, Serialize, Deserialize)]

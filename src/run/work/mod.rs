@@ -500,7 +500,7 @@ mod tests {
         };
         assert_eq!(work(None).key().unwrap(), work(Some("elsewhere")).key().unwrap());
         let versions: Vec<String> = work(None).versions().iter().map(Version::to_string).collect();
-        assert_eq!(versions, ["stage/dataset 1", "dataset 1", "source/simulator 1"]);
+        assert_eq!(versions, ["stage/dataset 2", "dataset 2", "source/simulator 2"]);
     }
 
     /// What was changed after planning is never kept under the key of what it was.

@@ -9,14 +9,14 @@ use super::generate::tokens_at;
 use super::train::{FIT, MODEL};
 use super::{StageContext, StageKind, TIMING, Timing, answers, read_json, timing};
 use crate::durable::create_folder;
-use crate::evaluate::{self, FamilyId, Record};
+use crate::evaluate::{Conditions, FamilyId, Record};
 use crate::generators::FitReport;
 use crate::report::{self, Format, ReportInput, RunRecords, TrainingLog};
 use crate::run::cache::Key;
 use crate::run::contents::Reading;
 use crate::run::facts;
 use crate::version::Version;
-use crate::{claims, records};
+use crate::{claims, evaluate, records};
 
 /// Version of this stage: which results a report is drawn from, and in which formats.
 pub const VERSION: Version = Version::new("stage/report", 2);
@@ -35,6 +35,9 @@ pub struct ReportWork {
     #[serde(default)]
     pub plot: Vec<String>,
     pub floor: Option<Key>,
+    /// What the arms were asked for; probes are asked for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Conditions>,
     /// Formats besides those that are always written.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub formats: BTreeSet<Format>,
@@ -147,6 +150,7 @@ impl StageKind for ReportWork {
                 plotted: &self.plot,
                 references: floor.as_deref(),
                 training_logs: &self.logs(context),
+                grid: self.conditions.as_ref().and_then(Conditions::grid),
             },
         );
         let (tables, figures) = (context.out.join(TABLES), context.out.join(FIGURES));

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::train::MODEL;
 use super::{StageContext, StageKind, answers_version};
-use crate::data::{Dataset, Side};
+use crate::data::{Dataset, HeldOutCard, Side};
 use crate::error::UserError;
-use crate::evaluate::{CONDITIONS_VERSION, grid, grid_cells};
+use crate::evaluate::{CONDITIONS_VERSION, borrowed_grid, grid_cells};
 use crate::generators::{Decoding, GenerateOptions};
 use crate::graph::{CallGraph, judge};
 use crate::model::Sampling;
@@ -64,7 +64,7 @@ impl StageKind for SelfTrainingWork {
         // The address of its randomness stays whatever the stage is called.
         let seed = random::stream(self.seed, "teach", &[]).next_u64();
         let samples = self.samples(&train);
-        let conditions = grid(self.max_edges, self.max_depth, samples, &train, seed);
+        let conditions = borrowed_grid(self.max_edges, self.max_depth, samples, &train, seed);
         let answers = generator.generate(
             &conditions,
             &GenerateOptions {
@@ -110,7 +110,10 @@ fn with_training_graphs(dataset: &Dataset, more: Vec<CallGraph>) -> Dataset {
     let mut sides = vec![Side::Train; train.len() + more.len()];
     sides.resize(sides.len() + test.len(), Side::Test);
     let (train, test) = (train.into_iter().cloned(), test.into_iter().cloned());
-    Dataset::new(card, train.chain(more).chain(test).collect(), sides)
+    let HeldOutCard { from, .. } = card.held_out.clone();
+    let mut taught = Dataset::new(card, train.chain(more).chain(test).collect(), sides);
+    taught.set_held_out(dataset.held_out().to_vec(), from);
+    taught
 }
 
 #[cfg(test)]

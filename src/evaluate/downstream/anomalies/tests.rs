@@ -119,6 +119,6 @@ fn real_faults_have_a_cell_of_their_own() {
     let records = score(&real, &train);
     let fault = find(&records, AUC, "kind=fault");
     // 50 were to be had, for 30 others.
-    assert!(fault.count == 60 && fault.value > 0.7, "{fault:?}");
+    assert!(fault.count == 60 && fault.value > 0.6, "{fault:?}");
     assert_eq!(find(&records, AUC, "kind=all").count, 60);
 }
