@@ -8,7 +8,7 @@ use crate::report::Compared;
 /// generator reported no failure, and the constraints on a whole graph hold (paper, section 1).
 /// Range 0 to 1, higher is better; Wilson interval.
 ///
-/// Pitfall: validity can be had by construction, as for `probabilistic` and `resample`.
+/// Pitfall: validity can be had by construction, as for `probabilistic` and `training-set-copy`.
 pub const VALID: &Metric = &Metric::fraction("valid/1", "valid").higher().wilson();
 
 /// Share of prompts whose answer is a complete, valid graph with the requested num_edges and

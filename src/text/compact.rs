@@ -5,7 +5,7 @@
 //! line; the condition of the layer below stands behind its edge. The service, the start node and
 //! the caller of a sub-condition follow from the step and the edge, so they are not written.
 //!
-//! With a countdown each line begins with what is left to write: the edges of the layer and, while
+//! With remaining counts each line begins with what is left to write: the edges of the layer and, while
 //! layers below are owed, their number and calls. It is the paper's scratchpad (section 4.2) without
 //! its prose: a sum becomes one subtraction per line, and the last sub-condition a copy.
 
@@ -41,9 +41,9 @@ pub(super) struct Left {
 }
 
 /// The beginning of a line: an edge (`sign` is `>`) or a part (`|`).
-pub(super) fn line_start(countdown: bool, left: &Left, sign: char) -> String {
+pub(super) fn line_start(remaining_counts: bool, left: &Left, sign: char) -> String {
     let mut text = String::from("\n");
-    if countdown {
+    if remaining_counts {
         let _ = write!(text, "{}", left.edges);
         if left.subgraphs > 0 {
             let _ = write!(text, "/{}", left.subgraphs);
@@ -61,9 +61,9 @@ pub(super) fn line_start(countdown: bool, left: &Left, sign: char) -> String {
 
 /// What becomes a token besides names and bytes. A count up to `most` is one token with its sign, so
 /// that counting is a step from token to token, not arithmetic on digits; 0 writes digits.
-pub fn phrases(countdown: bool, most: u32) -> Vec<String> {
+pub fn phrases(remaining_counts: bool, most: u32) -> Vec<String> {
     let lines: &[&str] =
-        if countdown { &[">", "!>", "|e", "!|e", "/"] } else { &["\n>", "}\n>", "\n|e"] };
+        if remaining_counts { &[">", "!>", "|e", "!|e", "/"] } else { &["\n>", "}\n>", "\n|e"] };
     let fixed = [",#", ",f", "{e", ",@", ",^"].iter().chain(lines).map(|&text| text.to_owned());
     let numbers = NUMBERS.iter().map(|sign| format!(",{sign}"));
     let types = CallType::ALL.iter().map(|kind| format!(":{kind},#"));
@@ -71,7 +71,7 @@ pub fn phrases(countdown: bool, most: u32) -> Vec<String> {
     let counts = counted.clone().flat_map(|n| {
         [",e", "{e", "\n|e", ",d", ",b", ",k", ",g"].map(|sign| format!("{sign}{n}"))
     });
-    let left = counted.filter(|_| countdown).flat_map(|n| {
+    let left = counted.filter(|_| remaining_counts).flat_map(|n| {
         [format!("/{n}"), format!("\n{n}"), format!("\n{n}>"), format!("|e{n}"), format!("!|e{n}")]
     });
     fixed.chain(numbers).chain(types).chain(counts).chain(left).collect()
@@ -120,8 +120,8 @@ fn push_numbers(text: &mut String, condition: &LayerCondition) {
     }
 }
 
-/// The answer of a step, with or without a countdown.
-pub fn answer(step: &Step, countdown: bool) -> String {
+/// The answer of a step, with or without remaining counts.
+pub fn answer(step: &Step, remaining_counts: bool) -> String {
     let mut text = String::new();
     match &step.body {
         StepBody::Layer { edges, subgraphs } => {
@@ -129,7 +129,7 @@ pub fn answer(step: &Step, countdown: bool) -> String {
             for edge in edges {
                 let LayerEdge { number, destination, kind, start, finish } = edge;
                 let destination = name::write(destination);
-                text.push_str(&line_start(countdown, &left, '>'));
+                text.push_str(&line_start(remaining_counts, &left, '>'));
                 let _ = write!(text, "{destination}:{kind},#{number},t{start},f{finish}");
                 left.edges -= 1;
                 if let Some(below) = subgraphs.iter().find(|subgraph| subgraph.edge == *number) {
@@ -145,7 +145,7 @@ pub fn answer(step: &Step, countdown: bool) -> String {
         StepBody::Split { parts } => {
             let mut left = split_left(parts);
             for part in parts {
-                text.push_str(&line_start(countdown, &left, '|'));
+                text.push_str(&line_start(remaining_counts, &left, '|'));
                 push_numbers(&mut text, part);
                 let width = part.num_current_edges.unwrap_or(0);
                 left.edges -= width;
@@ -196,20 +196,20 @@ fn split_left(parts: &[LayerCondition]) -> Left {
 pub fn parse(
     condition: &LayerCondition,
     answer: &str,
-    countdown: bool,
+    remaining_counts: bool,
 ) -> Result<StepBody, Vec<Violation>> {
-    check(condition, grammar(condition, answer, countdown))
+    check(condition, grammar(condition, answer, remaining_counts))
 }
 
-/// The step that `answer` describes. What is not written comes from the condition; what a countdown
-/// says is not checked.
+/// The step that `answer` describes. What is not written comes from the condition; what remaining counts
+/// say is not checked.
 ///
 /// # Errors
 /// The first thing that does not parse.
 fn grammar(
     condition: &LayerCondition,
     answer: &str,
-    countdown: bool,
+    remaining_counts: bool,
 ) -> Result<StepBody, Violation> {
     let mut lines = answer.split('\n');
     if lines.next() != Some("") {
@@ -217,7 +217,7 @@ fn grammar(
     }
     let (mut edges, mut subgraphs, mut parts) = (Vec::new(), Vec::new(), Vec::new());
     for line in lines {
-        let counted = |c: char| countdown && (c.is_ascii_digit() || c == '/' || c == '!');
+        let counted = |c: char| remaining_counts && (c.is_ascii_digit() || c == '/' || c == '!');
         let line = line.trim_start_matches(counted);
         if let Some(line) = line.strip_prefix('>') {
             let (edge, below) = match line.split_once('{') {

@@ -27,8 +27,8 @@ pub use tokenizer::{Counts, Tokenizer};
 pub enum Format {
     /// The paper's prose.
     Recursive,
-    /// Values with one sign each, with or without a countdown ([`compact`]).
-    Compact { countdown: bool },
+    /// Values with one sign each, with or without remaining counts ([`compact`]).
+    Compact { remaining_counts: bool },
     /// The paper's prose as an instruction; with or without intermediate instructions in the answer
     /// ([`instruction`]).
     Instruction { notes: bool },
@@ -91,9 +91,10 @@ impl Format {
                 let prompt = recursive::training_prompt(&step.condition, rng);
                 (prompt, recursive::answer(step, rng))
             }
-            Self::Compact { countdown } => {
-                (compact::training_prompt(&step.condition, rng), compact::answer(step, countdown))
-            }
+            Self::Compact { remaining_counts } => (
+                compact::training_prompt(&step.condition, rng),
+                compact::answer(step, remaining_counts),
+            ),
             Self::Instruction { notes } => instruction::training_text(step, requests, notes, rng),
         };
         let rest = answer.split_off(self.opening(&step.condition).len());
@@ -114,7 +115,9 @@ impl Format {
                 let whole = format!("{}{answer}", self.opening(condition));
                 parse::parse(condition, &whole, self.takes_requests())
             }
-            Self::Compact { countdown } => compact::parse(condition, answer, countdown),
+            Self::Compact { remaining_counts } => {
+                compact::parse(condition, answer, remaining_counts)
+            }
         }
     }
 
@@ -148,8 +151,8 @@ impl Format {
         let words: &[&str] = match self {
             Self::Recursive => &recursive::COUNTED,
             Self::Instruction { .. } => &instruction::COUNTED,
-            Self::Compact { countdown } => {
-                return Tokenizer::with_phrases(compact::phrases(countdown, most), names);
+            Self::Compact { remaining_counts } => {
+                return Tokenizer::with_phrases(compact::phrases(remaining_counts, most), names);
             }
         };
         Tokenizer::learn(always, texts, names, Counts { words, most })

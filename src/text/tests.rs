@@ -56,8 +56,8 @@ const FORMATS: [Format; 5] = [
     Format::Recursive,
     Format::Instruction { notes: true },
     Format::Instruction { notes: false },
-    Format::Compact { countdown: false },
-    Format::Compact { countdown: true },
+    Format::Compact { remaining_counts: false },
+    Format::Compact { remaining_counts: true },
 ];
 
 #[test]
@@ -323,7 +323,7 @@ proptest! {
     fn compact_steps_come_back_from_their_text(graph in any_graph(60), seed in any::<u64>()) {
         let mut rng = random::stream(seed, "compact", &[]);
         for step in &steps(&graph) {
-            for format in [false, true].map(|countdown| Format::Compact { countdown }) {
+            for format in [false, true].map(|remaining_counts| Format::Compact { remaining_counts }) {
                 let (_, answer) = format.training_text(step, &[], &mut rng);
                 let body = format.parse(&step.condition, &answer);
                 prop_assert_eq!(body.as_ref(), Ok(&step.body));
@@ -379,7 +379,7 @@ proptest! {
 }
 
 #[test]
-fn a_countdown_says_what_is_left_at_every_line() {
+fn remaining_counts_say_what_is_left_at_every_line() {
     let steps = steps(&crate::testing::paper_example());
     let texts = steps.iter().map(|step| {
         let prompt = compact::prompt(&step.condition);

@@ -83,8 +83,8 @@ const ARMS: [Writing; 6] = [
     Writing::Layers(Format::Recursive),
     Writing::Layers(Format::Instruction { notes: true }),
     Writing::Layers(Format::Instruction { notes: false }),
-    Writing::Layers(Format::Compact { countdown: false }),
-    Writing::Layers(Format::Compact { countdown: true }),
+    Writing::Layers(Format::Compact { remaining_counts: false }),
+    Writing::Layers(Format::Compact { remaining_counts: true }),
     Writing::Graphs,
 ];
 

@@ -310,8 +310,8 @@ impl<'a> Recursion<'a> {
             Format::Instruction { notes } => {
                 self.requests.constraint(|| Prose::new(condition, bounds, notes))
             }
-            Format::Compact { countdown } => {
-                self.requests.constraint(|| Compact::new(condition, bounds, countdown))
+            Format::Compact { remaining_counts } => {
+                self.requests.constraint(|| Compact::new(condition, bounds, remaining_counts))
             }
         }
     }

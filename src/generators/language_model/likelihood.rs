@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn every_attribute_is_in_the_prompt() {
         let graph = crate::testing::paper_example();
-        let compact = Format::Compact { countdown: false };
+        let compact = Format::Compact { remaining_counts: false };
         for format in [Format::Recursive, compact, Format::Instruction { notes: true }] {
             for step in steps(&graph) {
                 let (prompt, _) = format.training_text(&step, &[], &mut FirstChoice);

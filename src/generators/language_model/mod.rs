@@ -50,8 +50,7 @@ pub struct Settings {
     #[serde(rename = "intermediate_instructions")]
     pub notes: bool,
     /// Whether every line says what is left to write (`recursive-compact` only).
-    #[serde(rename = "remaining_counts")]
-    pub countdown: bool,
+    pub remaining_counts: bool,
     /// Tokens of a batch.
     pub batch_tokens: usize,
     /// Tokens in work at once, about: a batch of more is gone through in several forward and backward
@@ -109,7 +108,7 @@ impl Default for Settings {
             epochs: None,
             share: 1.0,
             notes: true,
-            countdown: false,
+            remaining_counts: false,
             batch_tokens: 2048,
             micro_batch_tokens: None,
             checkpoint_activations: false,
@@ -152,8 +151,9 @@ pub fn instruction(table: &toml::Table) -> Result<Box<dyn Recipe>> {
 
 /// Builds the recipe of `recursive-compact` from a baseline's settings.
 pub fn recursive_compact(table: &toml::Table) -> Result<Box<dyn Recipe>> {
-    let writing =
-        |settings: &Settings| Writing::Layers(Format::Compact { countdown: settings.countdown });
+    let writing = |settings: &Settings| {
+        Writing::Layers(Format::Compact { remaining_counts: settings.remaining_counts })
+    };
     recipe("recursive-compact", writing, table)
 }
 

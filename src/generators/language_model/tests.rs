@@ -105,8 +105,8 @@ fn requests<'a>(
 #[test]
 fn the_recursion_rebuilds_graphs_from_their_steps() {
     rebuilds(Format::Recursive);
-    rebuilds(Format::Compact { countdown: false });
-    rebuilds(Format::Compact { countdown: true });
+    rebuilds(Format::Compact { remaining_counts: false });
+    rebuilds(Format::Compact { remaining_counts: true });
     rebuilds(Format::Instruction { notes: true });
 }
 
@@ -310,8 +310,8 @@ const WRITINGS: [Writing; 6] = [
     Writing::Layers(Format::Recursive),
     Writing::Layers(Format::Instruction { notes: true }),
     Writing::Layers(Format::Instruction { notes: false }),
-    Writing::Layers(Format::Compact { countdown: false }),
-    Writing::Layers(Format::Compact { countdown: true }),
+    Writing::Layers(Format::Compact { remaining_counts: false }),
+    Writing::Layers(Format::Compact { remaining_counts: true }),
     Writing::Graphs,
 ];
 
@@ -417,7 +417,7 @@ fn counts_are_one_token_with_their_words() {
     };
     let instruction = Writing::Layers(Format::Instruction { notes: true });
     let recursive = Writing::Layers(Format::Recursive);
-    let compact = Writing::Layers(Format::Compact { countdown: false });
+    let compact = Writing::Layers(Format::Compact { remaining_counts: false });
     for (writing, text, one) in [
         (recursive, "num_edges:40", true),
         (recursive, "num_edges:41", false),

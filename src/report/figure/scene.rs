@@ -316,8 +316,8 @@ mod tests {
         assert!((text_width("mm", 20.0, false) - 2.0 * text_width("mm", 10.0, false)).abs() < 0.1);
         let lines = wrapped("one two three four", 10.0, text_width("one two", 10.0, false));
         assert_eq!(lines, ["one two", "three", "four"]);
-        let lines = wrapped("taught, T = 0.8", 10.0, text_width("taught, T", 10.0, false));
-        assert_eq!(lines, ["taught,", "T = 0.8"]);
+        let lines = wrapped("tuned, T = 0.8", 10.0, text_width("tuned, T", 10.0, false));
+        assert_eq!(lines, ["tuned,", "T = 0.8"]);
     }
 
     #[test]

@@ -282,7 +282,7 @@ fn long_names_leave_room_for_what_they_name() {
     };
     check("long-names", &figure, &["Long names"]);
 
-    let long = "Recursive LLM, countdown, tokens 8_000_000, taught, T = 0.8";
+    let long = "Recursive LLM (remaining counts; tokens 8_000_000; self-trained), T = 0.8";
     let mut few = Figure { width: PAGE, ..figure };
     few.panels[0].x =
         Axis::names("", (0..8).map(|n| [long, "Resample"][n % 2].to_owned()).collect());

@@ -12,7 +12,7 @@ use crate::text::name;
 pub struct Compact {
     state: StepState,
     at: At,
-    countdown: bool,
+    remaining_counts: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,18 +44,18 @@ const ORDER: [Number; 7] = [
 
 impl Compact {
     /// The answer to a step's condition; see [`StepState::new`] for what the condition must have.
-    pub fn new(condition: LayerCondition, bounds: Bounds, countdown: bool) -> Self {
-        Self { state: StepState::new(condition, bounds), at: At::Line, countdown }
+    pub fn new(condition: LayerCondition, bounds: Bounds, remaining_counts: bool) -> Self {
+        Self { state: StepState::new(condition, bounds), at: At::Line, remaining_counts }
     }
 
     /// What may follow where an edge or sub-condition ends: the next one, or the end.
     fn more(&self) -> Option<String> {
-        let left = self.state.countdown();
+        let left = self.state.remaining_counts();
         if self.state.is_split() {
-            let more = || line_start(self.countdown, &left, '|') + "e";
+            let more = || line_start(self.remaining_counts, &left, '|') + "e";
             (self.state.left() > 0).then(more)
         } else {
-            (left.edges > 0).then(|| line_start(self.countdown, &left, '>'))
+            (left.edges > 0).then(|| line_start(self.remaining_counts, &left, '>'))
         }
     }
 

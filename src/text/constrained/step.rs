@@ -160,7 +160,7 @@ impl StepState {
     }
 
     /// What is left of the layer, between two edges or parts.
-    pub fn countdown(&self) -> Left {
+    pub fn remaining_counts(&self) -> Left {
         match &self.below {
             Below::Subgraphs { budget, .. } => Left {
                 edges: self.edges_left(),

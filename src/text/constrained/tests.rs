@@ -104,8 +104,8 @@ fn random_choices_always_give_a_valid_step() {
     let graphs = graphs();
     for format in [
         Format::Recursive,
-        Format::Compact { countdown: false },
-        Format::Compact { countdown: true },
+        Format::Compact { remaining_counts: false },
+        Format::Compact { remaining_counts: true },
         Format::Instruction { notes: true },
         Format::Instruction { notes: false },
     ] {
@@ -119,8 +119,8 @@ fn random_choices_always_give_a_valid_step() {
             };
             let asked = condition.clone();
             let text = match format {
-                Format::Compact { countdown } => {
-                    let grammar = Compact::new(asked, bounds, countdown);
+                Format::Compact { remaining_counts } => {
+                    let grammar = Compact::new(asked, bounds, remaining_counts);
                     write(&vocabulary, &tokenizer, grammar, &mut rng)
                 }
                 _ => {
@@ -176,7 +176,7 @@ fn random_choices_always_give_the_table_that_was_asked_for() {
 #[test]
 fn training_texts_are_permitted() {
     let graphs = graphs();
-    let compact = [false, true].map(|countdown| Format::Compact { countdown });
+    let compact = [false, true].map(|remaining_counts| Format::Compact { remaining_counts });
     let prose = [Format::Recursive, Format::Instruction { notes: true }];
     for format in compact.into_iter().chain(prose) {
         let (vocabulary, tokenizer) = vocabulary(Some(format), &graphs);
@@ -187,8 +187,8 @@ fn training_texts_are_permitted() {
             let condition = step.condition.clone();
             let bounds = Bounds::default();
             forced += match format {
-                Format::Compact { countdown } => {
-                    let grammar = Compact::new(condition, bounds, countdown);
+                Format::Compact { remaining_counts } => {
+                    let grammar = Compact::new(condition, bounds, remaining_counts);
                     follow(&vocabulary, &tokenizer, grammar, &text)
                 }
                 _ => {
