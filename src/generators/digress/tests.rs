@@ -275,13 +275,10 @@ fn a_graph_and_its_state_agree() {
     assert!((0..8).all(|child| (child..8).all(|parent| state.edge(parent, child) == NO_CALL)));
 }
 
-/// LEARNT
+/// The calls that answers make are nearer to the truth than those of an untrained network.
 #[test]
 fn the_calls_of_a_simulated_cloud_are_learnt() {
-    let extra = std::env::var("DIG").unwrap_or_default();
-    let started = std::time::Instant::now();
-    let (error, of_sample) = call_error(ID, &extra);
-    println!("{extra} {error} {of_sample} {:?}", started.elapsed());
+    let (error, of_sample) = call_error(ID, "", 1);
     assert!(error < 0.25 && of_sample < 0.05, "{error} {of_sample}");
 }
 
