@@ -215,7 +215,7 @@ mod tests {
     /// learns from is itself this far from the truth.
     #[test]
     fn the_calls_of_a_simulated_cloud_are_learnt() {
-        let (error, of_sample) = call_error(ID, "");
+        let (error, of_sample) = call_error(ID, "", 8);
         assert!(error < 1.5 * of_sample && of_sample < 0.05, "{error} {of_sample}");
     }
 

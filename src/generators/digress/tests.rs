@@ -279,7 +279,7 @@ fn a_graph_and_its_state_agree() {
 fn the_calls_of_a_simulated_cloud_are_learnt() {
     let extra = std::env::var("DIG").unwrap_or_default();
     let started = std::time::Instant::now();
-    let (error, of_sample) = call_error(ID, &extra);
+    let (error, of_sample) = call_error(ID, &extra, 1);
     println!("{extra} {error} {of_sample} {:?}", started.elapsed());
     assert!(error < 0.25 && of_sample < 0.05, "{error} {of_sample}");
 }

@@ -141,7 +141,7 @@ fn runs_of_the_edge_level() {
 /// from the truth. After the few seconds that a test may take, 0.35 was measured.
 #[test]
 fn the_calls_of_a_simulated_cloud_are_learnt() {
-    let (error, of_sample) = call_error(ID, &format!("{LEARNING}leave_out = 0.8\n"));
+    let (error, of_sample) = call_error(ID, &format!("{LEARNING}leave_out = 0.8\n"), 1);
     assert!(error < 0.45 && of_sample < 0.05, "{error} {of_sample}");
 }
 

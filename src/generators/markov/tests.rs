@@ -38,7 +38,7 @@ fn siblings_follow_one_another() {
 
 #[test]
 fn the_calls_of_a_simulated_cloud_are_learnt() {
-    let (error, of_sample) = call_error(ID, "");
+    let (error, of_sample) = call_error(ID, "", 8);
     assert!(error < 1.5 * of_sample && of_sample < 0.05, "{error} {of_sample}");
 }
 
