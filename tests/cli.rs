@@ -147,7 +147,7 @@ fn mistakes_are_told_in_one_message() {
     workplace.write("typo.toml", &EXPERIMENT.replace("seeds", "sedes"));
     insta::assert_snapshot!(
         workplace.refused(&["run", "typo.toml", "--profile", "smoke"]),
-        @"error: typo.toml: line 13: unknown key `sedes` — did you mean `seeds`?"
+        @"error: typo.toml: line 12: unknown key `sedes` — did you mean `seeds`?"
     );
     insta::assert_snapshot!(
         workplace.refused(&["run", "tiny.toml", "--profile", "full"]),

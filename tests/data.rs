@@ -57,8 +57,7 @@ fn a_saved_dataset_is_read_back_and_has_the_same_bytes_again() {
     assert_eq!(std::fs::read(scratch.path().join("calls.parquet")).unwrap(), bytes);
 }
 
-/// `tests/data/written`: `tracegym data build simulator --graphs 30`, when polars was built with all that
-/// its feature `parquet` asks for.
+/// `tests/data/written`: `tracegym data build simulator --graphs 30`, so that a later polars is held to it.
 #[test]
 fn a_dataset_that_an_earlier_build_wrote_is_read() {
     let written = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/written");

@@ -70,7 +70,7 @@ impl Place {
         place.write("edge.toml", &format!("{source}[split]\nseed = 0\n{split}\n"));
         for family in FAMILIES {
             let experiment = format!(
-                "id = \"of-{family}\"\ntitle = \"Edge\"\npaper = \"none\"\ndataset = \"edge.toml\"\nfamily = \"{family}\"\ngenerators = [\"markov\", \"resample\"]\nconditions = {{ kind = \"test\", count = 60 }}\nsampling = {{ temperatures = [0.8] }}\nprofiles.smoke = {{ seeds = [0], graphs = 300 }}\n"
+                "id = \"of-{family}\"\ntitle = \"Edge\"\npaper = \"none\"\ndataset = \"edge.toml\"\nfamily = \"{family}\"\ngenerators = [\"markov\", \"training-set-copy\"]\nconditions = {{ kind = \"test\", count = 60 }}\nsampling = {{ temperatures = [0.8] }}\nprofiles.smoke = {{ seeds = [0], graphs = 300 }}\n"
             );
             place.write(&format!("of-{family}.toml"), &experiment);
         }
