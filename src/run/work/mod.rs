@@ -104,6 +104,8 @@ macro_rules! stage_kinds {
         /// One stage's work with everything that its outputs depend on.
         #[derive(Clone, Debug, Serialize, Deserialize)]
         #[serde(tag = "kind", rename_all = "kebab-case")]
+        // A plan holds a few thousand of these: a box for each would save nothing that counts.
+        #[allow(clippy::large_enum_variant)]
         pub enum Work {
             $($name($work),)*
         }
