@@ -1,4 +1,5 @@
-//! Files that outlast a crash or a loss of power: content reaches the disk before its name does.
+//! Files that outlast a crash or a loss of power: content reaches the disk before its name does. And the
+//! hash by which a file is known again.
 //!
 //! A rename alone keeps other processes from seeing half a file, but after a loss of power the new name
 //! may stand before an empty file. So content is flushed first, then the file is renamed, then its
@@ -12,6 +13,16 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 use crate::error::UserError;
+
+/// Size and BLAKE3 of a file.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn hash(path: &Path) -> io::Result<(u64, blake3::Hash)> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok((hasher.count(), hasher.finalize()))
+}
 
 /// What the name of a file ends in until it is whole.
 const PARTIAL: &str = ".partial";

@@ -1,13 +1,10 @@
 //! What a dataset's graphs look like, in rows that stand beside those of other datasets: the table of
 //! `docs/simulator.md`, with which the simulator is calibrated.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
-use crate::graph::{CallGraph, CallType};
-
-/// Graphs of a service from which its uncommon communications are known (paper, section 2: ten
-/// for other statistics of services).
-const ENOUGH: usize = 10;
+use super::ServiceStatistics;
+use crate::graph::{CallGraph, CallType, Communication};
 
 /// Graphs with more calls than this are large.
 const LARGE: u32 = 10;
@@ -232,33 +229,17 @@ fn overlaps(graphs: &[CallGraph]) -> Vec<bool> {
     overlaps
 }
 
-type Communication<'a> = (&'a str, CallType, &'a str);
-
-fn communications(graph: &CallGraph) -> Vec<Communication<'_>> {
-    let calls = graph.calls().iter().enumerate();
-    calls.map(|(index, call)| (graph.source(index), call.kind, &*call.destination)).collect()
-}
-
 fn repeats_a_call(graph: &CallGraph) -> bool {
-    let all = communications(graph);
+    let all: Vec<Communication> = graph.communications().collect();
     all.iter().collect::<HashSet<_>>().len() < all.len()
 }
 
 /// Share of the graphs that have a communication which fewer than 10 % of their service's have.
 fn uncommon(graphs: &[CallGraph]) -> String {
-    let mut by_service: BTreeMap<&str, Vec<HashSet<Communication<'_>>>> = BTreeMap::new();
-    for graph in graphs {
-        let set = communications(graph).into_iter().collect();
-        by_service.entry(graph.service()).or_default().push(set);
-    }
-    let mut found = Vec::new();
-    for sets in by_service.values().filter(|sets| sets.len() >= ENOUGH) {
-        let mut counts: HashMap<Communication<'_>, usize> = HashMap::new();
-        for communication in sets.iter().flatten() {
-            *counts.entry(*communication).or_default() += 1;
-        }
-        let rare = |communication| counts[communication] * 10 < sets.len();
-        found.extend(sets.iter().map(|set| set.iter().any(rare)));
-    }
+    let services = ServiceStatistics::new(graphs);
+    let known = graphs.iter().filter_map(|graph| Some((graph, services.get(graph.service())?)));
+    let found: Vec<bool> = known
+        .map(|(graph, service)| graph.communications().any(|c| service.uncommon.contains(&c)))
+        .collect();
     percent(&found, |found| *found)
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use super::InputFile;
+use crate::durable;
 use crate::error::UserError;
 
 /// The files of `path`: itself, or a folder's files with `extension` (plain or gzip) in order of name.
@@ -120,12 +120,10 @@ fn missing(
 
 /// Size and hash of a file.
 pub fn hash(path: &Path) -> Result<InputFile> {
-    let failed = |error| UserError::io(path, "cannot be read", error);
-    let mut hasher = blake3::Hasher::new();
-    let mut file = File::open(path).map_err(failed)?;
-    let bytes = std::io::copy(&mut file, &mut hasher).map_err(failed)?;
+    let (bytes, hash) =
+        durable::hash(path).map_err(|error| UserError::io(path, "cannot be read", error))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(InputFile { name, bytes, hash: hasher.finalize().to_hex().to_string() })
+    Ok(InputFile { name, bytes, hash: hash.to_hex().to_string() })
 }
 
 #[cfg(test)]

@@ -30,7 +30,6 @@ pub use joined::Joined;
 use anyhow::{Context, Result};
 
 use crate::data::Dataset;
-pub use crate::graph::grid_cells;
 use crate::graph::{CallGraph, Condition, Generated, Verdict, judge_all};
 pub use crate::records::{
     Bin, Dimensions, Interval, Metric, PromptScores, Record, WHOLE, bootstrap,

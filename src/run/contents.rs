@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -104,7 +104,8 @@ impl Contents {
                 self.add(&path, &format!("{name}/"))?;
                 self.folders.insert(name);
             } else if metadata.is_file() {
-                let (bytes, blake3) = hash(&path).map_err(|error| failed(&path, error))?;
+                let (bytes, hash) = durable::hash(&path).map_err(|error| failed(&path, error))?;
+                let blake3 = hash.to_hex().to_string();
                 self.files.insert(name, Written { bytes, blake3, modified: modified(&metadata) });
             } else {
                 let message = "is neither a file nor a folder: let the stage write no such thing";
@@ -197,8 +198,8 @@ impl Written {
         if !read && modified(&metadata) == self.modified {
             return None;
         }
-        match hash(path) {
-            Ok((_, blake3)) if blake3 == self.blake3 => None,
+        match durable::hash(path) {
+            Ok((_, hash)) if hash.to_hex().as_str() == self.blake3 => None,
             Ok(_) => Some(format!("`{name}` has another content")),
             Err(error) => Some(format!("`{name}` cannot be read ({error})")),
         }
@@ -212,13 +213,6 @@ fn absent(name: &str, error: &io::Error) -> String {
     }
 }
 
-/// Size and BLAKE3 of a file.
-fn hash(path: &Path) -> io::Result<(u64, String)> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?)?;
-    Ok((hasher.count(), hasher.finalize().to_hex().to_string()))
-}
-
 /// Nanoseconds since 1970; 0 where the system does not tell.
 fn modified(metadata: &Metadata) -> u64 {
     let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -227,7 +221,7 @@ fn modified(metadata: &Metadata) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::FileTimes;
+    use std::fs::{File, FileTimes};
 
     use super::*;
 

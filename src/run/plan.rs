@@ -2,7 +2,7 @@
 
 mod probe;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -74,8 +74,14 @@ pub struct ExperimentPlan {
     pub formats: BTreeSet<Format>,
 }
 
-/// Stages of the datasets planned so far, by name and number of graphs.
-type Datasets = IndexMap<(String, Option<u64>), Key>;
+/// What the experiments of a plan share.
+#[derive(Default)]
+struct Shared {
+    /// Stages of the datasets planned so far, by name and number of graphs.
+    datasets: IndexMap<(String, Option<u64>), Key>,
+    /// Hashes of the weights that baselines name: large files, read once.
+    weights: HashMap<PathBuf, String>,
+}
 
 /// A training and the graphs that it trains on: the experiment's, or more.
 struct Training {
@@ -87,7 +93,7 @@ struct Training {
 struct Sources<'a> {
     experiment: &'a Experiment,
     options: &'a PlanOptions,
-    datasets: &'a mut Datasets,
+    shared: &'a mut Shared,
 }
 
 /// All stages but the reports, which depend on what failed.
@@ -115,9 +121,9 @@ impl Plan {
             },
             device: options.device.clone(),
         };
-        let mut datasets = IndexMap::new();
+        let mut shared = Shared::default();
         for experiment in experiments {
-            plan.add(experiment, options, &mut datasets)?;
+            plan.add(experiment, options, &mut shared)?;
         }
         Ok(plan)
     }
@@ -126,20 +132,20 @@ impl Plan {
         &mut self,
         mut experiment: Experiment,
         options: &PlanOptions,
-        datasets: &mut Datasets,
+        shared: &mut Shared,
     ) -> Result<()> {
         let baselines: Vec<Baseline> = experiment
             .generators
             .iter()
             .map(|variant| {
                 let mut baseline = Baseline::of(variant, experiment.profile)?;
-                pin_weights(&mut baseline)?;
+                pin_weights(&mut baseline, &mut shared.weights)?;
                 Ok(baseline)
             })
             .collect::<Result<_>>()?;
         check_labels(&baselines)?;
         let dataset = options.dataset.clone().unwrap_or_else(|| experiment.dataset.clone());
-        let mut sources = Sources { experiment: &experiment, options, datasets };
+        let mut sources = Sources { experiment: &experiment, options, shared };
         let dataset_key = self.dataset(&dataset, &mut sources)?;
         let (mut arms, mut floor) = (Vec::new(), None);
         match &experiment.measure {
@@ -184,12 +190,12 @@ impl Plan {
 
     fn dataset(&mut self, name: &str, sources: &mut Sources) -> Result<Key> {
         // A profile's size is meant for the experiment's own dataset; another has its own size.
-        let Sources { experiment, options, datasets } = sources;
+        let Sources { experiment, options, shared } = sources;
         let own = if name == experiment.dataset { experiment.graphs } else { None };
         let main = options.dataset.as_ref().unwrap_or(&experiment.dataset);
         let graphs = if name == main { options.graphs.or(own) } else { own };
         let place = (name.to_owned(), graphs);
-        if let Some(key) = datasets.get(&place) {
+        if let Some(key) = shared.datasets.get(&place) {
             return Ok(key.clone());
         }
         let manifest = DatasetManifest::find(name)?;
@@ -197,7 +203,7 @@ impl Plan {
         let times = manifest.times_manifest()?;
         let work = Work::Dataset(DatasetWork { manifest, files, times, graphs });
         let key = self.stage(format!("dataset {name}"), work, true)?;
-        datasets.insert(place, key.clone());
+        shared.datasets.insert(place, key.clone());
         Ok(key)
     }
 
@@ -445,12 +451,19 @@ impl ExperimentPlan {
 
 /// Adds the hash of the weights that a baseline's settings name to these settings. Weights that are not
 /// there are told by the stage that needs them, which may be of another experiment.
-fn pin_weights(baseline: &mut Baseline) -> Result<()> {
+fn pin_weights(baseline: &mut Baseline, known: &mut HashMap<PathBuf, String>) -> Result<()> {
     if baseline.generator == in_context::ID
         && let Some(path) = in_context::named_weights(&baseline.settings)
         && path.exists()
     {
-        let hash = receipt::of_weights(path)?;
+        let hash = match known.get(path) {
+            Some(hash) => hash.clone(),
+            None => {
+                let hash = receipt::of_weights(path)?;
+                known.insert(path.to_owned(), hash.clone());
+                hash
+            }
+        };
         baseline.settings.insert(in_context::WEIGHTS.to_owned(), hash.into());
     }
     Ok(())

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::durable;
 use crate::error::UserError;
 
 /// What building leaves behind, besides anything whose name starts with a dot.
@@ -62,14 +63,11 @@ pub fn of_weights(path: &Path) -> Result<String, UserError> {
     }
     let mut whole = blake3::Hasher::new();
     for file in files {
-        let mut content = blake3::Hasher::new();
-        File::open(&file)
-            .and_then(|file| content.update_reader(file).map(|_| ()))
-            .map_err(failed)?;
+        let (_, content) = durable::hash(&file).map_err(failed)?;
         if let Ok(name) = file.strip_prefix(path) {
             whole.update(name.as_os_str().as_encoded_bytes());
         }
-        whole.update(content.finalize().as_bytes());
+        whole.update(content.as_bytes());
     }
     Ok(whole.finalize().to_hex()[..32].to_owned())
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::error::{UserError, did_you_mean};
 use crate::generators::Decoding;
 use crate::manifests;
+use crate::number::grouped;
 use crate::toml_file::{self, merged};
 
 /// A baseline with what a list of generators changes of it.
@@ -162,15 +163,8 @@ fn shown(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
         toml::Value::Integer(number) if number.unsigned_abs() >= 10_000 => {
-            let digits = number.unsigned_abs().to_string();
-            let mut text = if *number < 0 { "-".to_owned() } else { String::new() };
-            for (index, digit) in digits.char_indices() {
-                if index > 0 && (digits.len() - index) % 3 == 0 {
-                    text.push('_');
-                }
-                text.push(digit);
-            }
-            text
+            let sign = if *number < 0 { "-" } else { "" };
+            sign.to_owned() + &grouped(number.unsigned_abs(), "_")
         }
         other => other.to_string(),
     }

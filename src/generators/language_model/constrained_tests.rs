@@ -12,7 +12,6 @@ use crate::graph::{CallGraph, judge_all};
 use crate::model::decode::CpuModel;
 use crate::model::{ModelConfig, Sampling, Weights, kernels};
 use crate::progress::Progress;
-use crate::text::Format;
 
 /// A tiny model with weights drawn at random, large enough for it to have strong opinions.
 fn untrained(writing: Writing, graphs: &[CallGraph]) -> Trained {
@@ -79,21 +78,12 @@ fn generate(model: &Trained, conditions: &[Condition], temperature: f64) -> Vec<
     model.generate(conditions, &options).expect("generates")
 }
 
-const ARMS: [Writing; 6] = [
-    Writing::Layers(Format::Recursive),
-    Writing::Layers(Format::Instruction { notes: true }),
-    Writing::Layers(Format::Instruction { notes: false }),
-    Writing::Layers(Format::Compact { remaining_counts: false }),
-    Writing::Layers(Format::Compact { remaining_counts: true }),
-    Writing::Graphs,
-];
-
 #[test]
 fn ten_thousand_random_requests_are_all_answered_accurately() {
     const TEMPERATURES: [f64; 4] = [0.0, 0.3, 0.7, 1.0];
     let graphs = graphs();
-    let each = 10_000u64.div_ceil((ARMS.len() * TEMPERATURES.len()) as u64);
-    ARMS.par_iter().enumerate().for_each(|(number, writing)| {
+    let each = 10_000u64.div_ceil((Writing::ALL.len() * TEMPERATURES.len()) as u64);
+    Writing::ALL.par_iter().enumerate().for_each(|(number, writing)| {
         let model = untrained(*writing, &graphs);
         for (part, temperature) in TEMPERATURES.into_iter().enumerate() {
             let first = (number * TEMPERATURES.len() + part) as u64 * each;
@@ -120,7 +110,7 @@ fn wide_and_deep_graphs_are_split_and_infeasible_ones_refused() {
         depth: Some(depth),
         ..request(&graphs, 5)
     };
-    for writing in ARMS {
+    for writing in Writing::ALL {
         let model = untrained(writing, &graphs);
         let conditions =
             [asked(90, 2), asked(25, 25), asked(3, 5), asked(120, 3), asked(100_000, 4)];

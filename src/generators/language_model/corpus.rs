@@ -61,6 +61,16 @@ impl Item<'_> {
 }
 
 impl Writing {
+    #[cfg(test)]
+    pub const ALL: [Self; 6] = [
+        Self::Layers(Format::Recursive),
+        Self::Layers(Format::Instruction { notes: true }),
+        Self::Layers(Format::Instruction { notes: false }),
+        Self::Layers(Format::Compact { remaining_counts: false }),
+        Self::Layers(Format::Compact { remaining_counts: true }),
+        Self::Graphs,
+    ];
+
     pub fn items<'a>(self, graph: &'a CallGraph, services: &ServiceStatistics) -> Vec<Item<'a>> {
         match self {
             Self::Layers(format) => {

@@ -306,15 +306,6 @@ fn a_training_that_starts_from_another_keeps_what_both_know() {
     assert!(error.contains("give both the same `size`"), "{error}");
 }
 
-const WRITINGS: [Writing; 6] = [
-    Writing::Layers(Format::Recursive),
-    Writing::Layers(Format::Instruction { notes: true }),
-    Writing::Layers(Format::Instruction { notes: false }),
-    Writing::Layers(Format::Compact { remaining_counts: false }),
-    Writing::Layers(Format::Compact { remaining_counts: true }),
-    Writing::Graphs,
-];
-
 /// Prompts and answers of a graph, with every request that its service may get.
 fn all_texts(writing: Writing, graph: &CallGraph, round: u64) -> Vec<String> {
     use crate::graph::{CallType, Communication, Request};
@@ -370,7 +361,7 @@ fn what_a_format_itself_writes_costs_few_tokens() {
     }
     let wide = CallGraph::from_rows(service.into(), &rows).expect("valid");
     let names = ["MS_9", "MS_8", service, "USER"];
-    for writing in WRITINGS {
+    for writing in Writing::ALL {
         for count_tokens in [40, 0] {
             let settings = Settings { count_tokens, ..Settings::default() };
             let known = Names::new(&[&one, &wide]);
@@ -579,7 +570,7 @@ fn what_decides_the_size_of_a_graph_weighs_more() {
     use crate::model::Corpus;
     let graph = crate::testing::paper_example();
     let (names, services) = (Names::new(&[&graph]), ServiceStatistics::default());
-    for writing in WRITINGS {
+    for writing in Writing::ALL {
         let plain = Settings { spell_services: 0.0, ..Settings::default() };
         let tokenizer =
             learn_tokenizer(writing, &[&graph], &services, &names, &plain, 1).expect("learns");

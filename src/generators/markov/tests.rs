@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::data::simulator::{Cloud, SimulatorConfig};
-use crate::evaluate::grid_cells;
 use crate::generators::tests::{call_error, condition, constrained, generate, train_only};
+use crate::graph::grid_cells;
 use crate::graph::{CallRow, USER, judge};
 use crate::model::Sampling;
 use crate::testing::{any_graph, row};
