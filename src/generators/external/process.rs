@@ -25,6 +25,8 @@ const MAX_LINE: u64 = 16 << 20;
 const WAITING: usize = 2;
 /// What is kept of standard error.
 const STDERR_LINES: usize = 20;
+/// How long standard error may take to arrive: of a process that goes on, and of one that ended.
+const LAST_WORDS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(2)];
 /// Characters that are quoted of anything it says.
 pub const WIDTH: usize = 400;
 /// Variables of the environment that a generator sees: results must not depend on more.
@@ -92,6 +94,10 @@ pub struct Process {
     requests: Sender<Vec<u8>>,
     events: Receiver<Event>,
     stderr: Arc<Mutex<VecDeque<String>>>,
+    /// Disconnected when standard error has been read to its end.
+    stderr_open: Receiver<()>,
+    /// Standard output has been read to its end.
+    ended: bool,
     /// Name of the last request.
     asked: &'static str,
     limits: Limits,
@@ -124,8 +130,9 @@ impl Process {
             .spawn()
             .map_err(|error| anyhow!("`{}` does not start: {error}", program.command.join(" ")))?;
         let stderr = Arc::new(Mutex::new(VecDeque::new()));
-        let (requests, events) = connect(&mut child, &stderr)?;
-        Ok(Self { child, requests, events, stderr, asked: "start", limits: program.limits })
+        let (requests, events, stderr_open) = connect(&mut child, &stderr)?;
+        let (ended, asked, limits) = (false, "start", program.limits);
+        Ok(Self { child, requests, events, stderr, stderr_open, ended, asked, limits })
     }
 
     /// Sends a request.
@@ -151,6 +158,7 @@ impl Process {
         let line = match self.events.recv_timeout(until.left()) {
             Ok(Event::Line(line)) => line,
             Ok(Event::End(reason)) => {
+                self.ended = true;
                 let status = self.status();
                 return Err(self.fault(&format!("after `{asked}`: {reason}{status}")));
             }
@@ -184,7 +192,7 @@ impl Process {
     /// An error with the end of standard error.
     pub fn fault(&self, reason: &str) -> anyhow::Error {
         // What it wrote last may still be on its way.
-        std::thread::sleep(Duration::from_millis(5));
+        let _ = self.stderr_open.recv_timeout(LAST_WORDS[usize::from(self.ended)]);
         let lines = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.is_empty() {
             anyhow!("{reason}")
@@ -232,7 +240,7 @@ impl Drop for Process {
 fn connect(
     child: &mut Child,
     stderr: &Arc<Mutex<VecDeque<String>>>,
-) -> Result<(Sender<Vec<u8>>, Receiver<Event>)> {
+) -> Result<(Sender<Vec<u8>>, Receiver<Event>, Receiver<()>)> {
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(mut input), Some(output), Some(errors)) = pipes else {
         return Err(anyhow!("the process has no pipes"));
@@ -248,7 +256,9 @@ fn connect(
     let (found, events) = sync_channel(WAITING);
     std::thread::spawn(move || listen(output, &found));
     let stderr = stderr.clone();
+    let (open, stderr_open) = channel();
     std::thread::spawn(move || {
+        let _open: Sender<()> = open;
         each_line(errors, |line| {
             let mut lines = stderr.lock().unwrap_or_else(PoisonError::into_inner);
             lines.push_back(excerpt(&line, WIDTH));
@@ -257,7 +267,7 @@ fn connect(
             }
         });
     });
-    Ok((requests, events))
+    Ok((requests, events, stderr_open))
 }
 
 /// Sends every line of `output`, and at last why there are no more.

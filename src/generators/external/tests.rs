@@ -135,6 +135,14 @@ fn what_goes_wrong_is_told_with_the_message_that_it_followed() {
     }
 }
 
+/// A busy machine delivers standard error later than standard output.
+#[test]
+fn what_it_said_last_is_quoted_though_it_comes_late() {
+    let place = place("exec 1>&-; sleep 0.3; echo the reason is this >&2; exit 3");
+    let error = format!("{:#}", place.generate().expect_err("no reply"));
+    assert!(error.contains("the reason is this"), "{error}");
+}
+
 /// It reports progress for ever.
 fn place_that_never_ends_training() -> Place {
     let place = place(r#"cat replies; while sleep 0.05; do cat progress; done"#);
