@@ -1,5 +1,7 @@
 //! AdamW (Loshchilov and Hutter 2019) on the host's master copy of the parameters.
 
+use rayon::prelude::*;
+
 use super::transformer::Parameter;
 
 /// First and second moments of every parameter.
@@ -32,10 +34,9 @@ impl Moments {
         let rate = (learning_rate / correct(BETA_1)) as f32;
         let scale = (1.0 / correct(BETA_2)) as f32;
         let (beta_1, beta_2, epsilon) = (BETA_1 as f32, BETA_2 as f32, EPSILON as f32);
-        let moments = self.first.iter_mut().zip(&mut self.second);
-        for ((parameter, gradient), (first, second)) in
-            parameters.iter_mut().zip(gradients).zip(moments)
-        {
+        let moments = self.first.par_iter_mut().zip(&mut self.second);
+        let all = parameters.par_iter_mut().zip(gradients).zip(moments);
+        all.for_each(|((parameter, gradient), (first, second))| {
             let keep =
                 if parameter.decay { (1.0 - learning_rate * weight_decay) as f32 } else { 1.0 };
             let values = parameter.values.iter_mut().zip(gradient);
@@ -44,17 +45,20 @@ impl Moments {
                 *v = beta_2 * *v + (1.0 - beta_2) * gradient * gradient;
                 *value = *value * keep - rate * *m / ((*v * scale).sqrt() + epsilon);
             }
-        }
+        });
     }
 }
 
 /// Scales all gradients so that their common norm is at most `limit`; returns the norm before.
 pub fn clip(gradients: &mut [Vec<f32>], limit: f64) -> f64 {
     let square = |gradient: &Vec<f32>| gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>();
-    let norm = gradients.iter().map(square).sum::<f64>().sqrt();
+    // In order, so that the bits do not depend on threads.
+    let squares: Vec<f64> = gradients.par_iter().map(square).collect();
+    let norm = squares.into_iter().sum::<f64>().sqrt();
     if norm > limit {
         let scale = (limit / norm) as f32;
-        gradients.iter_mut().flatten().for_each(|gradient| *gradient *= scale);
+        let all = gradients.par_iter_mut();
+        all.for_each(|gradient| gradient.iter_mut().for_each(|value| *value *= scale));
     }
     norm
 }

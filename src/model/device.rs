@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
 
+use super::kernels::Precision;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 
@@ -74,24 +74,7 @@ fn cuda(index: usize) -> Result<Chosen> {
     })
 }
 
-/// Number format of a network's products in training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    #[default]
-    F32,
-    /// On NVIDIA GPUs; parameters and the optimiser's state stay in f32.
-    Bf16,
-}
-
-impl Precision {
-    /// For files, which leave the usual precision out.
-    pub fn is_f32(&self) -> bool {
-        *self == Self::F32
-    }
-}
-
-/// What a training step may hold in memory. In f32 the result is the same up to rounding.
+/// What a training step may hold in memory, and in which format its products are. In f32 the result is the same up to rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// Tokens in work at once, about; a document is never cut. A batch of more is gone through in
@@ -101,38 +84,4 @@ pub struct Footprint {
     /// Computes activations again in the backward pass instead of keeping those of all layers.
     pub checkpoint_activations: bool,
     pub precision: Precision,
-}
-
-impl Footprint {
-    /// # Errors
-    /// A precision that the device does not have.
-    pub fn check(self, chosen: &Chosen) -> Result<()> {
-        if chosen.name == "cpu" && self.precision == Precision::Bf16 {
-            let message = format!(
-                "precision = \"bf16\" needs an NVIDIA GPU, and this training runs on the CPU ({}): \
-                 set precision = \"f32\", or use --device cuda",
-                chosen.reason
-            );
-            return Err(UserError::setting(message).into());
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bf16_is_refused_on_the_cpu() {
-        let cpu = device(DeviceChoice::Cpu).expect("there");
-        let bf16 = Footprint { precision: Precision::Bf16, ..Footprint::default() };
-        let error = bf16.check(&cpu).expect_err("refused");
-        assert!(error.is::<UserError>());
-        let message = error.to_string();
-        for word in ["precision = \"bf16\"", "precision = \"f32\"", "--device cuda"] {
-            assert!(message.contains(word), "{message}");
-        }
-        assert!(Footprint::default().check(&cpu).is_ok());
-    }
 }

@@ -18,14 +18,11 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// # Errors
-    /// A precision that the device does not have.
-    pub fn new(config: &ModelConfig, chosen: &Chosen, footprint: Footprint) -> Result<Self> {
-        footprint.check(chosen)?;
-        Ok(match chosen.name.as_str() {
+    pub fn new(config: &ModelConfig, chosen: &Chosen, footprint: Footprint) -> Self {
+        match chosen.name.as_str() {
             "cpu" => Self::Host(Host::new(config).within(footprint)),
             _ => Self::Burn { config: config.clone(), device: chosen.device.clone(), footprint },
-        })
+        }
     }
 
     /// Mean loss over the batch's targets by their weights, nats, and its gradient for each parameter in
@@ -226,10 +223,15 @@ mod tests {
         let footprint = Footprint::default();
         let mut reference = Engine::Burn { config: config.clone(), device, footprint };
         let (loss, gradients) = reference.gradients(&parameters, &batch).expect("burn");
+        let mut fused = None;
         for simd in Simd::all() {
             let mut host = Engine::Host(Host::with_simd(&config, simd));
             for _ in 0..2 {
                 let (ours, found) = host.gradients(&parameters, &batch).expect("host");
+                // Sets that fuse train to the same bits.
+                if simd.fused() {
+                    assert!(fused.get_or_insert_with(|| found.clone()) == &found, "{simd:?}");
+                }
                 assert!((ours - loss).abs() < 1e-4 * loss, "{ours} {loss}");
                 assert_close(&parameters, &found, &gradients, 1e-3);
                 host.recycle(found);
@@ -325,13 +327,20 @@ mod tests {
     #[test]
     fn gradients_in_bf16_are_near_those_in_f32() {
         let (config, parameters, batch) = case();
-        for checkpoint_activations in [false, true] {
+        for (host, checkpoint_activations) in
+            [(true, false), (true, true), (false, false), (false, true)]
+        {
             let [(loss, expected), (short, found)] =
                 [Precision::F32, Precision::Bf16].map(|precision| {
                     let footprint =
                         Footprint { precision, checkpoint_activations, ..Footprint::default() };
-                    let (config, device) = (config.clone(), Device::flex());
-                    let mut engine = Engine::Burn { config, device, footprint };
+                    let mut engine = match host {
+                        true => Engine::Host(Host::new(&config).within(footprint)),
+                        false => {
+                            let (config, device) = (config.clone(), Device::flex());
+                            Engine::Burn { config, device, footprint }
+                        }
+                    };
                     let found = engine.gradients(&parameters, &batch).expect("gradients");
                     let total = engine.loss(&parameters, &batch).expect("loss");
                     assert!((total / batch.target_count() as f64 - found.0).abs() < 1e-5 * found.0);

@@ -28,7 +28,8 @@ pub use adamw::{Moments, clip};
 pub use batches::{Batch, Batches, Corpus, Document, Position};
 pub use config::{ModelConfig, RopeScaling};
 pub use decode::Sampling;
-pub use device::{Chosen, Footprint, Precision, device};
+pub use device::{Chosen, Footprint, device};
+pub use kernels::Precision;
 pub use train::{
     LOG_FILE, LoraStep, LoraStepReport, LoraTrainer, LoraTraining, TrainConfig, TrainReport,
     Training, train,

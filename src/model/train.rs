@@ -95,8 +95,7 @@ pub struct Training<'a> {
 /// ends in the same bits as an uninterrupted one.
 ///
 /// # Errors
-/// A model that does not fit into memory or a precision that the device does not have, before
-/// anything is done; a loss or gradient that is not finite or a loss that jumps, with the step, the
+/// A model that does not fit into memory, before anything is done; a loss or gradient that is not finite or a loss that jumps, with the step, the
 /// batch then lying in `scratch`; nothing to learn from; files that cannot be written.
 pub fn train(training: &Training<'_>) -> Result<TrainReport> {
     let Training { model, config, scratch, .. } = *training;
@@ -105,7 +104,7 @@ pub fn train(training: &Training<'_>) -> Result<TrainReport> {
     let (learnt, footprint) = (model.parameters(), config.footprint);
     let batch_tokens = config.batch_tokens;
     Demand { model, learnt, batch_tokens, footprint }.check(&chosen)?;
-    let mut run = Run::start(training, Engine::new(model, &chosen, footprint)?)?;
+    let mut run = Run::start(training, Engine::new(model, &chosen, footprint))?;
     let bar = training.progress.step("training", "tokens", config.tokens);
     bar.inc(run.state.tokens);
     let position = run.state.position;
@@ -318,12 +317,12 @@ impl LoraTrainer {
     ///
     /// # Errors
     /// A training that does not fit into memory; weights of another model; a device that is not
-    /// there, or is not the CPU; a precision that it does not have.
+    /// there, or is not the CPU.
     pub fn new(training: LoraTraining<'_>) -> Result<Self> {
         let LoraTraining { model, lora, seed, batch_tokens, footprint, .. } = training;
         model.check()?;
         let chosen = device(training.device)?;
-        let mut engine = Engine::new(model, &chosen, footprint)?;
+        let mut engine = Engine::new(model, &chosen, footprint);
         engine.host_for_adapters()?;
         let learnt = lora.size() as u64;
         Demand { model, learnt, batch_tokens, footprint }.check(&chosen)?;

@@ -60,7 +60,7 @@ pub struct Settings {
     /// Whether activations are computed again in the backward pass: less memory, more time.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_activations: bool,
-    /// `f32`, or `bf16` for products on an NVIDIA GPU.
+    /// `f32`, or `bf16` for products of numbers rounded to bf16, which are faster.
     #[serde(skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
     pub learning_rate: f64,

@@ -1,12 +1,13 @@
 //! Low-rank adapters in the training pass: forward, and the gradients of A and B.
 
-use crate::model::kernels::{View, multiply};
+use crate::model::kernels::{Precision, Simd, View, multiply};
 use crate::model::lora::Lora;
 use crate::model::transformer::Place;
 
 /// Adapters during one step.
 #[derive(Clone, Copy)]
 pub struct Adapters<'a> {
+    pub simd: Simd,
     pub lora: &'a Lora,
     /// Key of the step's dropout; without one nothing is left out.
     pub dropout: Option<u64>,
@@ -79,7 +80,7 @@ impl Adapters<'_> {
             self.lower(number, mask, x, scratch);
             let [_, b] = self.lora.matrices(number);
             let low = View::new(&scratch.low, rows, self.lora.config().rank);
-            multiply(&mut out[column..], stride, low, b, true);
+            multiply(self.simd, Precision::F32, &mut out[column..], stride, low, b, true);
         }
     }
 
@@ -97,7 +98,15 @@ impl Adapters<'_> {
         }
         let rows = x.len() / a.rows();
         low.resize(rows * rank, 0.0);
-        multiply(low, rank, View::new(dropped, rows, a.rows()), a, false);
+        multiply(
+            self.simd,
+            Precision::F32,
+            low,
+            rank,
+            View::new(dropped, rows, a.rows()),
+            a,
+            false,
+        );
         let scale = self.lora.scale();
         low.iter_mut().for_each(|value| *value *= scale);
     }
@@ -128,19 +137,35 @@ impl Adapters<'_> {
             let Scratch { dropped, low, low_grad, wide } = &mut *scratch;
             let grad = View::strided(&grad[column..], rows, outputs, stride);
             let low = View::new(low, rows, rank);
-            multiply(&mut gradients[2 * number + 1], outputs, low.t(), grad, true);
+            multiply(
+                self.simd,
+                Precision::F32,
+                &mut gradients[2 * number + 1],
+                outputs,
+                low.t(),
+                grad,
+                true,
+            );
             low_grad.resize(rows * rank, 0.0);
-            multiply(low_grad, rank, grad, b.t(), false);
+            multiply(self.simd, Precision::F32, low_grad, rank, grad, b.t(), false);
             low_grad.iter_mut().for_each(|value| *value *= scale);
             let low_grad = View::new(low_grad, rows, rank);
             let dropped = View::new(dropped, rows, inputs);
-            multiply(&mut gradients[2 * number], rank, dropped.t(), low_grad, true);
+            multiply(
+                self.simd,
+                Precision::F32,
+                &mut gradients[2 * number],
+                rank,
+                dropped.t(),
+                low_grad,
+                true,
+            );
             let Some(mask) = mask else {
-                multiply(x_grad, inputs, low_grad, a.t(), true);
+                multiply(self.simd, Precision::F32, x_grad, inputs, low_grad, a.t(), true);
                 continue;
             };
             wide.resize(rows * inputs, 0.0);
-            multiply(wide, inputs, low_grad, a.t(), false);
+            multiply(self.simd, Precision::F32, wide, inputs, low_grad, a.t(), false);
             for (index, (out, grad)) in x_grad.iter_mut().zip(wide.iter()).enumerate() {
                 *out += grad * mask.at(index);
             }

@@ -1,10 +1,10 @@
 //! Causal attention of the training pass, one document and one head at a time.
 
 use crate::model::ModelConfig;
-use crate::model::kernels::{self, Simd, View, multiply};
+use crate::model::kernels::{self, LANES, Packed, Precision, Simd, View, multiply};
 
 /// Queries that share one product with the keys before them.
-const BLOCK: usize = 64;
+const BLOCK: usize = 48;
 
 /// Where the heads lie in a row of queries, keys and values.
 #[derive(Clone, Copy, Debug)]
@@ -37,67 +37,96 @@ impl Heads {
     }
 }
 
-/// Buffers for the weights of a block and their gradients.
+/// Keys and values of one head of a document, packed for its products, and memory for a block.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    /// `[head_dim, positions]`.
+    turned_keys: Packed,
+    turned_values: Packed,
+    /// `[positions, head_dim]`.
+    keys: Packed,
+    values: Packed,
+    /// Weights of a block and their gradients.
     weights: Vec<f32>,
     grads: Vec<f32>,
 }
 
-/// One block of queries of one head: rows `first..last` of the document that starts at row `start`,
-/// which look at its rows `0..last`.
+/// One head of the document in rows `start..start + length`.
 #[derive(Clone, Copy)]
-struct Block {
+struct Place {
     start: usize,
-    first: usize,
-    last: usize,
+    length: usize,
+    /// Of the query, key and value in a row of `[queries | keys | values]`.
     columns: [usize; 3],
+    /// Whether it is the first of the heads that share its keys and values.
+    first: bool,
     mixed_column: usize,
+    head_dim: usize,
 }
 
-/// Calls `visit` for every block of every head of the documents.
-fn blocks(heads: Heads, lengths: &[usize], mut visit: impl FnMut(Block)) {
-    let mut start = 0;
-    for &length in lengths {
-        for head in 0..heads.heads {
+/// Every head of the documents.
+fn places(heads: Heads, lengths: &[usize]) -> impl Iterator<Item = Place> {
+    let starts = lengths.iter().scan(0, |end, length| {
+        *end += length;
+        Some((*end - length, *length))
+    });
+    starts.filter(|(_, length)| *length > 0).flat_map(move |(start, length)| {
+        (0..heads.heads).map(move |head| {
             let (columns, mixed_column) = (heads.columns(head), head * heads.head_dim);
-            for first in (0..length).step_by(BLOCK) {
-                let last = (first + BLOCK).min(length);
-                visit(Block { start, first, last, columns, mixed_column });
-            }
-        }
-        start += length;
-    }
+            let first = head % (heads.heads / heads.kv_heads) == 0;
+            Place { start, length, columns, first, mixed_column, head_dim: heads.head_dim }
+        })
+    })
 }
 
-impl Block {
-    /// Rows `from..to` of the document in a matrix of `stride` columns, from column `column`.
+impl Place {
+    /// Rows `rows` of the document in a matrix of `stride` columns, from column `column`.
     fn part<'a>(
         &self,
         data: &'a [f32],
         stride: usize,
         column: usize,
         rows: std::ops::Range<usize>,
-        hd: usize,
     ) -> View<'a> {
         let at = (self.start + rows.start) * stride + column;
-        View::strided(&data[at..], rows.len(), hd, stride)
+        View::strided(&data[at..], rows.len(), self.head_dim, stride)
     }
 
-    /// Attention weights `[last − first, last]`, zero above the diagonal.
-    fn weights(&self, simd: Simd, heads: Heads, qkv: &[f32], weights: &mut Vec<f32>) {
-        let (hd, width) = (heads.head_dim, heads.width());
-        weights.resize((self.last - self.first) * self.last, 0.0);
-        let queries = self.part(qkv, width, self.columns[0], self.first..self.last, hd);
-        let keys = self.part(qkv, width, self.columns[1], 0..self.last, hd);
-        multiply(weights, self.last, queries, keys.t(), false);
-        let scale = 1.0 / (hd as f32).sqrt();
-        for (row, weights) in weights.chunks_exact_mut(self.last).enumerate() {
-            let (seen, hidden) = weights.split_at_mut(self.first + row + 1);
-            kernels::softmax(simd, scale, seen);
+    /// Blocks of queries: each looks at the positions before its end. The last one, which looks at all,
+    /// comes first.
+    fn blocks(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+        let length = self.length;
+        (0..length).step_by(BLOCK).rev().map(move |first| first..(first + BLOCK).min(length))
+    }
+
+    /// Attention weights of a block `[block, positions before its end]`, zero above the diagonal, in
+    /// rows of [`stride`] elements.
+    fn weights(
+        &self,
+        simd: Simd,
+        block: std::ops::Range<usize>,
+        queries: View<'_>,
+        turned_keys: &Packed,
+        weights: &mut Vec<f32>,
+    ) {
+        let stride = stride(block.end);
+        weights.resize(block.len() * stride, 0.0);
+        turned_keys.product(weights, stride, queries, stride);
+        let scale = 1.0 / (self.head_dim as f32).sqrt();
+        for (position, row) in block.zip(weights.chunks_exact_mut(stride)) {
+            // Whole vectors: what follows has the weight zero.
+            let seen = position + 1;
+            let (row, hidden) = row.split_at_mut(seen.next_multiple_of(LANES));
+            row[seen..].fill(f32::NEG_INFINITY);
+            kernels::softmax(simd, scale, row);
             hidden.fill(0.0);
         }
     }
+}
+
+/// Elements from row to row of a block that looks at so many positions: a whole number of vectors.
+fn stride(positions: usize) -> usize {
+    positions.next_multiple_of(LANES)
 }
 
 /// `mixed[row] = Σ weight · value` over the row and those before it in its document; `qkv` holds
@@ -110,14 +139,20 @@ pub fn forward(
     mixed: &mut [f32],
     scratch: &mut Scratch,
 ) {
-    let (hd, width) = (heads.head_dim, heads.width());
-    blocks(heads, lengths, |block| {
-        block.weights(simd, heads, qkv, &mut scratch.weights);
-        let values = block.part(qkv, width, block.columns[2], 0..block.last, hd);
-        let weights = View::new(&scratch.weights, block.last - block.first, block.last);
-        let at = (block.start + block.first) * heads.queries() + block.mixed_column;
-        multiply(&mut mixed[at..], heads.queries(), weights, values, false);
-    });
+    let width = heads.width();
+    let Scratch { turned_keys, values, weights, .. } = scratch;
+    for place in places(heads, lengths) {
+        let [query, key, value] = place.columns;
+        turned_keys.pack(simd, place.part(qkv, width, key, 0..place.length).t());
+        values.pack(simd, place.part(qkv, width, value, 0..place.length));
+        for block in place.blocks() {
+            let queries = place.part(qkv, width, query, block.clone());
+            place.weights(simd, block.clone(), queries, turned_keys, weights);
+            let weights = View::strided(weights, block.len(), block.end, stride(block.end));
+            let at = (place.start + block.start) * heads.queries() + place.mixed_column;
+            values.product(&mut mixed[at..], heads.queries(), weights, heads.head_dim);
+        }
+    }
 }
 
 /// Gradient with respect to `qkv`, given that with respect to `mixed`. The weights are computed
@@ -131,38 +166,41 @@ pub fn backward(
     qkv_grad: &mut [f32],
     scratch: &mut Scratch,
 ) {
-    let (hd, width) = (heads.head_dim, heads.width());
-    let scale = 1.0 / (hd as f32).sqrt();
-    qkv_grad.fill(0.0);
-    blocks(heads, lengths, |block| {
-        block.weights(simd, heads, qkv, &mut scratch.weights);
-        let Scratch { weights, grads } = &mut *scratch;
-        let rows = block.last - block.first;
-        let [query, key, value] = block.columns;
-        let part = |column, rows| block.part(qkv, width, column, rows, hd);
-        let grad = block.part(
-            mixed_grad,
-            heads.queries(),
-            block.mixed_column,
-            block.first..block.last,
-            hd,
-        );
-        grads.resize(rows * block.last, 0.0);
-        multiply(grads, block.last, grad, part(value, 0..block.last).t(), false);
-        let lines = weights.chunks_exact(block.last).zip(grads.chunks_exact_mut(block.last));
-        for (row, (weights, grads)) in lines.enumerate() {
-            let seen = block.first + row + 1;
-            kernels::softmax_gradient(simd, &weights[..seen], scale, &mut grads[..seen]);
-            grads[seen..].fill(0.0);
+    let width = heads.width();
+    let scale = 1.0 / (heads.head_dim as f32).sqrt();
+    let Scratch { turned_keys, turned_values, keys, weights, grads, .. } = scratch;
+    for place in places(heads, lengths) {
+        let [query, key, value] = place.columns;
+        let all = 0..place.length;
+        turned_keys.pack(simd, place.part(qkv, width, key, all.clone()).t());
+        turned_values.pack(simd, place.part(qkv, width, value, all.clone()).t());
+        keys.pack(simd, place.part(qkv, width, key, all));
+        for block in place.blocks() {
+            let queries = place.part(qkv, width, query, block.clone());
+            place.weights(simd, block.clone(), queries, turned_keys, weights);
+            let (rows, stride) = (block.len(), stride(block.end));
+            let column = place.mixed_column;
+            let grad = place.part(mixed_grad, heads.queries(), column, block.clone());
+            grads.resize(rows * stride, 0.0);
+            turned_values.product(grads, stride, grad, stride);
+            let lines = weights.chunks_exact(stride).zip(grads.chunks_exact_mut(stride));
+            for (position, (weights, grads)) in block.clone().zip(lines) {
+                // Weights that are zero make gradients that are zero.
+                let seen = (position + 1).next_multiple_of(LANES);
+                kernels::softmax_gradient(simd, &weights[..seen], scale, &mut grads[..seen]);
+                grads[seen..].fill(0.0);
+            }
+            let weights = View::strided(weights, rows, block.end, stride);
+            let grads = View::strided(grads, rows, block.end, stride);
+            // Every position has its first gradient from the last block of the first head.
+            let more = !place.first || block.end < place.length;
+            for (column, a, b) in [(key, grads.t(), queries), (value, weights.t(), grad)] {
+                let out = &mut qkv_grad[place.start * width + column..];
+                multiply(simd, Precision::F32, out, width, a, b, more);
+            }
+            // A head's queries belong to it alone, keys and values may be shared.
+            let at = (place.start + block.start) * width + query;
+            keys.product(&mut qkv_grad[at..], width, grads, heads.head_dim);
         }
-        let weights = View::new(weights, rows, block.last);
-        let grads = View::new(grads, rows, block.last);
-        let mut add = |column: usize, first: usize, a: View<'_>, b: View<'_>| {
-            let at = (block.start + first) * width + column;
-            multiply(&mut qkv_grad[at..], width, a, b, true);
-        };
-        add(query, block.first, grads, part(key, 0..block.last));
-        add(key, 0, grads.t(), part(query, block.first..block.last));
-        add(value, 0, weights.t(), grad);
-    });
+    }
 }

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use self::adapters::Adapters;
 use self::pass::{Chunk, Gradients, Pass, Workspace};
-use super::kernels::{self, Simd};
+use super::kernels::{self, Precision, Simd};
 use super::lora::Lora;
 use super::rotary::Rotary;
 use super::transformer::Parameter;
@@ -54,6 +54,7 @@ impl Cut {
 pub struct Host {
     config: ModelConfig,
     simd: Simd,
+    precision: Precision,
     rotary: Rotary,
     cut: Cut,
     /// Whether activations are computed again in the backward pass.
@@ -75,20 +76,23 @@ impl Host {
 
     pub fn with_simd(config: &ModelConfig, simd: Simd) -> Self {
         let cut = Cut::new(Footprint::default());
-        let rotary = Rotary::new(config);
-        Self { config: config.clone(), simd, rotary, cut, recompute: false, lanes: Vec::new() }
+        let (rotary, precision) = (Rotary::new(config), Precision::F32);
+        let (config, recompute, lanes) = (config.clone(), false, Vec::new());
+        Self { config, simd, precision, rotary, cut, recompute, lanes }
     }
 
-    /// The same within a footprint, always in f32.
+    /// The same within a footprint.
     pub fn within(mut self, footprint: Footprint) -> Self {
         self.cut = Cut::new(footprint);
         self.recompute = footprint.checkpoint_activations;
+        self.precision = footprint.precision;
         self
     }
 
     fn pass<'a>(&'a self, parameters: &'a [Parameter], adapters: Option<Adapters<'a>>) -> Pass<'a> {
-        let Self { config, simd, rotary, recompute, .. } = self;
-        Pass { config, simd: *simd, rotary, parameters, recompute: *recompute, adapters }
+        let Self { config, rotary, .. } = self;
+        let (simd, precision, recompute) = (self.simd, self.precision, self.recompute);
+        Pass { config, simd, precision, rotary, parameters, recompute, adapters }
     }
 
     /// Mean loss over the batch's targets by their weights, nats, and its gradient for each parameter in
@@ -106,7 +110,8 @@ impl Host {
         key: Option<u64>,
         batch: &Batch,
     ) -> (f64, Gradients) {
-        self.run(parameters, Some(Adapters { lora, dropout: key }), &lora.parameters, batch)
+        let adapters = Adapters { simd: self.simd, lora, dropout: key };
+        self.run(parameters, Some(adapters), &lora.parameters, batch)
     }
 
     /// Loss, and gradients of `learnt`.
@@ -163,7 +168,8 @@ impl Host {
 
     /// The same with adapters, without dropout.
     pub fn lora_loss(&self, parameters: &[Parameter], lora: &Lora, batch: &Batch) -> f64 {
-        self.total(parameters, Some(Adapters { lora, dropout: None }), batch)
+        let adapters = Adapters { simd: self.simd, lora, dropout: None };
+        self.total(parameters, Some(adapters), batch)
     }
 
     fn total(

@@ -4,7 +4,7 @@ use super::adapters::{self, Adapters};
 use super::attention::{self, Heads, Scratch};
 use crate::model::ModelConfig;
 use crate::model::batches::Part;
-use crate::model::kernels::{self, Simd, View, multiply};
+use crate::model::kernels::{self, Precision, Simd, View, multiply};
 use crate::model::rotary::Rotary;
 use crate::model::transformer::{self, PER_LAYER, Parameter};
 
@@ -104,6 +104,8 @@ fn spread(from: &[f32], rows: &[usize], width: usize, total: usize, to: &mut Vec
 pub struct Pass<'a> {
     pub config: &'a ModelConfig,
     pub simd: Simd,
+    /// Of the products with parameters; attention's are in f32.
+    pub precision: Precision,
     pub rotary: &'a Rotary,
     pub parameters: &'a [Parameter],
     /// Whether the backward pass computes a layer's activations again instead of keeping them.
@@ -157,7 +159,15 @@ impl Pass<'_> {
         scratch: &mut adapters::Scratch,
     ) {
         let (weights, [inputs, outputs]) = (self.matrix(index), self.shape(index));
-        multiply(out, outputs, View::new(x, x.len() / inputs, inputs), weights, add);
+        multiply(
+            self.simd,
+            self.precision,
+            out,
+            outputs,
+            View::new(x, x.len() / inputs, inputs),
+            weights,
+            add,
+        );
         if let Some(adapters) = &self.adapters {
             adapters.forward(index, chunk, x, out, scratch);
         }
@@ -180,11 +190,27 @@ impl Pass<'_> {
         let rows = x.len() / inputs;
         let grad_view = View::new(grad, rows, outputs);
         let x_grad = room(x_grad, rows * inputs);
-        multiply(x_grad, inputs, grad_view, self.matrix(index).t(), false);
+        multiply(
+            self.simd,
+            self.precision,
+            x_grad,
+            inputs,
+            grad_view,
+            self.matrix(index).t(),
+            false,
+        );
         match &self.adapters {
             None => {
                 let x = View::new(x, rows, inputs);
-                multiply(&mut gradients[index], outputs, x.t(), grad_view, true);
+                multiply(
+                    self.simd,
+                    self.precision,
+                    &mut gradients[index],
+                    outputs,
+                    x.t(),
+                    grad_view,
+                    true,
+                );
             }
             Some(adapters) => {
                 adapters.backward(index, chunk, x, grad, x_grad, gradients, scratch);
@@ -309,7 +335,15 @@ impl Pass<'_> {
         let last = transformer::final_norm(self.config);
         self.norm(&work.output, last, &mut work.normed);
         let logits = room(&mut work.logits, rows * vocabulary);
-        multiply(logits, vocabulary, View::new(&work.normed, rows, d), head.t(), false);
+        multiply(
+            self.simd,
+            self.precision,
+            logits,
+            vocabulary,
+            View::new(&work.normed, rows, d),
+            head.t(),
+            false,
+        );
         let targets = part.targets.iter().zip(part.weights);
         let targets = targets.filter_map(|(target, weight)| Some((target.as_ref()?, *weight)));
         let rows = logits.chunks_exact_mut(vocabulary).zip(targets);
@@ -331,10 +365,10 @@ impl Pass<'_> {
         let head = transformer::unembedding(self.config);
         if self.adapters.is_none() {
             let normed = View::new(normed, rows, d);
-            multiply(&mut gradients[head], d, logits.t(), normed, true);
+            multiply(self.simd, self.precision, &mut gradients[head], d, logits.t(), normed, true);
         }
         let normed_grad = room(normed_grad, rows * d);
-        multiply(normed_grad, d, logits, self.matrix(head), false);
+        multiply(self.simd, self.precision, normed_grad, d, logits, self.matrix(head), false);
         grad.clear();
         grad.resize(rows * d, 0.0);
         let last = transformer::final_norm(self.config);

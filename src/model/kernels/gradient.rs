@@ -14,19 +14,25 @@ dispatch! {
     pub fn add_scaled(x: &[f32], scale: f32, out: &mut [f32]) = add_scaled_body
 }
 
+/// The sum over rows of equal length of the products of `factors`, by lanes.
 #[inline(always)]
-fn dot<const FUSED: bool>(length: usize, at: impl Fn(usize) -> (f32, f32)) -> f32 {
+fn dot<const FUSED: bool, const N: usize>(
+    rows: [&[f32]; N],
+    factors: impl Fn([f32; N]) -> (f32, f32),
+) -> f32 {
     let mut lanes = [0.0; LANES];
-    let whole = length / LANES * LANES;
-    for start in (0..whole).step_by(LANES) {
+    let count = rows[0].len() / LANES;
+    let whole = rows.map(|row| &row.as_chunks::<LANES>().0[..count]);
+    for chunk in 0..count {
         for (lane, sum) in lanes.iter_mut().enumerate() {
-            let (a, b) = at(start + lane);
+            let (a, b) = factors(whole.map(|row| row[chunk][lane]));
             *sum = madd::<FUSED>(a, b, *sum);
         }
     }
-    for (lane, sum) in lanes.iter_mut().enumerate().take(length - whole) {
-        let (a, b) = at(whole + lane);
-        *sum = madd::<FUSED>(a, b, *sum);
+    let rest = rows.map(|row| &row[count * LANES..]);
+    for lane in 0..rest[0].len() {
+        let (a, b) = factors(rest.map(|row| row[lane]));
+        lanes[lane] = madd::<FUSED>(a, b, lanes[lane]);
     }
     sum_lanes(lanes)
 }
@@ -43,14 +49,15 @@ fn rms_norm_gradient_body<const FUSED: bool>(
     let width = x.len();
     assert!(gain.len() == width && grad.len() == width);
     assert!(x_grad.len() == width && gain_grad.len() == width);
-    let square = dot::<FUSED>(width, |i| (x[i], x[i]));
+    let square = dot::<FUSED, 1>([x], |[x]| (x, x));
     let scale = 1.0 / (square / width as f32 + epsilon).sqrt();
-    let inner = dot::<FUSED>(width, |i| (grad[i] * gain[i], x[i]));
+    let inner = dot::<FUSED, 3>([grad, gain, x], |[grad, gain, x]| (grad * gain, x));
     let along = -inner * scale * scale * scale / width as f32;
-    for i in 0..width {
-        let value = grad[i] * scale;
-        x_grad[i] += madd::<FUSED>(value, gain[i], along * x[i]);
-        gain_grad[i] = madd::<FUSED>(value, x[i], gain_grad[i]);
+    let results = x_grad.iter_mut().zip(gain_grad);
+    for (((x_grad, gain_grad), x), (grad, gain)) in results.zip(x).zip(grad.iter().zip(gain)) {
+        let value = grad * scale;
+        *x_grad += madd::<FUSED>(value, *gain, along * x);
+        *gain_grad = madd::<FUSED>(value, *x, *gain_grad);
     }
 }
 
@@ -84,7 +91,7 @@ dispatch! {
 #[inline(always)]
 fn softmax_gradient_body<const FUSED: bool>(weights: &[f32], scale: f32, grad: &mut [f32]) {
     assert_eq!(weights.len(), grad.len());
-    let inner = dot::<FUSED>(weights.len(), |i| (weights[i], grad[i]));
+    let inner = dot::<FUSED, 2>([weights, grad], |[weight, grad]| (weight, grad));
     for (grad, weight) in grad.iter_mut().zip(weights) {
         *grad = (*grad - inner) * weight * scale;
     }

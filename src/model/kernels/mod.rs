@@ -5,14 +5,17 @@
 //! number of threads.
 
 mod gradient;
+mod matrix;
 mod packed;
 mod product;
+mod tile;
 
 use std::sync::OnceLock;
 
 pub use gradient::{add_scaled, rms_norm_gradient, softmax_gradient, swiglu_gradient};
+pub use matrix::{Precision, View};
 pub use packed::Packed;
-pub use product::{View, multiply};
+pub use product::multiply;
 
 /// An instruction set that the kernels are written for. There is no value for one that the processor
 /// lacks, so that whoever holds one may run its instructions.
@@ -21,9 +24,11 @@ pub struct Simd(Set);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Set {
-    /// AVX-512F, with AVX2 and FMA.
+    /// AVX-512F, with AVX2 and FMA; `bf16` with AVX-512BW and AVX-512-BF16.
     #[cfg(target_arch = "x86_64")]
-    Avx512,
+    Avx512 {
+        bf16: bool,
+    },
     /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -40,7 +45,10 @@ impl Simd {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             if is_x86_feature_detected!("avx512f") {
-                all.push(Self(Set::Avx512));
+                if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw") {
+                    all.push(Self(Set::Avx512 { bf16: true }));
+                }
+                all.push(Self(Set::Avx512 { bf16: false }));
             }
             all.push(Self(Set::Avx2));
         }
@@ -63,9 +71,9 @@ pub fn simd() -> Simd {
 
 /// Runs an elementwise or lane-ordered function body compiled for the processor at hand.
 macro_rules! dispatch {
-    ($(#[$doc:meta])* pub fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)? = $body:ident) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)? = $body:ident) => {
         $(#[$doc])*
-        pub fn $name(simd: Simd, $($arg: $type),*) $(-> $ret)? {
+        $vis fn $name(simd: Simd, $($arg: $type),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx2,fma")]
@@ -74,7 +82,7 @@ macro_rules! dispatch {
                 fn avx2($($arg: $type),*) $(-> $ret)? { $body::<true>($($arg),*) }
                 match simd.0 {
                     // SAFETY: this `Simd` exists, so the processor has AVX-512F, AVX2 and FMA.
-                    Set::Avx512 => return unsafe { avx512($($arg),*) },
+                    Set::Avx512 { .. } => return unsafe { avx512($($arg),*) },
                     // SAFETY: this `Simd` exists, so the processor has AVX2 and FMA.
                     Set::Avx2 => return unsafe { avx2($($arg),*) },
                     Set::Portable => {}
@@ -142,7 +150,19 @@ fn highest(values: &[f32]) -> f32 {
             *lane = if *value > *lane { *value } else { *lane };
         }
     }
-    lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    highest_lane(lanes)
+}
+
+#[inline(always)]
+fn highest_lane(lanes: [f32; LANES]) -> f32 {
+    let mut lanes = lanes;
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            let other = lanes[lane + half];
+            lanes[lane] = if other > lanes[lane] { other } else { lanes[lane] };
+        }
+    }
+    lanes[0]
 }
 
 #[inline(always)]
@@ -229,13 +249,29 @@ dispatch! {
 
 #[inline(always)]
 fn scaled_softmax_body<const FUSED: bool>(scale: f32, scores: &mut [f32]) {
-    scores.iter_mut().for_each(|score| *score *= scale);
-    let scale = 1.0 / softmax_body::<FUSED>(scores);
-    scores.iter_mut().for_each(|score| *score *= scale);
+    let (vectors, rest) = scores.as_chunks_mut::<LANES>();
+    assert!(rest.is_empty(), "no whole number of vectors");
+    let mut highest = [f32::NEG_INFINITY; LANES];
+    for scores in vectors.iter() {
+        for (highest, score) in highest.iter_mut().zip(scores) {
+            *highest = if *score > *highest { *score } else { *highest };
+        }
+    }
+    let highest = highest_lane(highest) * scale;
+    let mut sums = [0.0; LANES];
+    for scores in vectors.iter_mut() {
+        for (sum, score) in sums.iter_mut().zip(scores) {
+            *score = exp::<FUSED>(madd::<FUSED>(*score, scale, -highest));
+            *sum += *score;
+        }
+    }
+    let factor = 1.0 / sum_lanes(sums);
+    vectors.as_flattened_mut().iter_mut().for_each(|score| *score *= factor);
 }
 
 dispatch! {
-    /// Replaces scores by the softmax of `scale · score`.
+    /// Replaces scores, a whole number of [`LANES`], by the softmax of `scale · score`, which is 0 where
+    /// a score is negative infinity. The scale is positive.
     pub fn softmax(scale: f32, scores: &mut [f32]) = scaled_softmax_body
 }
 
@@ -370,9 +406,10 @@ mod tests {
         swiglu_gradient(simd, &mut gate_up, &row(7.0, length));
         let mut weights = row(8.0, length);
         let sum = softmax_sum(simd, &mut weights);
-        let mut soft = row(9.0, length);
+        let mut soft = row(9.0, length.next_multiple_of(LANES));
+        soft[length..].fill(f32::NEG_INFINITY);
         softmax(simd, 0.5, &mut soft);
-        let mut soft_grad = row(10.0, length);
+        let mut soft_grad = row(10.0, soft.len());
         softmax_gradient(simd, &soft, 0.5, &mut soft_grad);
         let mut logits = row(11.0, length);
         let loss = cross_entropy(simd, length as u32 / 2, Some(0.25), &mut logits);

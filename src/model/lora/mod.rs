@@ -13,7 +13,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::kernels::{View, multiply};
+use super::kernels::{self, Precision, View, multiply};
 use super::pretrained::{AdapterTensors, hugging_face_module};
 use super::transformer::{self, Parameter, Place};
 use super::{ModelConfig, Weights};
@@ -240,7 +240,7 @@ impl Lora {
             let a: Vec<f32> = pair[0].values.iter().map(|value| value * scale).collect();
             let a = View::new(&a, inputs, self.config.rank);
             let b = View::new(&pair[1].values, self.config.rank, outputs);
-            multiply(values, outputs, a, b, true);
+            multiply(kernels::simd(), Precision::F32, values, outputs, a, b, true);
         }
         Ok(weights)
     }

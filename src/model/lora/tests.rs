@@ -262,9 +262,7 @@ fn adapters_of_a_model_that_does_not_fit_are_refused() {
     };
     let error = new(&vast, Precision::F32).expect("too large");
     assert!(error.is::<UserError>() && error.to_string().contains("GiB of memory"), "{error}");
-    let error = new(&config, Precision::Bf16).expect("no GPU");
-    assert!(error.to_string().contains("set precision = \"f32\""), "{error}");
-    assert!(new(&config, Precision::F32).is_none());
+    assert!(new(&config, Precision::F32).is_none() && new(&config, Precision::Bf16).is_none());
 }
 
 #[test]
