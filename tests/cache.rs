@@ -290,7 +290,7 @@ fn a_failed_arm_leaves_the_last_complete_results() {
     baseline(2);
     let (code, said) = workplace.said(&TINY);
     assert_eq!(code, 2, "{said}");
-    let line = "tiny: not all arms are there: this run is in results/tiny/smoke/INCOMPLETE, and \
+    let line = "tiny: not all rows are there: this run is in results/tiny/smoke/INCOMPLETE, and \
                 results/tiny/smoke keeps the last complete one";
     assert!(said.contains(line), "{said}");
     let mut now = workplace.files("results/tiny");

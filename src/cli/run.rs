@@ -321,7 +321,7 @@ fn told(id: &str, new: &Published) -> String {
     match &new.kept {
         None => format!("{id}: {folder}"),
         Some(kept) => format!(
-            "{id}: not all arms are there: this run is in {folder}, and {} keeps the last complete one",
+            "{id}: not all rows are there: this run is in {folder}, and {} keeps the last complete one",
             shown(kept)
         ),
     }

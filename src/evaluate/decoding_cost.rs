@@ -62,9 +62,9 @@ pub fn records(case: &Case) -> Vec<Record> {
         let sums = services.entry(&condition.service).or_default();
         sums.prompts += 1.0;
         sums.accurate += f64::from(u8::from(verdict.violation.is_none()));
-        sums.tokens += answer.effort.tokens as f64;
-        sums.choices += answer.effort.choices as f64;
-        sums.mass += answer.effort.feasible_mass;
+        sums.tokens += answer.cost.tokens as f64;
+        sums.choices += answer.cost.choices as f64;
+        sums.mass += answer.cost.allowed_mass;
     }
     let services: Vec<Sums> = services.into_values().collect();
     let weighted = |drawn: &[u32]| {
@@ -123,18 +123,18 @@ pub fn table(results: &Results) -> Option<Table> {
 mod tests {
     use super::*;
     use crate::evaluate::tests::{answer, dataset, find, flat};
-    use crate::graph::{Condition, Effort, Generated, condition_of, judge_all};
+    use crate::graph::{Condition, DecodingCost, Generated, condition_of, judge_all};
 
     #[test]
     fn decoding_cost_by_hand() {
         let (good, other) = (flat("S_1", 2, 9), flat("S_2", 3, 9));
-        let effort = |tokens, choices, feasible_mass| Effort { tokens, choices, feasible_mass };
-        let with = |graph, effort| Generated { effort, ..answer(graph) };
+        let cost = |tokens, choices, allowed_mass| DecodingCost { tokens, choices, allowed_mass };
+        let with = |graph, cost| Generated { cost, ..answer(graph) };
         let asked = [condition_of(&good), condition_of(&good), condition_of(&other)];
         let answers = [
-            with(&good, effort(30, 10, 9.0)),
-            with(&other, effort(40, 10, 5.0)),
-            with(&other, effort(20, 5, 5.0)),
+            with(&good, cost(30, 10, 9.0)),
+            with(&other, cost(40, 10, 5.0)),
+            with(&other, cost(20, 5, 5.0)),
         ];
         let dataset = dataset(Vec::new(), Vec::new());
         let of = |asked: &[Condition], answers: &[Generated]| {
@@ -147,8 +147,8 @@ mod tests {
         assert_eq!(find(&found, MODEL_TOKENS, "").value, 30.0);
         assert_eq!(find(&found, TOKENS_PER_ACCURATE, "").value, 45.0);
         assert_eq!(find(&found, FEASIBLE_MASS, "").value, 19.0 / 25.0);
-        // A model of which nothing is masked has no feasible mass; others have no effort at all.
-        let free = [with(&good, effort(30, 10, 10.0))];
+        // Without a mask there is no mass of allowed tokens; other generators have no cost at all.
+        let free = [with(&good, cost(30, 10, 10.0))];
         assert_eq!(of(&asked[..1], &free).len(), 2);
         let none = [answer(&good)];
         assert!(of(&asked[..1], &none).is_empty());

@@ -9,7 +9,7 @@ use super::tests::{answer, chain, failed, flat};
 use super::*;
 use crate::data::simulator::{Cloud, SimulatorConfig};
 use crate::data::{DatasetCard, Side};
-use crate::graph::{Effort, Request};
+use crate::graph::{DecodingCost, Request};
 use crate::version::golden;
 
 /// 1,000 graphs of the simulated cloud, of which every fourth is a test graph.
@@ -38,10 +38,10 @@ fn answers(cloud: &Cloud, dataset: &Dataset, asked: &[Condition]) -> Vec<Generat
             }
         };
         reply.failure = if index % 7 == 0 { failed().failure } else { None };
-        reply.effort = Effort {
+        reply.cost = DecodingCost {
             tokens: 90 + index as u64,
             choices: 20,
-            feasible_mass: 20.0 / f64::from(edges),
+            allowed_mass: 20.0 / f64::from(edges),
         };
         reply
     };

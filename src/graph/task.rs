@@ -59,7 +59,7 @@ pub struct Grid {
 pub struct Generated {
     pub rows: Vec<CallRow>,
     pub failure: Option<Violation>,
-    pub effort: Effort,
+    pub cost: DecodingCost,
 }
 
 impl Generated {
@@ -71,21 +71,21 @@ impl Generated {
 
 /// What an answer of a language model took; zero for other generators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Effort {
+pub struct DecodingCost {
     /// Tokens that went through the model: prompts and answers, forced tokens included.
     pub tokens: u64,
     /// Tokens that were drawn from the model's distribution.
     pub choices: u64,
     /// Sum over the choices of the probability, before any mask and at temperature 1, of the tokens
     /// that were permitted. Equal to `choices` where nothing is masked.
-    pub feasible_mass: f64,
+    pub allowed_mass: f64,
 }
 
-impl std::ops::AddAssign for Effort {
+impl std::ops::AddAssign for DecodingCost {
     fn add_assign(&mut self, other: Self) {
         self.tokens += other.tokens;
         self.choices += other.choices;
-        self.feasible_mass += other.feasible_mass;
+        self.allowed_mass += other.allowed_mass;
     }
 }
 

@@ -54,7 +54,7 @@ impl Profile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplingGrid {
-    /// Each is an arm of its own. 0 takes the most likely token.
+    /// Each is a row of its own. 0 takes the most likely token.
     pub temperatures: Vec<f64>,
     /// Only the k most likely tokens are drawn from; absent keeps all.
     pub top_k: Option<u32>,
@@ -122,7 +122,7 @@ pub struct Experiment {
     /// Those in figures that have a series for each generator, which more than a few would make
     /// unreadable; all where it is empty.
     pub plot: Vec<Variant>,
-    /// Whether checkpoints saved during training are arms of their own.
+    /// Whether checkpoints saved during training are rows of their own.
     pub checkpoints: bool,
     #[serde(flatten)]
     pub measure: Measure,
@@ -422,7 +422,7 @@ generators = ["recursive-llm"]
 task = "later"
 train = 100
 test = 50
-arms = ["pretrained", "majority"]
+methods = ["pretrained", "majority"]
 [profiles.smoke]
 seeds = [0]
 probe = { train = 20, tuning = { epochs = 1 } }
@@ -454,7 +454,7 @@ probe = { train = 20, tuning = { epochs = 1 } }
         assert!(neither.is_err());
         let logistic = PROBE.replace("later", "call").replace("majority", "logistic");
         let logistic = read(&logistic, Profile::Smoke).unwrap_err();
-        assert!(logistic.contains("arm `logistic` answers yes or no"), "{logistic}");
+        assert!(logistic.contains("method `logistic` answers yes or no"), "{logistic}");
     }
 
     #[test]
@@ -508,7 +508,7 @@ probe = { train = 20, tuning = { epochs = 1 } }
         }
         let probe = PROBE.replace("\"majority\"", "\"majority\", \"majority\"");
         let error = read(&probe, Profile::Smoke).unwrap_err();
-        assert!(error.contains("arms has \"majority\" more than once"), "{error}");
+        assert!(error.contains("methods has \"majority\" more than once"), "{error}");
     }
 
     #[test]

@@ -14,8 +14,8 @@ use super::manifest::{Answers, Experiment, Measure};
 use super::receipt;
 use super::variant::Variant;
 use super::work::{
-    Arm, CheckpointSelectionWork, DatasetWork, EvaluateWork, ExecutionOptions, FloorWork,
-    GenerateWork, LikelihoodWork, Place, ReportWork, SelfTrainingWork, TrainWork, Work,
+    CheckpointSelectionWork, DatasetWork, EvaluateWork, ExecutionOptions, FloorWork, GenerateWork,
+    LikelihoodWork, Place, ReportWork, SelfTrainingWork, TrainWork, VariantRun, Work,
 };
 use crate::data::{DATASETS, DatasetManifest};
 use crate::error::UserError;
@@ -69,7 +69,7 @@ pub struct ExperimentPlan {
     pub dataset_name: String,
     pub dataset_key: Key,
     /// Arms without knowledge of failures.
-    pub arms: Vec<Arm>,
+    pub runs: Vec<VariantRun>,
     pub floor: Option<Key>,
     pub formats: BTreeSet<Format>,
 }
@@ -147,14 +147,14 @@ impl Plan {
         let dataset = options.dataset.clone().unwrap_or_else(|| experiment.dataset.clone());
         let mut sources = Sources { experiment: &experiment, options, shared };
         let dataset_key = self.dataset(&dataset, &mut sources)?;
-        let (mut arms, mut floor) = (Vec::new(), None);
+        let (mut runs, mut floor) = (Vec::new(), None);
         match &experiment.measure {
             Measure::Answers(answers) => {
                 for baseline in &baselines {
                     for seed in experiment.seeds_of(baseline.network) {
                         let training = self.train(baseline, seed, &dataset_key, &mut sources)?;
                         let place = (&experiment, answers, &dataset_key);
-                        self.arms(place, baseline, seed, &training, &mut arms)?;
+                        self.runs(place, baseline, seed, &training, &mut runs)?;
                     }
                 }
                 if experiment.family.references.is_some() {
@@ -167,7 +167,7 @@ impl Plan {
                 }
             }
             Measure::Probe { probe } => {
-                arms = self.probe(probe, &baselines, &dataset_key, &mut sources)?;
+                runs = self.probe(probe, &baselines, &dataset_key, &mut sources)?;
             }
         }
         let dataset_name = match &self.stages[&dataset_key].work {
@@ -181,7 +181,7 @@ impl Plan {
             dataset,
             dataset_name,
             dataset_key,
-            arms,
+            runs,
             floor,
             formats: options.formats.clone(),
         });
@@ -311,14 +311,14 @@ impl Plan {
         self.stage(format!("likelihood {} seed {seed}", baseline.name), work, true).map(Some)
     }
 
-    /// The arms of one trained baseline: temperatures times checkpoints.
-    fn arms(
+    /// The runs of one trained baseline: temperatures times checkpoints.
+    fn runs(
         &mut self,
         (experiment, answers, dataset): (&Experiment, &Answers, &Key),
         baseline: &Baseline,
         seed: u64,
         training: &Training,
-        arms: &mut Vec<Arm>,
+        runs: &mut Vec<VariantRun>,
     ) -> Result<()> {
         let name = format!("{} seed {seed}", baseline.name);
         let selected = self.select(baseline, seed, training)?;
@@ -328,7 +328,7 @@ impl Plan {
             None
         };
         let grid = &answers.sampling;
-        // Temperature and top-k mean nothing to a generator that is not a network: one arm, which
+        // Temperature and top-k mean nothing to a generator that is not a network: one run, which
         // experiments with different temperatures share.
         let temperatures =
             if baseline.network { &grid.temperatures[..] } else { &grid.temperatures[..1] };
@@ -373,7 +373,7 @@ impl Plan {
                     likelihood: likelihood.clone().filter(|_| last),
                 });
                 let evaluate = self.stage(format!("evaluate {name}"), work, false)?;
-                arms.push(Arm {
+                runs.push(VariantRun {
                     baseline: baseline.name.clone(),
                     label: baseline.label.clone(),
                     seed,
@@ -406,16 +406,16 @@ impl Plan {
 impl ExperimentPlan {
     /// The stages whose outcome the report needs.
     pub fn awaited(&self) -> Vec<Key> {
-        let arms = self.arms.iter().map(|arm| arm.records.key.clone());
-        arms.chain(self.floor.clone()).chain([self.dataset_key.clone()]).collect()
+        let runs = self.runs.iter().map(|run| run.records.key.clone());
+        runs.chain(self.floor.clone()).chain([self.dataset_key.clone()]).collect()
     }
 
     /// The report's stage, once the outcome of all others is known. `failure` says why a stage
     /// has no outputs.
     pub fn report(&self, failure: impl Fn(&Key) -> Option<String>) -> Result<Stage> {
-        let mut arms = self.arms.clone();
-        for arm in &mut arms {
-            arm.failure = failure(&arm.records.key);
+        let mut runs = self.runs.clone();
+        for run in &mut runs {
+            run.failure = failure(&run.records.key);
         }
         let work = Work::Report(ReportWork {
             experiment: self.experiment.id.clone(),
@@ -424,7 +424,7 @@ impl ExperimentPlan {
             family: self.experiment.family,
             reports: self.experiment.reports.clone(),
             dataset: self.dataset_key.clone(),
-            arms,
+            runs,
             plot: self.experiment.plot.iter().map(Variant::name).collect(),
             floor: self.floor.clone().filter(|key| failure(key).is_none()),
             conditions: match &self.experiment.measure {
@@ -534,19 +534,19 @@ mod tests {
         assert_eq!(trainings.len(), 1);
         assert!(keys(&other, "train").contains(&trainings[0]));
         let asked = probes.stages.values().filter_map(|stage| match &stage.work {
-            Work::Probe(work) => Some((work.arm.is_network(), stage.work.inputs())),
+            Work::Probe(work) => Some((work.method.is_network(), stage.work.inputs())),
             _ => None,
         });
         for (is_network, inputs) in asked {
             assert_eq!(inputs.contains(&trainings[0]), is_network);
         }
         let experiment = &probes.experiments[0];
-        assert!(experiment.floor.is_none() && experiment.arms.len() > 3);
-        assert!(experiment.arms.iter().all(|arm| arm.generate.is_none()));
-        let failed = experiment.arms[0].records.key.clone();
+        assert!(experiment.floor.is_none() && experiment.runs.len() > 3);
+        assert!(experiment.runs.iter().all(|run| run.generate.is_none()));
+        let failed = experiment.runs[0].records.key.clone();
         let report = experiment.report(|key| (*key == failed).then(String::new)).unwrap();
         assert!(!report.work.inputs().contains(&failed));
-        assert!(report.work.inputs().contains(&experiment.arms[1].records.key));
+        assert!(report.work.inputs().contains(&experiment.runs[1].records.key));
     }
 
     #[test]
@@ -607,7 +607,7 @@ mod tests {
         let plan = plan(&["fig4-fidelity"], &options());
         let experiment = &plan.experiments[0];
         let whole = experiment.report(|_| None).unwrap();
-        let failed = experiment.arms[0].records.key.clone();
+        let failed = experiment.runs[0].records.key.clone();
         let partly = |key: &Key| (*key == failed).then(|| "out of memory".to_owned());
         let partly = experiment.report(partly).unwrap();
         assert_ne!(whole.key, partly.key);

@@ -27,7 +27,7 @@ pub struct RunRecord {
     /// The dataset's card: source, input hashes, counts, split.
     pub dataset: Value,
     pub machine: Machine,
-    /// Arms that failed, with the reason: their cells are empty.
+    /// Rows that failed, with the reason: their cells are empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<String>,
     /// Every stage behind the numbers, with its key and wall time.
@@ -39,7 +39,7 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
-    /// Whether no arm failed.
+    /// Whether no row failed.
     pub fn is_complete(&self) -> bool {
         // Records of versions that did not list failures lack the timing of stages that failed.
         self.failed.is_empty() && self.stages.iter().all(|stage| stage.timing.is_some())
@@ -67,7 +67,7 @@ pub struct StageRecord {
     pub timing: Option<work::Timing>,
 }
 
-/// The arms that failed behind a report, with the reason.
+/// The rows that failed behind a report, with the reason.
 pub fn failed(report: &Stage) -> Vec<String> {
     match &report.work {
         Work::Report(work) => work.failed(),

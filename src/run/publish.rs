@@ -1,6 +1,6 @@
 //! Copies reports from the cache to `results/` and `paper-figures/`.
 //!
-//! Who publishes an experiment holds its folder against other runs. A report with failed arms never
+//! Who publishes an experiment holds its folder against other runs. A report with failed rows never
 //! replaces one without: it is put beside it, in a folder named [`INCOMPLETE`], until a run is complete.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -79,8 +79,8 @@ pub struct Probe {
     pub train: usize,
     /// Questions about test graphs, at most.
     pub test: usize,
-    pub arms: Vec<Arm>,
-    /// Questions about test graphs for [`Arm::InContext`], at most: the first of those that the others
+    pub methods: Vec<Method>,
+    /// Questions about test graphs for [`Method::InContext`], at most: the first of those that the others
     /// are asked, as such models are large and slow.
     #[serde(default = "Probe::default_in_context")]
     pub in_context: usize,
@@ -91,7 +91,7 @@ pub struct Probe {
 /// Who answers the questions of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Arm {
+pub enum Method {
     /// The network that was trained on traces, all of whose weights are tuned.
     Pretrained,
     /// The same, tuned by low-rank adapters.
@@ -113,7 +113,7 @@ pub enum Arm {
     Logistic,
 }
 
-/// What an arm works with.
+/// What a method works with.
 enum Player {
     Network(Start),
     InContext,
@@ -123,7 +123,7 @@ enum Player {
 /// Generators whose networks are tuned: questions are written in their format.
 const TUNED: [&str; 2] = ["recursive-llm", "recursive-instruction-llm"];
 
-impl Arm {
+impl Method {
     /// Name in manifests, and of rows.
     pub fn id(self) -> &'static str {
         match self {
@@ -197,8 +197,8 @@ impl Probe {
     /// A setting that cannot be, with its value and the remedy.
     pub fn check(&self) -> Result<(), UserError> {
         let wrong = |message: String| Err(UserError::setting(message));
-        if self.arms.is_empty() {
-            return wrong("probe: `arms` is empty: name at least one".to_owned());
+        if self.methods.is_empty() {
+            return wrong("probe: `methods` is empty: name at least one".to_owned());
         }
         if self.train < 2 || self.test == 0 {
             let (train, test) = (self.train, self.test);
@@ -209,12 +209,12 @@ impl Probe {
         for (key, questions) in numbers {
             within(key, questions, 1..=MAX_QUESTIONS).map_err(of_probe)?;
         }
-        let arms: Vec<&str> = self.arms.iter().map(|arm| arm.id()).collect();
-        each_once("arms", &arms).map_err(of_probe)?;
-        if self.arms.contains(&Arm::Logistic) && self.task.choices().is_none() {
+        let methods: Vec<&str> = self.methods.iter().map(|method| method.id()).collect();
+        each_once("methods", &methods).map_err(of_probe)?;
+        if self.methods.contains(&Method::Logistic) && self.task.choices().is_none() {
             let task = self.task.id();
             return wrong(format!(
-                "probe: arm `logistic` answers yes or no, task `{task}` does not"
+                "probe: method `logistic` answers yes or no, task `{task}` does not"
             ));
         }
         self.tuning.check()
@@ -224,9 +224,9 @@ impl Probe {
 /// What answering may use.
 pub struct Context<'a> {
     pub dataset: &'a Dataset,
-    /// Folder of the trained network, for the arms that need one.
+    /// Folder of the trained network, for the methods that need one.
     pub model: Option<&'a Path>,
-    /// Settings of the baseline of [`Arm::InContext`].
+    /// Settings of the baseline of [`Method::InContext`].
     pub in_context: Option<&'a toml::Table>,
     pub seed: u64,
     pub device: DeviceChoice,
@@ -255,7 +255,7 @@ fn as_text<S: Serializer>(about: &Dimensions, serializer: S) -> Result<S::Ok, S:
     serializer.collect_str(about)
 }
 
-/// What came of an arm.
+/// What came of a method.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     pub records: Vec<Record>,
@@ -263,7 +263,7 @@ pub struct Outcome {
     pub fit: FitReport,
 }
 
-/// Lets one arm learn from questions about training graphs and answer those about test graphs.
+/// Lets one method learn from questions about training graphs and answer those about test graphs.
 ///
 /// # Errors
 /// A dataset that gives no questions, files of the network that are missing or damaged, a training
@@ -271,12 +271,12 @@ pub struct Outcome {
 pub fn run(
     task: Task,
     (train, test): (usize, usize),
-    arm: Arm,
+    method: Method,
     tuning: &Tuning,
     context: &Context,
 ) -> Result<Outcome> {
     let samples = draw(task, context.dataset, (train, test), context.seed)?;
-    let (answers, mut fit) = match arm.player() {
+    let (answers, mut fit) = match method.player() {
         Player::Network(start) => tune::answers(start, &samples, tuning, context)?,
         Player::InContext => {
             let Some(settings) = context.in_context else {
@@ -292,7 +292,7 @@ pub fn run(
             references::answers(reference, all.as_ref().unwrap_or(&samples.train), &samples.test)
         }
     };
-    if arm != Arm::InContext {
+    if method != Method::InContext {
         let learnt = samples.train.len().to_string();
         fit.notes.insert(0, ("training questions".to_owned(), learnt));
     }

@@ -134,7 +134,7 @@ pub struct Layer {
     subgraphs: Vec<Subgraph>,
 }
 
-/// Questions with which an arm learns, and those with which it is tested.
+/// Questions with which a method learns, and those with which it is tested.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Samples {
     pub task: Task,

@@ -250,28 +250,28 @@ fn dirs() -> [tempfile::TempDir; 2] {
 }
 
 fn answered(
-    arm: Arm,
+    method: Method,
     task: Task,
     data: &Dataset,
     model: Option<&Path>,
     tuning: &Tuning,
 ) -> Outcome {
     let dirs = dirs();
-    run(task, (120, 60), arm, tuning, &context(data, model, &dirs, 8)).expect("answers")
+    run(task, (120, 60), method, tuning, &context(data, model, &dirs, 8)).expect("answers")
 }
 
 #[test]
 fn references_by_hand() {
     let graphs = cloud(100);
     let data = dataset(graphs[..60].to_vec(), graphs[60..].to_vec());
-    let of = |arm| answered(arm, Task::Attribute, &data, None, &Tuning::default());
+    let of = |method| answered(method, Task::Attribute, &data, None, &Tuning::default());
     let accuracy = |outcome: &Outcome| outcome.records[0].value;
     // Types and destinations decide each other, so the third situation says it all.
-    assert_eq!(accuracy(&of(Arm::Counts)), 1.0);
-    assert_eq!(accuracy(&of(Arm::CountsAll)), 1.0);
-    let nearest = of(Arm::Nearest);
+    assert_eq!(accuracy(&of(Method::Counts)), 1.0);
+    assert_eq!(accuracy(&of(Method::CountsAll)), 1.0);
+    let nearest = of(Method::Nearest);
     assert!(accuracy(&nearest) > 0.5, "{:?}", nearest.records);
-    let majority = of(Arm::Majority);
+    let majority = of(Method::Majority);
     // Always one type and one destination.
     let mut given: Vec<&str> = majority.answers.iter().map(|a| a.answered.as_str()).collect();
     given.sort_unstable();
@@ -286,7 +286,7 @@ fn references_by_hand() {
     );
     assert_eq!(majority.records[0].count, 60);
     assert_eq!(majority.records[1].count + majority.records[2].count, 60);
-    assert_eq!(majority, of(Arm::Majority));
+    assert_eq!(majority, of(Method::Majority));
 }
 
 /// Which questions are answered right, whatever things are called.
@@ -308,23 +308,23 @@ fn names_do_not_matter() {
             dozen(["MS_3", "MS_4"][index % 2], ["MS_2", "MS_9"][usize::from(index % 14 == 1)])
         })
         .collect();
-    let counts = [Arm::Counts, Arm::CountsAll, Arm::Majority];
+    let counts = [Method::Counts, Method::CountsAll, Method::Majority];
     let cases = [
         (Task::Attribute, attribute.collect(), counts.to_vec()),
-        (Task::Later, later, [&counts[..], &[Arm::Nearest, Arm::Logistic]].concat()),
+        (Task::Later, later, [&counts[..], &[Method::Nearest, Method::Logistic]].concat()),
     ];
-    for (task, graphs, arms) in cases {
+    for (task, graphs, methods) in cases {
         let graphs: Vec<CallGraph> = graphs;
         let others: Vec<CallGraph> = graphs.iter().map(renamed).collect();
-        for arm in arms {
+        for method in methods {
             let right = |graphs: &[CallGraph]| -> Vec<bool> {
                 let data = dataset(graphs[..40].to_vec(), graphs[40..].to_vec());
-                let outcome = answered(arm, task, &data, None, &Tuning::default());
+                let outcome = answered(method, task, &data, None, &Tuning::default());
                 outcome.answers.iter().map(|answer| answer.right == answer.answered).collect()
             };
             let found = right(&graphs);
-            assert!(found.contains(&true), "{arm:?}");
-            assert_eq!(found, right(&others), "{task:?} {arm:?}");
+            assert!(found.contains(&true), "{method:?}");
+            assert_eq!(found, right(&others), "{task:?} {method:?}");
         }
     }
 }
@@ -333,9 +333,9 @@ fn names_do_not_matter() {
 fn one_question_is_enough_to_learn_from() {
     // The only call that connects two layers.
     let data = dataset(vec![paper_example()], vec![paper_example()]);
-    for arm in [Arm::Majority, Arm::Counts, Arm::CountsAll, Arm::Nearest] {
-        let outcome = answered(arm, Task::Call, &data, None, &Tuning::default());
-        assert_eq!((outcome.records[0].value, outcome.records[0].count), (1.0, 1), "{arm:?}");
+    for method in [Method::Majority, Method::Counts, Method::CountsAll, Method::Nearest] {
+        let outcome = answered(method, Task::Call, &data, None, &Tuning::default());
+        assert_eq!((outcome.records[0].value, outcome.records[0].count), (1.0, 1), "{method:?}");
     }
     // One answer is all that a regression ever saw.
     let mut samples =
@@ -346,8 +346,8 @@ fn one_question_is_enough_to_learn_from() {
     // None is held out from a network.
     let model = trained(&data, 2_000);
     let tuning = Tuning { epochs: 1.0, warmup_steps: 1, ..Tuning::default() };
-    for arm in [Arm::Pretrained, Arm::PretrainedLora] {
-        let outcome = answered(arm, Task::Call, &data, Some(model.path()), &tuning);
+    for method in [Method::Pretrained, Method::PretrainedLora] {
+        let outcome = answered(method, Task::Call, &data, Some(model.path()), &tuning);
         assert_eq!(outcome.answers.len(), 1);
         let held_out = outcome.fit.notes.iter().find(|(name, _)| name.starts_with("held-out"));
         assert_eq!(held_out.map(|(_, value)| value.as_str()), Some("0 of 0"));
@@ -369,13 +369,13 @@ fn a_regression_finds_the_call_that_announces_another() {
     test.extend((0..4).map(|_| dozen("MS_4", "MS_9")));
     test.push(dozen("MS_3", "MS_9"));
     let data = dataset(train, test);
-    for arm in [Arm::Logistic, Arm::Nearest, Arm::Counts] {
-        let outcome = answered(arm, Task::Later, &data, None, &Tuning::default());
+    for method in [Method::Logistic, Method::Nearest, Method::Counts] {
+        let outcome = answered(method, Task::Later, &data, None, &Tuning::default());
         let values: Vec<(f64, u64)> = outcome.records.iter().map(|r| (r.value, r.count)).collect();
         // All five negatives, and four of five positives.
-        assert_eq!(values, [(0.9, 10), (1.0, 5), (0.8, 5)], "{arm:?}");
+        assert_eq!(values, [(0.9, 10), (1.0, 5), (0.8, 5)], "{method:?}");
     }
-    let majority = answered(Arm::Majority, Task::Later, &data, None, &Tuning::default());
+    let majority = answered(Method::Majority, Task::Later, &data, None, &Tuning::default());
     assert_eq!(majority.records[0].value, 0.5);
 }
 
@@ -431,10 +431,11 @@ fn networks_learn_the_task() {
         warmup_steps: 5,
         ..Tuning::default()
     };
-    let of =
-        |arm| answered(arm, Task::Attribute, &data, Some(model.path()), &tuning).records[0].value;
-    let majority = of(Arm::Majority);
-    let (tuned, adapted) = (of(Arm::Pretrained), of(Arm::PretrainedLora));
+    let of = |method| {
+        answered(method, Task::Attribute, &data, Some(model.path()), &tuning).records[0].value
+    };
+    let majority = of(Method::Majority);
+    let (tuned, adapted) = (of(Method::Pretrained), of(Method::PretrainedLora));
     assert!(tuned > majority + 0.2, "{tuned} {majority}");
     assert!(adapted > majority, "{adapted} {majority}");
 }
@@ -450,7 +451,8 @@ fn answers_do_not_depend_on_the_batch() {
     let of = |batch| {
         let dirs = dirs();
         let context = context(&data, Some(model.path()), &dirs, batch);
-        let outcome = run(Task::Later, (8, 2), Arm::Untrained, &tuning, &context).expect("answers");
+        let outcome =
+            run(Task::Later, (8, 2), Method::Untrained, &tuning, &context).expect("answers");
         assert!(dirs[1].path().join("log.csv").exists());
         outcome
     };
@@ -520,13 +522,15 @@ fn probes_are_those_of_their_version() {
             let digest = blake3::hash(text(sample).as_bytes()).to_hex();
             shown += &format!("{} {} {}\n", sample.dimensions(), &digest[..12], sample.answer());
         }
-        for arm in [Arm::Majority, Arm::Counts, Arm::CountsAll, Arm::Nearest, Arm::Logistic] {
-            if arm == Arm::Logistic && task.choices().is_none() {
+        for method in
+            [Method::Majority, Method::Counts, Method::CountsAll, Method::Nearest, Method::Logistic]
+        {
+            if method == Method::Logistic && task.choices().is_none() {
                 continue;
             }
-            let outcome = run(task, (40, 10), arm, &Tuning::default(), &context).unwrap();
+            let outcome = run(task, (40, 10), method, &Tuning::default(), &context).unwrap();
             let answers: Vec<String> = outcome.answers.into_iter().map(|a| a.answered).collect();
-            shown += &format!("{} {}\n", arm.id(), answers.join(" "));
+            shown += &format!("{} {}\n", method.id(), answers.join(" "));
         }
     }
     golden::assert(FAMILY.version, &shown);

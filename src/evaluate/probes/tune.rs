@@ -29,7 +29,7 @@ pub enum Start {
     Random,
 }
 
-/// How networks are tuned; the same for every arm.
+/// How networks are tuned; the same for every method.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tuning {

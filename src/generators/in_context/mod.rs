@@ -26,7 +26,7 @@ use crate::check::within;
 use crate::data::calls::{self, Group};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::graph::{CallGraph, Condition, Effort, Generated, Violation, ViolationCode};
+use crate::graph::{CallGraph, Condition, DecodingCost, Generated, Violation, ViolationCode};
 use crate::model::Sampling;
 use crate::model::pretrained::{Card, Pretrained};
 use crate::progress::{Progress, StepProgress};
@@ -335,18 +335,18 @@ impl Generator for Asked {
 
 /// What a reply is as an answer.
 fn generated(reply: &Reply) -> Generated {
-    let effort = Effort {
+    let cost = DecodingCost {
         tokens: reply.prompt_tokens + reply.reply_tokens,
         choices: reply.reply_tokens,
-        feasible_mass: reply.reply_tokens as f64,
+        allowed_mass: reply.reply_tokens as f64,
     };
     match prompt::parse(&reply.text) {
-        Ok(rows) => Generated { effort, ..Generated::complete(rows) },
+        Ok(rows) => Generated { cost, ..Generated::complete(rows) },
         Err((rows, violation)) => {
             let cut = "the limit on tokens ended the reply";
             let failure =
                 if reply.cut { Violation::new(ViolationCode::Truncated, cut) } else { violation };
-            Generated { rows, failure: Some(failure), effort }
+            Generated { rows, failure: Some(failure), cost }
         }
     }
 }

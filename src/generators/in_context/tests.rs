@@ -132,7 +132,7 @@ fn an_endpoint_is_asked_and_its_reply_read() {
     assert_eq!(answers.len(), 3);
     for answer in answers {
         assert_eq!((answer.rows.len(), answer.failure), (1, None));
-        assert_eq!((answer.effort.tokens, answer.effort.choices), (120, 20));
+        assert_eq!((answer.cost.tokens, answer.cost.choices), (120, 20));
     }
     let requests = server.requests();
     assert_eq!(requests.len(), 3);

@@ -95,8 +95,8 @@ fn ten_thousand_random_requests_are_all_answered_accurately() {
                 assert_eq!(verdict.violation, None, "{writing:?} {condition:?} {answer:?}");
                 let latency = verdict.graph.expect("a graph").latency();
                 assert!(condition.latency.is_none_or(|most| latency <= most));
-                let share = answer.effort.feasible_mass / answer.effort.choices as f64;
-                assert!((0.0..=1.0).contains(&share), "{:?}", answer.effort);
+                let share = answer.cost.allowed_mass / answer.cost.choices as f64;
+                assert!((0.0..=1.0).contains(&share), "{:?}", answer.cost);
             }
         }
     });
@@ -122,6 +122,6 @@ fn wide_and_deep_graphs_are_split_and_infeasible_ones_refused() {
             .collect();
         let refused = Some(ViolationCode::Infeasible);
         assert_eq!(codes, [None, None, refused, None, refused], "{writing:?}");
-        assert_eq!(answers[2].effort.tokens, 0);
+        assert_eq!(answers[2].cost.tokens, 0);
     }
 }

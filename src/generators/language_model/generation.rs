@@ -429,7 +429,7 @@ impl PromptSource for Recursion<'_> {
         let grown =
             answer(self.requests.tokenizer, &completion).and_then(|text| self.grow(&layer, &text));
         let graph = &mut self.graphs[layer.graph];
-        graph.generated.effort += completion.effort;
+        graph.generated.cost += completion.cost;
         if let Err(violation) = grown {
             graph.generated.failure = Some(violation);
             graph.waiting.clear();
@@ -509,7 +509,7 @@ impl PromptSource for WholeGraphs<'_> {
                 *graph = Generated { rows, failure: Some(violation), ..Generated::default() };
             }
         }
-        graph.effort = completion.effort;
+        graph.cost = completion.cost;
         self.requests.bar.inc(1);
     }
 }

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 pub use self::cpu::CpuModel;
 pub use self::sample::{NotFinite, Sampler, Sampling};
 use crate::error::UserError;
-use crate::graph::Effort;
+use crate::graph::DecodingCost;
 
 /// A transformer with one KV-cache slot per running sequence.
 pub trait CachedModel {
@@ -83,7 +83,7 @@ pub struct Completion {
     /// the sequence; a prompt that is empty or leaves no room in the context completes with no
     /// tokens at all.
     pub stopped: bool,
-    pub effort: Effort,
+    pub cost: DecodingCost,
 }
 
 /// Gives prompts and takes completions. Completing one prompt may make others available.
@@ -111,7 +111,7 @@ struct Running {
     constraint: Option<Box<dyn Constraint>>,
     /// What the constraint permits next.
     permitted: Vec<u32>,
-    effort: Effort,
+    cost: DecodingCost,
 }
 
 impl Running {
@@ -130,13 +130,13 @@ impl Running {
             room,
             constraint,
             permitted: Vec::new(),
-            effort: Effort::default(),
+            cost: DecodingCost::default(),
         }
     }
 
     fn completion(mut self, stopped: bool) -> Completion {
         let tokens = self.tokens.split_off(self.prompt);
-        Completion { id: self.id, tokens, stopped, effort: self.effort }
+        Completion { id: self.id, tokens, stopped, cost: self.cost }
     }
 
     /// What the model has not seen yet.
@@ -323,9 +323,9 @@ impl<'s> Drawer<'s> {
     /// it was the last one.
     fn advance(&self, slot: &mut Option<Running>, drawn: Drawn) -> Result<Option<Completion>> {
         let Some(running) = slot.as_mut() else { return Ok(None) };
-        running.effort.tokens += (running.tokens.len() - running.fed) as u64;
-        running.effort.choices += 1;
-        running.effort.feasible_mass += drawn.mass;
+        running.cost.tokens += (running.tokens.len() - running.fed) as u64;
+        running.cost.choices += 1;
+        running.cost.allowed_mass += drawn.mass;
         running.fed = running.tokens.len();
         let ended = match running.push(drawn.token, self.stops) {
             Some(stopped) => Some(stopped),

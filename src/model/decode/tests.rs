@@ -198,11 +198,11 @@ fn constraints_hold_and_what_they_force_costs_no_choice() {
         for completion in &alone {
             assert!(completion.stopped && completion.tokens.len() == 10);
             assert_eq!(completion.tokens[4..7], [7, 8, 9]);
-            assert_eq!(completion.effort.choices, 7);
+            assert_eq!(completion.cost.choices, 7);
             let prompt = 3 + completion.id % 4;
             // The last token has nothing behind it to ask for.
-            assert_eq!(completion.effort.tokens, prompt + 9);
-            let mass = completion.effort.feasible_mass / 7.0;
+            assert_eq!(completion.cost.tokens, prompt + 9);
+            let mass = completion.cost.allowed_mass / 7.0;
             assert!(0.05 < mass && mass < 0.6, "{mass}");
         }
         assert_eq!(constrained(7, temperature), alone);

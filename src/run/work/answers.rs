@@ -1,4 +1,4 @@
-//! Generated graphs on disk: `conditions.jsonl`, `failures.jsonl` and `effort.jsonl` with one line per
+//! Generated graphs on disk: `conditions.jsonl`, `failures.jsonl` and `cost.jsonl` with one line per
 //! condition, and `calls.parquet`, in which a graph's number is the index of its condition.
 
 use std::fs::File;
@@ -11,11 +11,11 @@ use serde::de::DeserializeOwned;
 
 use crate::data::calls::{self, Group};
 use crate::error::UserError;
-use crate::graph::{Condition, Effort, Generated, Violation};
+use crate::graph::{Condition, DecodingCost, Generated, Violation};
 
 const CONDITIONS: &str = "conditions.jsonl";
 pub(super) const FAILURES: &str = "failures.jsonl";
-const EFFORT: &str = "effort.jsonl";
+const COST: &str = "cost.jsonl";
 const CALLS: &str = "calls.parquet";
 
 /// Writes what a generator answered.
@@ -28,7 +28,7 @@ pub fn save(dir: &Path, conditions: &[Condition], answers: &[Generated]) -> Resu
     );
     write_lines(&dir.join(CONDITIONS), conditions.iter())?;
     write_lines(&dir.join(FAILURES), answers.iter().map(|answer| &answer.failure))?;
-    write_lines(&dir.join(EFFORT), answers.iter().map(|answer| rounded(answer.effort)))?;
+    write_lines(&dir.join(COST), answers.iter().map(|answer| rounded(answer.cost)))?;
     let groups: Vec<Group> = conditions
         .iter()
         .zip(answers)
@@ -43,21 +43,21 @@ pub fn save(dir: &Path, conditions: &[Condition], answers: &[Generated]) -> Resu
 }
 
 /// To six decimals, which JSON gives back exactly.
-fn rounded(effort: Effort) -> Effort {
-    Effort { feasible_mass: (effort.feasible_mass * 1e6).round() / 1e6, ..effort }
+fn rounded(cost: DecodingCost) -> DecodingCost {
+    DecodingCost { allowed_mass: (cost.allowed_mass * 1e6).round() / 1e6, ..cost }
 }
 
 /// Reads what [`save`] wrote.
 pub fn load(dir: &Path) -> Result<(Vec<Condition>, Vec<Generated>)> {
     let conditions: Vec<Condition> = read_lines(&dir.join(CONDITIONS))?;
     let failures: Vec<Option<Violation>> = read_lines(&dir.join(FAILURES))?;
-    let efforts: Vec<Effort> = read_lines(&dir.join(EFFORT))?;
-    let complete = conditions.len() == failures.len() && conditions.len() == efforts.len();
+    let costs: Vec<DecodingCost> = read_lines(&dir.join(COST))?;
+    let complete = conditions.len() == failures.len() && conditions.len() == costs.len();
     ensure!(complete, "{}: lines are missing", dir.display());
     let mut answers: Vec<Generated> = failures
         .into_iter()
-        .zip(efforts)
-        .map(|(failure, effort)| Generated { rows: Vec::new(), failure, effort })
+        .zip(costs)
+        .map(|(failure, cost)| Generated { rows: Vec::new(), failure, cost })
         .collect();
     let path = dir.join(CALLS);
     for group in calls::from_frame(&path, &calls::read(&path)?)? {
@@ -116,7 +116,7 @@ mod tests {
             Generated {
                 rows: paper_example().rows(),
                 failure: None,
-                effort: Effort { tokens: 90, choices: 40, feasible_mass: 39.3 },
+                cost: DecodingCost { tokens: 90, choices: 40, allowed_mass: 39.3 },
             },
             Generated::default(),
         ];

@@ -17,7 +17,7 @@ use crate::version::Version;
 use crate::{evaluate, generators, random};
 
 /// Version of this stage: how answers are kept and drawn again.
-pub const VERSION: Version = Version::new("stage/generate", 1);
+pub const VERSION: Version = Version::new("stage/generate", 2);
 
 /// Lets a trained generator answer the conditions of an experiment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ impl StageKind for GenerateWork {
 }
 
 /// Asks again, with fresh randomness, for every answer that is not accurate, up to `attempts` times
-/// in all. What is never answered well keeps its last answer, and all efforts are added up.
+/// in all. What is never answered well keeps its last answer, and all costs are added up.
 fn rejection(
     generator: &dyn Generator,
     conditions: &[Condition],
@@ -113,7 +113,7 @@ fn rejection(
         };
         let found = generator.generate(&asked, &GenerateOptions { seed, ..*options })?;
         for (index, mut answer) in open.iter().zip(found) {
-            answer.effort += answers[*index].effort;
+            answer.cost += answers[*index].cost;
             answers[*index] = answer;
         }
         open.retain(|index| judge(&conditions[*index], &answers[*index]).violation.is_some());
@@ -153,9 +153,9 @@ mod tests {
                 let latency = u64::from(condition.latency.unwrap_or(0));
                 let mut rng = random::stream(options.seed, "sometimes", &[latency]);
                 let rows = paper_example().rows();
-                let effort = crate::graph::Effort { tokens: 10, ..Default::default() };
+                let cost = crate::graph::DecodingCost { tokens: 10, ..Default::default() };
                 let kept = if rng.next_u64().is_multiple_of(3) { 7 } else { 6 };
-                Generated { rows: rows[..kept].to_vec(), failure: None, effort }
+                Generated { rows: rows[..kept].to_vec(), failure: None, cost }
             };
             Ok(conditions.iter().enumerate().map(answer).collect())
         }
@@ -179,7 +179,7 @@ mod tests {
         let share = |attempts: u32| {
             let answers = rejection(&Sometimes, &conditions, &options, attempts).unwrap();
             let good = answers.iter().filter(|answer| answer.rows.len() == 7).count();
-            let tokens: u64 = answers.iter().map(|answer| answer.effort.tokens).sum();
+            let tokens: u64 = answers.iter().map(|answer| answer.cost.tokens).sum();
             (good as f64 / 300.0, tokens as f64 / 3000.0)
         };
         let ((one, cost), (three, more)) = (share(1), share(3));

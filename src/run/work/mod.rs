@@ -26,7 +26,7 @@ pub use evaluate::{EvaluateWork, FloorWork};
 pub use generate::GenerateWork;
 pub use likelihood::LikelihoodWork;
 pub use probe::{NetworkWork, ProbeWork};
-pub use report::{Arm, FIGURES, Place, ReportWork, TABLES};
+pub use report::{FIGURES, Place, ReportWork, TABLES, VariantRun};
 pub use self_training::SelfTrainingWork;
 pub use train::TrainWork;
 
@@ -342,7 +342,7 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
 mod tests {
     use super::*;
     use crate::data::DatasetManifest;
-    use crate::evaluate::probes::{Arm as ProbedBy, Task};
+    use crate::evaluate::probes::{Method, Task};
     use crate::evaluate::{Conditions, FamilyId, fidelity};
     use crate::generators::Decoding;
     use crate::model::Sampling;
@@ -482,7 +482,7 @@ mod tests {
             task: Task::Attribute,
             train_questions: 8,
             test_questions: 4,
-            arm: ProbedBy::Majority,
+            method: Method::Majority,
             seed: 0,
             dataset,
             network: None,

@@ -5,7 +5,7 @@ use super::train::{FIT, MODEL};
 use super::{ExecutionOptions, StageContext, StageKind, check_files_of, write_json};
 use crate::error::UserError;
 use crate::evaluate::probes;
-use crate::evaluate::probes::{Arm, Context, Task, Tuning};
+use crate::evaluate::probes::{Context, Method, Task, Tuning};
 use crate::generators::in_context;
 use crate::records;
 use crate::run::cache::Key;
@@ -14,7 +14,7 @@ use crate::version::Version;
 /// Version of this stage: records of a probe, as files.
 pub const VERSION: Version = Version::new("stage/probe", 3);
 
-/// Lets one arm of a probe learn from questions about training graphs and answer those about test
+/// Lets one method of a probe learn from questions about training graphs and answer those about test
 /// graphs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProbeWork {
@@ -23,7 +23,7 @@ pub struct ProbeWork {
     pub train_questions: usize,
     /// Questions about test graphs, at most.
     pub test_questions: usize,
-    pub arm: Arm,
+    pub method: Method,
     pub seed: u64,
     pub dataset: Key,
     /// Absent where no network is tuned.
@@ -34,7 +34,7 @@ pub struct ProbeWork {
     pub in_context: Option<toml::Table>,
 }
 
-/// What an arm that tunes a network depends on besides.
+/// What a method that tunes a network depends on besides.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NetworkWork {
     /// The training whose network, or at least its shape and vocabulary, is tuned.
@@ -91,7 +91,7 @@ impl StageKind for ProbeWork {
         };
         let tuning = network.map_or_else(Tuning::default, |network| network.tuning.clone());
         let questions = (self.train_questions, self.test_questions);
-        let outcome = probes::run(self.task, questions, self.arm, &tuning, &context)?;
+        let outcome = probes::run(self.task, questions, self.method, &tuning, &context)?;
         records::save(context.out, &outcome.records)?;
         write_json(&context.out.join(FIT), &outcome.fit)?;
         let path = context.out.join(ANSWERS);

@@ -31,11 +31,11 @@ pub struct ReportWork {
     /// Ids of the family's reports.
     pub reports: Vec<String>,
     pub dataset: Key,
-    pub arms: Vec<Arm>,
+    pub runs: Vec<VariantRun>,
     #[serde(default)]
     pub plot: Vec<String>,
     pub floor: Option<Key>,
-    /// What the arms were asked for; probes are asked for nothing.
+    /// What the runs were asked for; probes are asked for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Conditions>,
     /// Formats besides those that are always written.
@@ -45,13 +45,13 @@ pub struct ReportWork {
 
 /// One generator, seed, temperature and checkpoint, with the stages that made its records.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Arm {
+pub struct VariantRun {
     /// Name of the baseline.
     pub baseline: String,
     pub label: String,
     pub seed: u64,
     pub temperature: f64,
-    /// Index of the checkpoint; the final model has one only where checkpoints are arms.
+    /// Index of the checkpoint; the final model has one only where checkpoints are rows.
     pub checkpoint: Option<u32>,
     pub training: Place,
     /// The choice among the training's checkpoints.
@@ -99,10 +99,10 @@ impl StageKind for ReportWork {
 
     fn inputs(&self) -> Vec<Key> {
         let mut inputs = vec![self.dataset.clone()];
-        for arm in self.arms.iter().filter(|arm| arm.failure.is_none()) {
-            inputs.push(arm.training.key.clone());
-            inputs.extend(arm.generate.iter().chain(&arm.selected).cloned());
-            inputs.push(arm.records.key.clone());
+        for run in self.runs.iter().filter(|run| run.failure.is_none()) {
+            inputs.push(run.training.key.clone());
+            inputs.extend(run.generate.iter().chain(&run.selected).cloned());
+            inputs.push(run.records.key.clone());
         }
         inputs.extend(self.floor.clone());
         inputs
@@ -132,7 +132,7 @@ impl StageKind for ReportWork {
 
     fn run(&self, context: &StageContext) -> Result<()> {
         let card = read_json(&context.input("dataset", &self.dataset).join(CARD))?;
-        let runs = self.arms.iter().map(|arm| arm.records(context));
+        let runs = self.runs.iter().map(|run| run.records(context));
         let runs: Vec<RunRecords> = runs.collect::<Result<_>>()?;
         let floor =
             self.floor.as_ref().map(|key| load(&context.input("floor", key))).transpose()?;
@@ -162,30 +162,30 @@ impl StageKind for ReportWork {
 }
 
 impl ReportWork {
-    /// The arms that failed, with the reason.
+    /// The runs that failed, with the reason.
     pub fn failed(&self) -> Vec<String> {
-        let arms = self.arms.iter();
-        let failed = arms.filter_map(|arm| Some((arm, arm.failure.as_ref()?)));
-        failed.map(|(arm, reason)| format!("{}, seed {}: {reason}", arm.label, arm.seed)).collect()
+        let runs = self.runs.iter();
+        let failed = runs.filter_map(|run| Some((run, run.failure.as_ref()?)));
+        failed.map(|(run, reason)| format!("{}, seed {}: {reason}", run.label, run.seed)).collect()
     }
 
-    /// The training logs of the arms, one per training.
+    /// The training logs of the runs, one per training.
     fn logs(&self, context: &StageContext) -> Vec<TrainingLog> {
         let mut seen: Vec<&Key> = Vec::new();
         let mut logs = Vec::new();
-        for arm in self.arms.iter().filter(|arm| arm.failure.is_none()) {
+        for run in self.runs.iter().filter(|run| run.failure.is_none()) {
             let (key, path) =
-                (&arm.training.key, arm.training.folder(context).join(MODEL).join("log.csv"));
+                (&run.training.key, run.training.folder(context).join(MODEL).join("log.csv"));
             if !seen.contains(&key) && path.exists() {
                 seen.push(key);
-                logs.push(TrainingLog { label: arm.label.clone(), seed: arm.seed, path });
+                logs.push(TrainingLog { label: run.label.clone(), seed: run.seed, path });
             }
         }
         logs
     }
 }
 
-impl Arm {
+impl VariantRun {
     fn records(&self, context: &StageContext) -> Result<RunRecords> {
         let fit: Option<FitReport> = read_json(&self.training.folder(context).join(FIT)).ok();
         let snapshot_tokens = match (self.checkpoint, &fit) {
