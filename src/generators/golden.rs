@@ -1,5 +1,7 @@
 //! What every built-in generator learns from 80 graphs of the simulator, and answers.
 
+use rayon::prelude::*;
+
 use super::tests::train_only;
 use super::*;
 use crate::data::Dataset;
@@ -10,9 +12,6 @@ use crate::model::Sampling;
 use crate::progress::Progress;
 use crate::version::golden;
 
-const LANGUAGE_MODEL: &str = "size = \"xs\"\ntokens = 6000\nbatch_tokens = 512\nlearning_rate = 5e-3\n\
-    warmup_steps = 5\nevaluate_every = 50\nepochs = 2\n";
-
 fn dataset() -> Dataset {
     let cloud = Cloud::new(&SimulatorConfig { services: 6, ..SimulatorConfig::default() });
     let cloud = cloud.expect("a cloud");
@@ -20,10 +19,9 @@ fn dataset() -> Dataset {
 }
 
 /// Trains with tiny settings, and holds the training and the answers to their versions.
-fn check(id: &str, settings: &str) {
+fn check(entry: &Entry, settings: &str) {
     let dataset = dataset();
-    let entry = REGISTRY.iter().find(|entry| entry.id == id).expect("a generator");
-    let recipe = recipe(id, &settings.parse().expect("TOML")).expect("settings");
+    let recipe = recipe(entry.id, &settings.parse().expect("TOML")).expect("settings");
     let (out, scratch) = (tempfile::tempdir().expect("out"), tempfile::tempdir().expect("scratch"));
     let report = recipe
         .fit(&FitContext {
@@ -72,51 +70,12 @@ fn shown(answer: &Generated) -> String {
 }
 
 #[test]
-fn recursive_llm() {
-    check("recursive-llm", LANGUAGE_MODEL);
-}
-
-#[test]
-fn recursive_instruction_llm() {
-    check("recursive-instruction-llm", LANGUAGE_MODEL);
-}
-
-#[test]
-fn recursive_compact() {
-    check("recursive-compact", &format!("{LANGUAGE_MODEL}remaining_counts = true\n"));
-}
-
-#[test]
-fn tabular_llm() {
-    check("tabular-llm", LANGUAGE_MODEL);
-}
-
-#[test]
-fn graph_rnn() {
-    check(
-        "graph-rnn",
-        "steps = 12\nlearning_rate = 1e-2\nbatch = 16\nhidden = 16\nedge_hidden = 16\nembedding = 8\n",
-    );
-}
-
-#[test]
-fn digress() {
-    check(
-        "digress",
-        "steps = 8\nlayers = 1\nwidth = 8\npair_width = 8\ngraph_width = 8\nheads = 2\ndiffusion_steps = 6\n",
-    );
-}
-
-#[test]
-fn tvae() {
-    check("tvae", "width = 16\nbatch = 32\nsteps = 20\nassemble = \"tree\"\n");
-}
-
-#[test]
-fn generators_that_count() {
-    for id in ["probabilistic", "markov", "sibling-sets", "training-set-copy"] {
-        check(id, "");
-    }
+fn every_generator_keeps_to_its_versions() {
+    REGISTRY.par_iter().for_each(|entry| {
+        if let Some(settings) = entry.tiny {
+            check(entry, settings);
+        }
+    });
 }
 
 /// What a version stands for has a golden file, but for what is not of this crate's making.
@@ -127,9 +86,8 @@ fn every_version_has_its_golden_file() {
         return;
     }
     for entry in REGISTRY {
-        let own = !["in-context", external::ID].contains(&entry.id);
         for version in [entry.training, entry.answers] {
-            assert_eq!(golden::path(version).exists(), own, "{version}");
+            assert_eq!(golden::path(version).exists(), entry.tiny.is_some(), "{version}");
         }
     }
 }

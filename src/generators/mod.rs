@@ -1,7 +1,7 @@
 //! Generators of call graphs: the contract, the registry, one file per built-in generator.
 //!
 //! The harness owns conditions, seeds, splits, timing and scoring; a generator owns nothing but its
-//! model. A new built-in generator is one file here and one entry in [`REGISTRY`].
+//! model. A new built-in generator is one file here with its [`Entry`], and one line in [`REGISTRY`].
 
 mod contract;
 mod digress;

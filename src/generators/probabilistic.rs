@@ -25,9 +25,12 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::tables::{self, Frequencies, distinct};
-use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings};
+use super::{
+    Entry, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings,
+};
 use crate::device::DeviceChoice;
 use crate::graph::{CallGraph, CallRow, CallType, Condition, EdgeId, Generated, Name, USER};
+use crate::version::Version;
 
 /// Settings of `probabilistic`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,6 +58,18 @@ pub enum Destinations {
     /// The calls that leave the same microservice, in any service.
     Source,
 }
+
+/// What the registry says of it.
+pub const ENTRY: Entry = Entry {
+    id: "probabilistic",
+    about: "call graphs drawn from tables of training frequencies (after Luo et al., SoCC 2021)",
+    training: Version::new("train/probabilistic", 1),
+    answers: Version::new("answer/probabilistic", 1),
+    constrained: false,
+    likelihood: false,
+    tiny: Some(""),
+    build: build,
+};
 
 /// The recipe of `probabilistic`.
 ///

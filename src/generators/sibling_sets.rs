@@ -22,11 +22,24 @@ use serde::{Deserialize, Serialize};
 
 use super::tables::{self, Callee, Frequencies, GrowthSettings, distinct, pairs};
 use super::times::{Times, Tree};
-use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint};
+use super::{Entry, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint};
 use crate::device::DeviceChoice;
 use crate::graph::{CallGraph, Condition, Generated, Name};
+use crate::version::Version;
 
 const ID: &str = "sibling-sets";
+
+/// What the registry says of it.
+pub const ENTRY: Entry = Entry {
+    id: ID,
+    about: "observed sets of children, drawn given the siblings (after Du et al., 2024)",
+    training: Version::new("train/sibling-sets", 1),
+    answers: Version::new("answer/sibling-sets", 1),
+    constrained: false,
+    likelihood: false,
+    tiny: Some(""),
+    build: build,
+};
 
 /// The recipe of `sibling-sets`.
 ///

@@ -12,11 +12,14 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
-use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings};
+use super::{
+    Entry, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings,
+};
 use crate::data::calls::{self, Group};
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{CallGraph, Condition, Generated, Name};
+use crate::version::Version;
 
 const ID: &str = "training-set-copy";
 /// Address of its randomness, which stays whatever it is called.
@@ -27,6 +30,18 @@ const GRAPHS: &str = "graphs.parquet";
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TrainingSetCopySettings {}
+
+/// What the registry says of it.
+pub const ENTRY: Entry = Entry {
+    id: ID,
+    about: "copies of training graphs: the reference row, with nothing new",
+    training: Version::new("train/training-set-copy", 1),
+    answers: Version::new("answer/training-set-copy", 1),
+    constrained: false,
+    likelihood: false,
+    tiny: Some(""),
+    build: build,
+};
 
 /// The recipe of `training-set-copy`.
 ///

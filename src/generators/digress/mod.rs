@@ -50,12 +50,15 @@ use self::sample::Decode;
 use self::train::Example;
 use super::tables::{self, Frequencies};
 use super::times::{Times, Tree};
-use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings};
+use super::{
+    Entry, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings,
+};
 use crate::check::within;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{CallGraph, CallType, Condition, Generated, Name};
 use crate::model::neural::{Bins, Parameters};
+use crate::version::Version;
 
 const ID: &str = "digress";
 
@@ -142,6 +145,20 @@ impl DigressSettings {
         Ok(())
     }
 }
+
+/// What the registry says of it.
+pub const ENTRY: Entry = Entry {
+    id: ID,
+    about: "discrete diffusion on nodes and edges (after Vignac et al., ICLR 2023)",
+    training: Version::new("train/digress", 1),
+    answers: Version::new("answer/digress", 1),
+    constrained: false,
+    likelihood: false,
+    tiny: Some(
+        "steps = 8\nlayers = 1\nwidth = 8\npair_width = 8\ngraph_width = 8\nheads = 2\ndiffusion_steps = 6\n",
+    ),
+    build: build,
+};
 
 /// The recipe of `digress`.
 ///

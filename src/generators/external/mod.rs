@@ -25,7 +25,8 @@ use self::protocol::{
     WireGraph,
 };
 use super::{
-    Decoding, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings,
+    Decoding, Entry, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint,
+    settings,
 };
 use crate::check::within;
 use crate::data::Dataset;
@@ -35,6 +36,7 @@ use crate::display::excerpt;
 use crate::error::UserError;
 use crate::graph::{Condition, Generated, Violation, ViolationCode};
 use crate::random;
+use crate::version::Version;
 
 /// Id in the registry; baselines of other languages are folders and need not say it.
 pub const ID: &str = "external";
@@ -98,6 +100,18 @@ impl Limits {
         within("limits.memory", memory, 1..=MAX_MEMORY)
     }
 }
+
+/// What the registry says of it.
+pub const ENTRY: Entry = Entry {
+    id: ID,
+    about: "a program in any language, asked in lines of JSON: baselines/NAME/baseline.toml",
+    training: Version::new("train/external", 1),
+    answers: Version::new("answer/external", 1),
+    constrained: false,
+    likelihood: false,
+    tiny: None,
+    build: build,
+};
 
 /// The recipe of an external generator.
 ///

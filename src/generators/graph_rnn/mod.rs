@@ -44,13 +44,15 @@ use self::drawing::TrainedRnn;
 use self::network::{RnnShape, layout};
 use self::vocabulary::RnnVocabulary;
 use super::{
-    FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings, tables,
+    Entry, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings,
+    tables,
 };
 use crate::check::within;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::graph::{Condition, Generated};
 use crate::model::neural::Parameters;
+use crate::version::Version;
 
 const ID: &str = "graph-rnn";
 
@@ -166,6 +168,20 @@ impl RnnSettings {
         Ok(())
     }
 }
+
+/// What the registry says of it.
+pub const ENTRY: Entry = Entry {
+    id: ID,
+    about: "a recurrent network that writes each call's children (after You et al., ICML 2018)",
+    training: Version::new("train/graph-rnn", 1),
+    answers: Version::new("answer/graph-rnn", 1),
+    constrained: false,
+    likelihood: false,
+    tiny: Some(
+        "steps = 12\nlearning_rate = 1e-2\nbatch = 16\nhidden = 16\nedge_hidden = 16\nembedding = 8\n",
+    ),
+    build: build,
+};
 
 /// The recipe of `graph-rnn`.
 ///

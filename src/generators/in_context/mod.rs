@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use self::endpoint::{Endpoint, EndpointSettings};
 use self::prompt::Message;
-use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings};
+use super::{
+    Entry, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings,
+};
 use crate::check::within;
 use crate::data::calls::{self, Group};
 use crate::device::DeviceChoice;
@@ -31,6 +33,7 @@ use crate::model::Sampling;
 use crate::model::pretrained::{Card, Pretrained};
 use crate::progress::{Progress, StepProgress};
 use crate::random;
+use crate::version::Version;
 
 pub const ID: &str = "in-context";
 
@@ -106,6 +109,18 @@ impl Settings {
         }
     }
 }
+
+/// What the registry says of it.
+pub const ENTRY: Entry = Entry {
+    id: ID,
+    about: "few-shot prompts to a model that was not trained on traces: a local one or an endpoint",
+    training: Version::new("train/in-context", 1),
+    answers: Version::new("answer/in-context", 1),
+    constrained: false,
+    likelihood: false,
+    tiny: None,
+    build: build,
+};
 
 /// As the registry wants it.
 pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use self::corpus::{Names, Texts, Writing, learn_tokenizer};
 use self::generation::Trained;
-use super::{FitContext, FitReport, Generator, Recipe, settings};
+use super::{Entry, FitContext, FitReport, Generator, Recipe, settings};
 use crate::check::within;
 use crate::data::{Dataset, ServiceStatistics};
 use crate::device::DeviceChoice;
@@ -31,6 +31,7 @@ use crate::model::{
 };
 use crate::random;
 use crate::text::{Format, Tokenizer};
+use crate::version::Version;
 
 /// Settings of the generator; every one has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,10 +138,40 @@ const VALIDATION: (f64, usize, usize) = (0.03, 100, 300);
 /// At most this share of a small training set is held out.
 const VALIDATION_LIMIT: f64 = 0.1;
 
+/// Settings of the golden files.
+const TINY: &str = "size = \"xs\"\ntokens = 6000\nbatch_tokens = 512\nlearning_rate = 5e-3\n\
+    warmup_steps = 5\nevaluate_every = 50\nepochs = 2\n";
+const TINY_REMAINING_COUNTS: &str = "size = \"xs\"\ntokens = 6000\nbatch_tokens = 512\n\
+    learning_rate = 5e-3\nwarmup_steps = 5\nevaluate_every = 50\nepochs = 2\nremaining_counts = true\n";
+
+/// What the registry says of it.
+pub const RECURSIVE: Entry = Entry {
+    id: "recursive-llm",
+    about: "a transformer that writes a graph layer by layer (the paper's recursive generator)",
+    training: Version::new("train/recursive-llm", 2),
+    answers: Version::new("answer/recursive-llm", 2),
+    constrained: true,
+    likelihood: true,
+    tiny: Some(TINY),
+    build: recursive,
+};
+
 /// Builds the recipe of `recursive-llm` from a baseline's settings.
 pub fn recursive(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     recipe("recursive-llm", |_| Writing::Layers(Format::Recursive), table)
 }
+
+/// What the registry says of it.
+pub const INSTRUCTION: Entry = Entry {
+    id: "recursive-instruction-llm",
+    about: "the recursive generator tuned on instructions, with a scratchpad in its answers",
+    training: Version::new("train/recursive-instruction-llm", 2),
+    answers: Version::new("answer/recursive-instruction-llm", 2),
+    constrained: true,
+    likelihood: true,
+    tiny: Some(TINY),
+    build: instruction,
+};
 
 /// Builds the recipe of `recursive-instruction-llm` from a baseline's settings.
 pub fn instruction(table: &toml::Table) -> Result<Box<dyn Recipe>> {
@@ -149,6 +180,18 @@ pub fn instruction(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     recipe("recursive-instruction-llm", writing, table)
 }
 
+/// What the registry says of it.
+pub const RECURSIVE_COMPACT: Entry = Entry {
+    id: "recursive-compact",
+    about: "the same recursion and conditions in a text without prose",
+    training: Version::new("train/recursive-compact", 2),
+    answers: Version::new("answer/recursive-compact", 2),
+    constrained: true,
+    likelihood: true,
+    tiny: Some(TINY_REMAINING_COUNTS),
+    build: recursive_compact,
+};
+
 /// Builds the recipe of `recursive-compact` from a baseline's settings.
 pub fn recursive_compact(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     let writing = |settings: &Settings| {
@@ -156,6 +199,18 @@ pub fn recursive_compact(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     };
     recipe("recursive-compact", writing, table)
 }
+
+/// What the registry says of it.
+pub const TABULAR: Entry = Entry {
+    id: "tabular-llm",
+    about: "a transformer that writes a whole graph as a table (the paper's GReaT-style baseline)",
+    training: Version::new("train/tabular-llm", 2),
+    answers: Version::new("answer/tabular-llm", 2),
+    constrained: true,
+    likelihood: true,
+    tiny: Some(TINY),
+    build: tabular,
+};
 
 /// Builds the recipe of `tabular-llm` from a baseline's settings.
 pub fn tabular(table: &toml::Table) -> Result<Box<dyn Recipe>> {

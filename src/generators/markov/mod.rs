@@ -28,12 +28,27 @@ use serde::{Deserialize, Serialize};
 
 use super::tables::{self, Callee, Frequencies, GrowthSettings, distinct, pairs};
 use super::times::{Times, Tree};
-use super::{Decoding, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint};
+use super::{
+    Decoding, Entry, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint,
+};
 use crate::device::DeviceChoice;
 use crate::graph::{CallGraph, Condition, Generated, Name};
 use crate::random;
+use crate::version::Version;
 
 const ID: &str = "markov";
+
+/// What the registry says of it.
+pub const ENTRY: Entry = Entry {
+    id: ID,
+    about: "siblings as a Markov chain, with back-off; under constraints the exact conditional",
+    training: Version::new("train/markov", 1),
+    answers: Version::new("answer/markov", 1),
+    constrained: true,
+    likelihood: false,
+    tiny: Some(""),
+    build: build,
+};
 
 /// The recipe of `markov`.
 ///

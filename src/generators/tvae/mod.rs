@@ -55,7 +55,9 @@ use self::columns::{ATTRIBUTES, Attributes, CATEGORICAL, Columns};
 use self::network::{Decoder, TvaeShape};
 use self::tree::Assembly;
 use super::tables::{self, Frequencies};
-use super::{FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings};
+use super::{
+    Entry, FitContext, FitReport, GenerateOptions, Generator, Recipe, no_checkpoint, settings,
+};
 use crate::check::within;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
@@ -63,6 +65,7 @@ use crate::graph::{CallGraph, CallRow, Condition, Generated, Name, Violation, Vi
 use crate::model;
 use crate::model::Sampling;
 use crate::model::neural::Parameters;
+use crate::version::Version;
 
 const ID: &str = "tvae";
 const WEIGHTS: &str = "model.safetensors";
@@ -169,6 +172,18 @@ impl TvaeSettings {
         Ok(most.map_err(|message| UserError::setting(format!("generator `{ID}`: {message}")))?)
     }
 }
+
+/// What the registry says of it.
+pub const ENTRY: Entry = Entry {
+    id: ID,
+    about: "calls as rows of a table, drawn one by one by a variational autoencoder (Xu et al., 2019)",
+    training: Version::new("train/tvae", 1),
+    answers: Version::new("answer/tvae", 1),
+    constrained: false,
+    likelihood: false,
+    tiny: Some("width = 16\nbatch = 32\nsteps = 20\nassemble = \"tree\"\n"),
+    build: build,
+};
 
 /// The recipe of `tvae`.
 ///
