@@ -8,7 +8,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::RngExt;
 use tracegym::data::{Dataset, DatasetCard, Side};
-use tracegym::evaluate::{self, Conditions, accuracy, fidelity};
+use tracegym::evaluate::{self, Asked, Conditions, accuracy, fidelity};
 use tracegym::graph::{
     CallGraph, CallRow, CallType, Condition, EdgeId, Generated, Name, USER, judge_all,
 };
@@ -77,7 +77,8 @@ fn scoring(criterion: &mut Criterion) {
         });
     }
     group.bench_function("reference rows", |bencher| {
-        bencher.iter(|| black_box(evaluate::references(&fidelity::FAMILY, &dataset, 1)));
+        let asked = Asked { dataset: &dataset, conditions: &[], temperatures: &[], compared: 500 };
+        bencher.iter(|| black_box(evaluate::references(&fidelity::FAMILY, &asked, 1)));
     });
     group.finish();
 }

@@ -112,6 +112,13 @@ impl Dataset {
         graphs.filter(|(_, s)| **s == side).map(|(graph, _)| graph).collect()
     }
 
+    /// Training and test graphs: all real graphs but those that met an injected fault, which no
+    /// generator is compared with.
+    pub fn normal(&self) -> Vec<&CallGraph> {
+        let graphs = self.graphs.iter().zip(&self.sides);
+        graphs.filter(|(_, side)| **side != Side::Faulty).map(|(graph, _)| graph).collect()
+    }
+
     pub fn train(&self) -> Vec<&CallGraph> {
         self.side(Side::Train)
     }

@@ -19,10 +19,11 @@ use crate::version::Version;
 /// The family of condition accuracy.
 pub const FAMILY: Family = Family {
     id: "accuracy",
-    version: Version::new("evaluate/accuracy", 1),
+    version: Version::new("evaluate/accuracy", 2),
     metrics: &[ACCURACY, FAILURE, TRAIN_GRAPHS],
     score: Some(|case, _| Ok(records(case))),
     references: None,
+    has_perfect_generator: false,
     reads_likelihoods: false,
     reports: &[Report {
         id: "accuracy",

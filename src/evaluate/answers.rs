@@ -76,7 +76,7 @@ mod tests {
         let asked = [&pair, &wide, &wide].map(condition_of);
         let answers = [answer(&pair), answer(&pair), failed()];
         let dataset = dataset(Vec::new(), vec![pair]);
-        let scores = score(&fidelity::FAMILY, &dataset, &asked, &answers, None, 1).unwrap();
+        let scores = score(&fidelity::FAMILY, &dataset, &asked, &answers, None, 50, 1).unwrap();
         let of_prompts = scores.of_prompts;
         let metrics: Vec<&Metric> = of_prompts.columns().map(|(metric, _)| metric).collect();
         assert_eq!(metrics, [VALID, ACCURACY]);

@@ -83,8 +83,10 @@ pub fn records(case: &Case) -> Vec<Record> {
     if whole.tokens == 0.0 {
         return Vec::new();
     }
-    let intervals = bootstrap(case.seed, services.len(), 3, |drawn| weighted(drawn).statistics());
-    let values = whole.statistics().into_iter().zip(intervals);
+    let values = whole.statistics();
+    let intervals =
+        bootstrap(case.seed, services.len(), &values, |drawn| weighted(drawn).statistics());
+    let values = values.into_iter().zip(intervals);
     let count = case.answers.len() as u64;
     let masked = whole.mass < whole.choices;
     let records = METRICS
@@ -141,7 +143,10 @@ mod tests {
             let verdicts = judge_all(asked, answers).unwrap();
             let (dataset, verdicts) = (&dataset, verdicts.as_slice());
             let likelihoods = None;
-            records(&Case { dataset, conditions: asked, answers, verdicts, likelihoods, seed: 1 })
+            let (conditions, compared) = (asked, 50);
+            let case =
+                Case { dataset, conditions, answers, verdicts, likelihoods, compared, seed: 1 };
+            records(&case)
         };
         let found = of(&asked, &answers);
         assert_eq!(find(&found, MODEL_TOKENS, "").value, 30.0);

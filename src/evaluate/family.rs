@@ -7,8 +7,7 @@ use std::sync::LazyLock;
 use anyhow::Result;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Case, FAMILIES};
-use crate::data::Dataset;
+use super::{Asked, Case, FAMILIES};
 use crate::records::{Metric, PromptScores, Record};
 use crate::report::{Compared, ReportFiles, Results};
 use crate::version::Version;
@@ -25,6 +24,9 @@ pub struct Family {
     /// `None` for networks that are tuned, and scored, in a stage of their own.
     pub score: Option<Score>,
     pub references: Option<References>,
+    /// Whether a perfect generator is one of the reference rows, where the truth is known
+    /// ([`super::perfect`]).
+    pub has_perfect_generator: bool,
     /// Whether it reads how likely the trained models find graphs.
     pub reads_likelihoods: bool,
     /// Its reports, of which the first is what an experiment gets that names none.
@@ -34,9 +36,16 @@ pub struct Family {
 /// Makes the records of a variant's answers, and adds what is known of each prompt.
 pub type Score = fn(&Case, &mut PromptScores) -> Result<Vec<Record>>;
 
-/// Makes the records of real graphs, or of simple rules, that variants are compared with, from the dataset
-/// and a seed.
-pub type References = fn(&Dataset, u64) -> Result<Vec<Record>>;
+/// Makes the records of real graphs, or of simple rules, that variants are compared with, from what these
+/// were asked and a seed.
+pub type References = fn(&Asked, u64) -> Result<Vec<Record>>;
+
+impl Family {
+    /// Whether any of its numbers is measured on samples of one size.
+    pub fn is_of_samples(&self) -> bool {
+        self.metrics.iter().any(|metric| metric.of_samples)
+    }
+}
 
 /// Tables and figures about one thing.
 #[derive(Clone, Copy)]

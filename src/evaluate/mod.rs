@@ -19,8 +19,10 @@ pub mod instructions;
 mod joined;
 pub mod novelty;
 mod observed;
+pub mod perfect;
 pub mod probes;
 mod ranking;
+pub mod samples;
 pub mod truth;
 
 pub use conditions::{Conditions, VERSION as CONDITIONS_VERSION, borrowed_grid, conditions};
@@ -73,6 +75,8 @@ pub struct Case<'a> {
     pub verdicts: &'a [Verdict],
     /// How likely the trained model finds graphs, where the family reads it and the generator has it.
     pub likelihoods: Option<&'a [Likelihood]>,
+    /// Graphs that a distance is measured on ([`samples`]).
+    pub compared: usize,
     /// Addresses all randomness: resampling, splits, classifiers.
     pub seed: u64,
 }
@@ -91,7 +95,8 @@ pub struct Scores {
     pub of_prompts: PromptScores,
 }
 
-/// Scores `answers` to `conditions`. `seed` addresses the resampling behind intervals.
+/// Scores `answers` to `conditions`. Distances are measured on `compared` graphs ([`samples`]); `seed`
+/// addresses the resampling behind intervals.
 ///
 /// # Errors
 /// If there is not exactly one answer per condition.
@@ -101,10 +106,12 @@ pub fn score(
     conditions: &[Condition],
     answers: &[Generated],
     likelihoods: Option<&[Likelihood]>,
+    compared: usize,
     seed: u64,
 ) -> Result<Scores> {
     let verdicts = judge_all(conditions, answers)?;
-    let case = Case { dataset, conditions, answers, verdicts: &verdicts, likelihoods, seed };
+    let case =
+        Case { dataset, conditions, answers, verdicts: &verdicts, likelihoods, compared, seed };
     let mut of_prompts = self::answers::prompt_scores(conditions, &verdicts);
     let score = family.score.with_context(|| format!("`{}` scores no answers", family.id))?;
     let mut records = score(&case, &mut of_prompts)?;
@@ -112,7 +119,7 @@ pub fn score(
     Ok(Scores { records, of_prompts })
 }
 
-/// The records of [`score`] alone.
+/// The records of [`score`] alone, with as many graphs compared as are usual for so many conditions.
 ///
 /// # Errors
 /// If there is not exactly one answer per condition.
@@ -123,15 +130,32 @@ pub fn evaluate(
     answers: &[Generated],
     seed: u64,
 ) -> Result<Vec<Record>> {
-    Ok(score(family, dataset, conditions, answers, None, seed)?.records)
+    let compared = samples::size(None, conditions.len());
+    Ok(score(family, dataset, conditions, answers, None, compared, seed)?.records)
 }
 
-/// The reference rows of a family; empty for one that has none.
+/// What the generators beside reference rows were asked.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    pub dataset: &'a Dataset,
+    pub conditions: &'a [Condition],
+    /// Sampling temperatures of the networks.
+    pub temperatures: &'a [f64],
+    /// Graphs that a distance is measured on ([`samples`]).
+    pub compared: usize,
+}
+
+/// The reference rows of a family, of real graphs, simple rules and a perfect generator, beside generators
+/// that were asked for the same; empty for one that has none.
 ///
 /// # Errors
 /// A dataset that the family cannot look at, a model that cannot be trained.
-pub fn references(family: &Family, dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
-    family.references.map_or_else(|| Ok(Vec::new()), |of| of(dataset, seed))
+pub fn references(family: &Family, asked: &Asked, seed: u64) -> Result<Vec<Record>> {
+    let mut records = family.references.map_or_else(|| Ok(Vec::new()), |of| of(asked, seed))?;
+    if family.has_perfect_generator {
+        records.extend(perfect::records(family, asked, seed)?);
+    }
+    Ok(records)
 }
 
 #[cfg(test)]
@@ -142,6 +166,11 @@ mod tests {
     use crate::data::{DatasetCard, Side};
     use crate::graph::{CallGraph, CallRow, EdgeId, USER, Violation, ViolationCode};
     use crate::testing::{extreme_graph, renamed};
+
+    /// Generators of a dataset that are asked nothing.
+    pub fn nothing_asked(dataset: &Dataset) -> Asked<'_> {
+        Asked { dataset, conditions: &[], temperatures: &[], compared: samples::size(None, 0) }
+    }
 
     /// 40 vectors by a rule that tests/reference/distribution.py knows as well.
     pub fn sparse_example() -> (Vec<Vec<(u32, f64)>>, Vec<bool>) {
@@ -275,7 +304,7 @@ mod tests {
                     asked.iter().zip(graphs).map(|(_, graph)| answer(graph)).collect();
                 let _ = evaluate(family, &dataset, asked, &answers, 1);
             }
-            let _ = references(family, &dataset, 1);
+            let _ = references(family, &nothing_asked(&dataset), 1);
         }
     }
 
@@ -314,7 +343,8 @@ mod tests {
         ];
         let graph = CallGraph::from_rows("S_1".into(), &rows).expect("valid");
         let graphs = |count| (0..count).map(|_| graph.clone()).collect();
-        references(&downstream::ANOMALIES, &dataset(graphs(12), graphs(12)), 1).expect("records");
+        let dataset = dataset(graphs(12), graphs(12));
+        references(&downstream::ANOMALIES, &nothing_asked(&dataset), 1).expect("records");
     }
 
     /// Graphs of the dataset with all names changed to others in another order.

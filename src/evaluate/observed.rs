@@ -12,7 +12,7 @@ use crate::graph::{CallGraph, CallRow, CallType, Name};
 pub type CallKey<'a> = (&'a str, &'a str, CallType);
 
 /// A graph, or what was understood of one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Observed {
     /// Index of the service, in the order of names.
     pub service: u32,
@@ -22,7 +22,7 @@ pub struct Observed {
     pub shape: Option<Shape>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shape {
     pub num_edges: u32,
     pub depth: u32,
@@ -95,6 +95,13 @@ fn shape(graph: &CallGraph) -> Shape {
     Shape { num_edges: graph.num_edges(), depth: graph.depth(), latency: graph.latency() }
 }
 
+/// Graphs in the order of what is known of them.
+pub fn in_order<'a>(graphs: &[&'a Observed]) -> Vec<&'a Observed> {
+    let mut graphs = graphs.to_vec();
+    graphs.sort_unstable();
+    graphs
+}
+
 /// Keys in order, and the place of each one by its provisional id.
 fn ranked(seen: HashMap<CallKey, u32>) -> (Vec<CallKey>, Vec<u32>) {
     let mut keys: Vec<(CallKey, u32)> = seen.into_iter().collect();
@@ -152,7 +159,7 @@ where
     F: Fn(&[u32]) -> Vec<f64> + Sync,
 {
     let values = statistics(&vec![1; services]);
-    let intervals = bootstrap(seed, services, values.len(), statistics);
+    let intervals = bootstrap(seed, services, &values, statistics);
     values.into_iter().zip(intervals).collect()
 }
 

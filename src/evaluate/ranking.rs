@@ -61,6 +61,32 @@ impl Ranking {
         Areas { roc: share(pairs, all), precision_recall: share(precision, trues), pairs: all }
     }
 
+    /// Areas within the folds of rows whose scores come from different models, which need not be on one
+    /// scale: a true row is compared with the false rows of its own fold only. Area under the ROC curve:
+    /// over all such pairs; average precision: mean over the folds, weighted by their true rows. NaN
+    /// without a pair.
+    pub fn areas_within(
+        &self,
+        folds: &[usize],
+        labels: &[bool],
+        weight: impl Fn(usize) -> f64,
+    ) -> Areas {
+        let (mut above, mut pairs, mut precision, mut found) = (0.0, 0.0, 0.0, 0.0);
+        for fold in 0..folds.iter().max().map_or(0, |last| last + 1) {
+            let within = |index: usize| if folds[index] == fold { weight(index) } else { 0.0 };
+            let areas = self.areas(labels, within);
+            if areas.pairs > 0.0 {
+                let rows = labels.iter().enumerate().filter(|(_, label)| **label);
+                let trues: f64 = rows.map(|(index, _)| within(index)).sum();
+                above += areas.pairs * areas.roc;
+                pairs += areas.pairs;
+                precision += trues * areas.precision_recall;
+                found += trues;
+            }
+        }
+        Areas { roc: above / pairs, precision_recall: precision / found, pairs }
+    }
+
     /// The area under the ROC curve alone.
     pub fn auc(&self, labels: &[bool], weight: impl Fn(usize) -> f64) -> f64 {
         self.areas(labels, weight).roc

@@ -291,9 +291,14 @@ dimensions! {
     probability: Name,
     /// Whether the request was in the prompt.
     asked: bool,
+    /// Sampling temperature of a reference row.
+    temperature: Name,
     /// Whose numbers these are, where they are not a generator's: real graphs, or a simple rule.
     reference: Name,
 }
+
+/// The reference of a perfect generator, which draws from the truth at a `temperature`.
+pub const PERFECT: &str = "truth";
 
 impl Dimensions {
     /// The same of a reference row; unchanged for `None`.

@@ -1,6 +1,7 @@
-//! 95 % intervals: Wilson for proportions, a percentile bootstrap over services for the rest.
+//! 95 % intervals: Wilson for proportions, a bootstrap over services for the rest. What they are worth is
+//! measured in docs/metrics/statistics.md.
 
-use rand::RngExt;
+use rand::{Rng, RngExt};
 use rayon::prelude::*;
 
 use crate::random;
@@ -17,6 +18,10 @@ const Z: f64 = 1.959_963_984_540_054;
 
 /// Bootstrap resamples behind an interval.
 pub const RESAMPLES: u64 = 200;
+
+/// Services, or other groups that are drawn whole, below which there is no interval: with fewer, the
+/// resamples are few different ones, and how the groups differ is hardly known.
+pub const LEAST_GROUPS: usize = 10;
 
 impl Interval {
     pub const NONE: Self = Self { low: f64::NAN, high: f64::NAN };
@@ -45,16 +50,38 @@ impl Interval {
     }
 
     /// Normal interval of a share in [0, 1] by the delete-one-group jackknife: `without` are its values
-    /// without each of the groups (Tukey, 1958). None for fewer than two groups or a value that is NaN.
+    /// without each of the groups (Tukey, 1958). None for fewer than [`LEAST_GROUPS`] groups or a value that
+    /// is NaN.
     pub fn jackknife(share: f64, without: &[f64]) -> Self {
         let groups = without.len() as f64;
-        if without.len() < 2 || share.is_nan() || without.iter().any(|value| value.is_nan()) {
+        if without.len() < LEAST_GROUPS
+            || share.is_nan()
+            || without.iter().any(|value| value.is_nan())
+        {
             return Self::NONE;
         }
         let mean = without.iter().sum::<f64>() / groups;
         let squares: f64 = without.iter().map(|value| (value - mean).powi(2)).sum();
         let half = Z * (squares * (groups - 1.0) / groups).sqrt();
         Self { low: (share - half).max(0.0), high: (share + half).min(1.0) }
+    }
+
+    /// The percentiles of `resamples`, moved by as much as their mean lies beside `value`. A resample of a
+    /// sample is farther from everything than the sample is, as the sample is than the whole; without the
+    /// shift the interval of a distance would lie above the value and promise a distance that no sample
+    /// of this size shows. Of a mean, which resamples do not move, they are the percentiles.
+    ///
+    /// Holds the value, and keeps to 0 or more and to 1 or less where value and resamples do.
+    pub fn recentred(value: f64, resamples: &[f64]) -> Self {
+        let Self { low, high } = Self::percentiles(resamples);
+        let shift = resamples.iter().sum::<f64>() / resamples.len() as f64 - value;
+        if low.is_nan() || shift.is_nan() {
+            return Self::NONE;
+        }
+        let all = |keeps: fn(f64) -> bool| keeps(value) && resamples.iter().all(|v| keeps(*v));
+        let least = if all(|v| v >= 0.0) { 0.0 } else { f64::NEG_INFINITY };
+        let most = if all(|v| v <= 1.0) { 1.0 } else { f64::INFINITY };
+        Self { low: (low - shift).max(least).min(value), high: (high - shift).min(most).max(value) }
     }
 
     /// From the 2.5 % to the 97.5 % point of `values`, interpolated between neighbours. None if
@@ -76,34 +103,47 @@ impl Interval {
     }
 }
 
-/// Percentile bootstrap clustered by service: each resample draws as many services as there are,
-/// with replacement, and `statistics` is given how often each one was drawn; it returns `count`
-/// values, each of which gets an interval. All statistics see the same draws for the same seed and
-/// number of services, so that arms asked for the same conditions are compared pairwise. None for
-/// fewer than two services.
+/// Bootstrap clustered by service: each resample draws services with replacement, one less than there are
+/// ([`drawn`]), and `statistics` is given how often each one was drawn. Its values for one of each are
+/// `values`, each of which gets a [recentred](Interval::recentred) interval. All statistics see the same
+/// draws for the same seed and number of services, so that arms asked for the same conditions are
+/// compared pairwise. None for fewer than [`LEAST_GROUPS`] services.
 ///
 /// Graphs of one service resemble each other, and one service may be 15 % of the data: resampling
 /// single graphs would give intervals that are far too narrow.
-pub fn bootstrap<F>(seed: u64, services: usize, count: usize, statistics: F) -> Vec<Interval>
+pub fn bootstrap<F>(seed: u64, services: usize, values: &[f64], statistics: F) -> Vec<Interval>
 where
     F: Fn(&[u32]) -> Vec<f64> + Sync,
 {
-    if services < 2 {
-        return vec![Interval::NONE; count];
+    if services < LEAST_GROUPS {
+        return vec![Interval::NONE; values.len()];
     }
-    let resamples: Vec<Vec<f64>> = (0..RESAMPLES)
-        .into_par_iter()
-        .map(|resample| {
-            let mut rng = random::stream(seed, "bootstrap", &[resample]);
-            let mut drawn = vec![0; services];
-            for _ in 0..services {
-                drawn[rng.random_range(0..services)] += 1;
-            }
-            statistics(&drawn)
-        })
-        .collect();
+    let resamples = resamples(seed, services, statistics);
     let of = |index: usize| resamples.iter().map(|values| values[index]).collect::<Vec<f64>>();
-    (0..count).map(|index| Interval::percentiles(&of(index))).collect()
+    let of = |(index, value): (usize, &f64)| Interval::recentred(*value, &of(index));
+    values.iter().enumerate().map(of).collect()
+}
+
+/// What `statistics` gives for each of [`RESAMPLES`] draws of services: the draws behind [`bootstrap`].
+pub fn resamples<F>(seed: u64, services: usize, statistics: F) -> Vec<Vec<f64>>
+where
+    F: Fn(&[u32]) -> Vec<f64> + Sync,
+{
+    let resamples = (0..RESAMPLES).into_par_iter().map(|resample| {
+        let mut rng = random::stream(seed, "bootstrap", &[resample]);
+        statistics(&drawn(services, &mut rng))
+    });
+    resamples.collect()
+}
+
+/// How often each of `count` things is drawn in a resample. One less is drawn than there are: with as many,
+/// the variance of a mean of three things would come out a third too small (Rao and Wu, 1988).
+pub fn drawn(count: usize, rng: &mut impl Rng) -> Vec<u32> {
+    let mut drawn = vec![0; count];
+    for _ in 0..(count.max(2) - 1).min(count) {
+        drawn[rng.random_range(0..count)] += 1;
+    }
+    drawn
 }
 
 #[cfg(test)]
@@ -118,7 +158,7 @@ mod tests {
     /// For a mean of groups of one, the jackknife's variance is s²/n.
     #[test]
     fn the_jackknife_of_a_mean_is_its_standard_error() {
-        let values = [0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0];
+        let values = [0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0];
         let (count, sum) = (values.len() as f64, values.iter().sum::<f64>());
         let mean = sum / count;
         let without: Vec<f64> = values.iter().map(|value| (sum - value) / (count - 1.0)).collect();
@@ -156,11 +196,43 @@ mod tests {
             let sum: f64 = drawn.iter().zip(&values).map(|(n, value)| f64::from(*n) * value).sum();
             vec![sum / 400.0]
         };
-        let interval = bootstrap(3, 400, 1, mean)[0];
+        let interval = bootstrap(3, 400, &[0.5], mean)[0];
         // 0.5 ± 1.96 · 0.5 / 20, give or take the noise of 200 resamples.
         assert!((0.44..0.47).contains(&interval.low), "{interval:?}");
         assert!((0.53..0.56).contains(&interval.high), "{interval:?}");
-        assert_eq!(interval, bootstrap(3, 400, 1, mean)[0]);
-        assert!(bootstrap(3, 1, 1, |_| vec![1.0])[0].low.is_nan());
+        assert_eq!(interval, bootstrap(3, 400, &[0.5], mean)[0]);
+        assert!(bootstrap(3, 9, &[1.0], |_| vec![1.0])[0].low.is_nan());
+        assert_eq!(bootstrap(3, 10, &[1.0], |_| vec![1.0])[0], Interval { low: 1.0, high: 1.0 });
+    }
+
+    /// Total variation of 300 draws from one of 100 equal cells: about 0.23 by chance alone, and that of a
+    /// resample 0.33. Percentiles alone, as they were, hold neither the value nor what another sample shows.
+    #[test]
+    fn an_interval_of_a_distance_is_that_of_a_sample_of_the_same_size() {
+        let distance = |counts: &[f64]| {
+            let all: f64 = counts.iter().sum();
+            0.5 * counts.iter().map(|count| (count / all - 0.01).abs()).sum::<f64>()
+        };
+        let sample = |seed: u64| -> Vec<usize> {
+            let mut rng = random::stream(seed, "test/total variation", &[]);
+            (0..300).map(|_| rng.random_range(0..100)).collect()
+        };
+        let of = |cells: &[usize], drawn: &[u32]| {
+            let mut counts = vec![0.0; 100];
+            cells.iter().zip(drawn).for_each(|(cell, times)| counts[*cell] += f64::from(*times));
+            distance(&counts)
+        };
+        let whole = vec![1; 300];
+        let usual = (0..40).map(|seed| of(&sample(seed), &whole)).sum::<f64>() / 40.0;
+        let mut held = 0;
+        for seed in 0..40 {
+            let cells = sample(seed);
+            let value = of(&cells, &whole);
+            let Interval { low, high } =
+                bootstrap(seed, 300, &[value], |drawn| vec![of(&cells, drawn)])[0];
+            assert!(low <= value && value <= high, "{low} {value} {high}");
+            held += u32::from(low <= usual && usual <= high);
+        }
+        assert!(held >= 36, "{held} of 40");
     }
 }

@@ -43,15 +43,10 @@ pub enum Better {
 /// What a metric's 95 % interval is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntervalKind {
-    /// Wilson's score interval of a count. Whether the things counted are others for each seed, so that
-    /// those of all seeds together are one count.
-    Wilson {
-        independent: bool,
-    },
-    /// Percentiles of resamples, of services or of test examples.
+    /// Wilson's score interval of a count.
+    Wilson,
+    /// Recentred percentiles of resamples, of services or of test examples.
     Bootstrap,
-    /// Percentiles of repeats of the measurement.
-    Repeats,
     /// Jackknife over services.
     Jackknife,
     None,
@@ -68,12 +63,22 @@ pub struct Metric {
     pub unit: Unit,
     pub better: Better,
     pub interval: IntervalKind,
+    /// Whether it is measured on samples of one size (`evaluate/samples.rs`), as its value depends on the
+    /// number of graphs.
+    pub of_samples: bool,
 }
 
 impl Metric {
     /// A fact without an interval, until more is said.
     const fn new(id: &'static str, title: &'static str, unit: Unit) -> Self {
-        Self { id, title, unit, better: Better::Neither, interval: IntervalKind::None }
+        Self {
+            id,
+            title,
+            unit,
+            better: Better::Neither,
+            interval: IntervalKind::None,
+            of_samples: false,
+        }
     }
 
     pub const fn fraction(id: &'static str, title: &'static str) -> Self {
@@ -123,16 +128,10 @@ impl Metric {
         Self { better: Better::AsReal, ..self }
     }
 
-    /// Counts of prompts or graphs, which are others for each seed.
+    /// A count.
     #[must_use]
     pub const fn wilson(self) -> Self {
-        Self { interval: IntervalKind::Wilson { independent: true }, ..self }
-    }
-
-    /// Counts of things that all seeds share.
-    #[must_use]
-    pub const fn wilson_of_shared(self) -> Self {
-        Self { interval: IntervalKind::Wilson { independent: false }, ..self }
+        Self { interval: IntervalKind::Wilson, ..self }
     }
 
     #[must_use]
@@ -141,13 +140,14 @@ impl Metric {
     }
 
     #[must_use]
-    pub const fn repeats(self) -> Self {
-        Self { interval: IntervalKind::Repeats, ..self }
-    }
-
-    #[must_use]
     pub const fn jackknife(self) -> Self {
         Self { interval: IntervalKind::Jackknife, ..self }
+    }
+
+    /// Measured on samples of one size.
+    #[must_use]
+    pub const fn of_samples(self) -> Self {
+        Self { of_samples: true, ..self }
     }
 
     /// Whether values are shown in per cent.

@@ -8,8 +8,8 @@ mod parquet;
 mod prompt_scores;
 mod record;
 
-pub use dimensions::{Bin, Dimensions, WHOLE};
-pub use interval::{Interval, bootstrap};
+pub use dimensions::{Bin, Dimensions, PERFECT, WHOLE};
+pub use interval::{Interval, LEAST_GROUPS, bootstrap, drawn, resamples};
 pub use metric::{Better, IntervalKind, Metric, Unit};
 pub use parquet::{load, load_prompt_scores, save, save_prompt_scores, to_frame};
 pub use prompt_scores::PromptScores;

@@ -10,7 +10,7 @@ mod cost;
 pub mod figure;
 mod results;
 pub mod splice;
-mod statistics;
+pub mod statistics;
 pub mod table;
 
 use std::collections::BTreeSet;
@@ -36,7 +36,7 @@ use crate::records::{PromptScores, Record};
 use crate::version::Version;
 
 /// Version of tables and figures, of all families. Their snapshots are those of the tests of `claims`.
-pub const VERSION: Version = Version::new("report", 2);
+pub const VERSION: Version = Version::new("report", 3);
 
 /// Results of one generator, seed, temperature and snapshot.
 #[derive(Clone, Debug)]

@@ -13,11 +13,12 @@ use polars::prelude::{
 };
 
 use super::figure::{Axis, BarSeries, Bars, Bounded, Content, Figure, Panel, Style};
-use super::statistics::Seeds;
+use super::statistics::{self, Seeds};
 use super::table::{Cell, Column, Table};
 use super::{MAX_DRAWN, ReportInput, RunRecords};
+use crate::graph::Name;
 use crate::number::grouped;
-use crate::records::{Dimensions, Interval, IntervalKind, Metric, Record, to_frame};
+use crate::records::{Better, Dimensions, Interval, Metric, PERFECT, Record, Unit, to_frame};
 
 /// All seeds of one generator, temperature and checkpoint.
 #[derive(Clone, Debug)]
@@ -232,7 +233,7 @@ impl<'a> Results<'a> {
         head: impl Fn(&str, Option<&Variant>) -> Vec<Cell>,
     ) {
         for (label, values) in self.references(references, entries) {
-            let mut row = head(label, None);
+            let mut row = head(&label, None);
             let cells = values.into_iter().zip(entries);
             row.extend(cells.map(|(value, entry)| cell_or_missing(entry.metric, value)));
             table.push(row);
@@ -245,22 +246,49 @@ impl<'a> Results<'a> {
                 *first = Cell::Failed(reason);
             }
             let head = head(&self.name(variant), Some(variant));
+            for (cell, place) in cells.iter_mut().zip(0..) {
+                if found.is_of_too_few(variant, place) {
+                    *cell = Cell::text("n/a (too few)");
+                }
+            }
             table.push(head.into_iter().chain(cells).collect());
         }
+        table.notes.extend(found.sizes());
     }
 
-    /// The numbers of the references that have any.
-    pub fn references<'r>(
+    /// The numbers of the references that have any, and of a perfect generator at each temperature.
+    pub fn references(
         &self,
-        references: &'r [Reference],
+        references: &[Reference],
         entries: &[Entry],
-    ) -> Vec<(&'r str, Vec<Option<Bounded>>)> {
-        let rows = references.iter().map(|(label, of)| {
+    ) -> Vec<(String, Vec<Option<Bounded>>)> {
+        let found = |of: &dyn Fn(Dimensions) -> Dimensions| {
             let about = |entry: &Entry| Entry { about: of(entry.about.clone()), ..entry.clone() };
             let found = self.find(&entries.iter().map(about).collect::<Vec<_>>());
-            (*label, (0..entries.len()).map(|entry| found.reference(entry)).collect::<Vec<_>>())
-        });
-        rows.filter(|(_, values)| values.iter().any(Option::is_some)).collect()
+            (0..entries.len()).map(|entry| found.reference(entry)).collect::<Vec<_>>()
+        };
+        let mut rows: Vec<(String, Vec<Option<Bounded>>)> =
+            references.iter().map(|(label, of)| ((*label).to_owned(), found(of))).collect();
+        for temperature in self.perfect() {
+            let of = |about: Dimensions| about.temperature(temperature.clone()).reference(PERFECT);
+            rows.push((format!("perfect generator, T = {temperature}"), found(&of)));
+        }
+        rows.retain(|(_, values)| values.iter().any(Option::is_some));
+        rows
+    }
+
+    /// Temperatures of the perfect generator's rows, in their order.
+    fn perfect(&self) -> Vec<Name> {
+        let mut temperatures: Vec<Name> = Vec::new();
+        let dimensions = self.input.references.unwrap_or_default().iter().map(|r| &r.dimensions);
+        for about in dimensions.filter(|about| about.reference.as_deref() == Some(PERFECT)) {
+            if let Some(temperature) = &about.temperature
+                && !temperatures.contains(temperature)
+            {
+                temperatures.push(temperature.clone());
+            }
+        }
+        temperatures
     }
 
     /// A panel with a place on the axis for each reference and variant, and a series for each entry.
@@ -284,7 +312,7 @@ impl<'a> Results<'a> {
             }
         });
         let bars = Bars { backdrop: None, series: series.collect() };
-        let names = known.iter().map(|(label, _)| (*label).to_owned());
+        let names = known.iter().map(|(label, _)| label.clone());
         // Temperatures are named where any variant has another, drawn or not.
         let names = names.chain(shown.variants.iter().map(|variant| self.name(variant)));
         Panel {
@@ -461,7 +489,13 @@ impl Found {
     pub fn estimate(&self, variant: &Variant, entry: usize) -> Option<Bounded> {
         let rows = self.rows(variant, entry);
         let all = rows.len() == variant.runs.len() && variant.failure().is_none();
-        if all { combine(self.metrics[entry], rows) } else { None }
+        let metric = self.metrics[entry];
+        let together = if all { combine(metric, rows)? } else { return None };
+        Some(crossed(variant, metric, rows).map_or(together, |interval| Bounded {
+            value: together.value,
+            low: interval.low.min(together.value),
+            high: interval.high.max(together.value),
+        }))
     }
 
     /// The number of a reference row.
@@ -486,6 +520,35 @@ impl Found {
         cell_or_missing(self.metrics[entry], self.estimate(variant, entry))
     }
 
+    /// Graphs that a distance is measured on, for all rows alike.
+    fn size(&self, entry: usize) -> Option<u64> {
+        let of_entry = self.rows.iter().filter(|((_, place), _)| *place == entry as u32);
+        let largest = of_entry.flat_map(|(_, rows)| rows).map(|row| row.count).max();
+        largest.filter(|size| self.metrics[entry].of_samples && *size > 0)
+    }
+
+    /// Whether a variant has no number because one of its seeds has fewer graphs than the others' size.
+    fn is_of_too_few(&self, variant: &Variant, entry: usize) -> bool {
+        let rows = self.rows(variant, entry);
+        let least = rows.iter().map(|row| row.count).min();
+        variant.failure().is_none()
+            && least.zip(self.size(entry)).is_some_and(|(least, size)| least < size)
+            && self.bounded(variant, entry).value.is_nan()
+    }
+
+    /// A note that says how many graphs of each row distances are measured on.
+    fn sizes(&self) -> Option<String> {
+        let sizes: BTreeSet<u64> =
+            (0..self.metrics.len()).filter_map(|entry| self.size(entry)).collect();
+        let sizes: Vec<String> = sizes.into_iter().map(|size| grouped(size, ",")).collect();
+        (!sizes.is_empty()).then(|| {
+            format!(
+                "Distances are measured on {} graphs of every row, reference rows included, and are means over samples of that size; n/a (too few): fewer valid graphs.",
+                sizes.join(" or ")
+            )
+        })
+    }
+
     /// Answers behind a number over all seeds, 0 where there are none.
     pub fn answers(&self, variant: &Variant, entry: usize) -> u64 {
         self.rows(variant, entry).iter().map(|row| row.count).sum()
@@ -507,56 +570,35 @@ pub fn cell_or_missing(metric: &Metric, value: Option<Bounded>) -> Cell {
     value.map_or(Cell::Missing, |value| table_cell(metric, value))
 }
 
-/// One number for the records of several seeds; `None` without records.
-///
-/// With one seed the record is taken as it is. With several, the value is the mean over the seeds,
-/// NaN if any is: averages over different sets are not compared. The interval of a proportion is
-/// Wilson's for all prompts together, after their number was divided by the overdispersion of the
-/// seeds (variance between seeds by what binomial chance explains, where above 1): at least as
-/// wide as the pooled interval, wider where seeds disagree. The interval of any other metric
-/// reaches from the lowest to the highest end of the seeds' own: conservative, as seeds share the
-/// real graphs, so that their intervals are not independent.
+/// One number for the records of several seeds ([`statistics::of_seeds`]); `None` without records.
 pub fn combine(metric: &Metric, rows: &[Row]) -> Option<Bounded> {
-    if let [row] = rows {
-        return Some(row.estimate);
-    }
-    if rows.is_empty() {
-        return None;
-    }
-    let estimates = || rows.iter().map(|row| row.estimate);
-    let value = estimates().map(|estimate| estimate.value).sum::<f64>() / rows.len() as f64;
-    let independent = metric.interval == IntervalKind::Wilson { independent: true };
-    let interval = if value.is_nan() {
-        Interval::NONE
-    } else if independent {
-        proportion_interval(rows)
-    } else if estimates().any(|estimate| estimate.low.is_nan() || estimate.high.is_nan()) {
-        Interval::NONE
-    } else {
-        Interval {
-            low: estimates().map(|estimate| estimate.low).fold(f64::INFINITY, f64::min),
-            high: estimates().map(|estimate| estimate.high).fold(f64::NEG_INFINITY, f64::max),
-        }
-    };
-    Some(Bounded { value, low: interval.low, high: interval.high })
+    let seeds: Vec<Bounded> = rows.iter().map(|row| row.estimate).collect();
+    let Bounded { value, low, high } = statistics::of_seeds(&seeds)?;
+    // Fractions, and areas and the like of which more is better, end at 1.
+    let area = metric.unit == Unit::Plain && metric.better == Better::Higher;
+    let ends = (metric.is_fraction() || area) && seeds.iter().all(|seed| seed.high <= 1.0);
+    Some(Bounded { value, low, high: if ends { high.min(1.0) } else { high } })
 }
 
-fn proportion_interval(rows: &[Row]) -> Interval {
-    let n = rows.len() as f64;
-    let count: u64 = rows.iter().map(|row| row.count).sum();
-    let value = |row: &Row| row.estimate.value;
-    let hits: f64 = rows.iter().map(|row| (value(row) * row.count as f64).round()).sum();
-    let pooled = hits / count as f64;
-    let mean = rows.iter().map(value).sum::<f64>() / n;
-    let between = rows.iter().map(|row| (value(row) - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let chance = pooled * (1.0 - pooled) * n / count as f64;
-    let overdispersion = if chance > 0.0 { (between / chance).max(1.0) } else { 1.0 };
-    let wilson = Interval::wilson_share(pooled, count as f64 / overdispersion);
-    Interval { low: wilson.low.min(mean), high: wilson.high.max(mean) }
+/// The interval of a number whose prompts are known one by one, over seeds and services; `None` for others.
+fn crossed(variant: &Variant, metric: &Metric, rows: &[Row]) -> Option<Interval> {
+    let seeds = variant.prompt_scores()?;
+    // What a column holds is the number if it is the mean of as many answers.
+    let same = seeds.iter().zip(rows).all(|((_, scores), row)| {
+        let values = scores.column(metric).unwrap_or_default().iter();
+        let known: Vec<f64> = values.copied().filter(|value| !value.is_nan()).collect();
+        let mean = known.iter().sum::<f64>() / known.len() as f64;
+        known.len() as u64 == row.count && (mean - row.estimate.value).abs() < 1e-12
+    });
+    if !same {
+        return None;
+    }
+    let Bounded { low, high, .. } = statistics::fraction(&seeds, metric)?;
+    (!low.is_nan()).then_some(Interval { low, high })
 }
 
 /// How several seeds were put together, for tables with intervals.
-const SEVERAL_SEEDS: &str = "Means over seeds. Intervals of fractions of prompts or graphs are Wilson's, widened where seeds disagree more than chance explains; other intervals reach from the lowest to the highest end of the seeds'.";
+const SEVERAL_SEEDS: &str = "Means over seeds. Intervals of valid, accurate and novel answers: bootstrap over seeds and services; others: those of the seeds, which share real graphs, widened by how the seeds differ (Student).";
 const ONE_SEED: &str = "One seed: intervals show the uncertainty of the sample of prompts and graphs, not that of training.";
 const ONE_SERVICE: &str = "One service: no intervals but those of fractions of prompts or graphs, as others come from drawing services.";
 
@@ -692,31 +734,13 @@ mod tests {
         assert!(combine(DISTANCE, &[]).is_none());
     }
 
+    /// Seeds that ask for the same prompts and answer alike have seen these prompts once: pooled, as they
+    /// were, three of them had an interval 1.7 times too narrow.
     #[test]
-    fn seeds_that_agree_are_pooled() {
-        let seeds = [row(0.5, 0.3, 0.7, 20), row(0.5, 0.3, 0.7, 20)];
-        let (both, wilson) = (combined(SHARE, &seeds), Interval::wilson(20, 40));
-        assert_eq!((both.value, both.low, both.high), (0.5, wilson.low, wilson.high));
-    }
-
-    #[test]
-    fn seeds_that_disagree_widen_the_interval() {
-        let seeds = [row(0.2, 0.1, 0.3, 1000), row(0.8, 0.7, 0.9, 1000)];
-        let (both, pooled) = (combined(SHARE, &seeds), Interval::wilson(1000, 2000));
-        // Two seeds this far apart are worth a few prompts, not two thousand.
-        assert!(both.low < 0.2 && both.high > 0.8 && pooled.low > 0.45, "{both:?}");
-        let all = [row(1.0, 0.9, 1.0, 50), row(1.0, 0.9, 1.0, 50)];
-        assert_eq!(
-            (combined(SHARE, &all).low, combined(SHARE, &all).high),
-            (Interval::wilson(100, 100).low, 1.0)
-        );
-    }
-
-    #[test]
-    fn other_metrics_take_the_hull() {
-        let seeds = [row(0.1, 0.05, 0.2, 9), row(0.3, 0.25, 0.4, 9)];
-        assert_eq!(combined(DISTANCE, &seeds), Bounded { value: 0.2, low: 0.05, high: 0.4 });
-        let nan = [row(0.1, 0.05, 0.2, 9), row(f64::NAN, 0.0, 0.0, 0)];
-        assert!(combined(DISTANCE, &nan).value.is_nan() && combined(DISTANCE, &nan).low.is_nan());
+    fn three_identical_seeds_have_the_interval_of_one() {
+        for metric in [SHARE, DISTANCE] {
+            let three = combined(metric, &[row(0.5, 0.3, 0.7, 20); 3]);
+            assert!((three.low - 0.3).abs() < 1e-12 && (three.high - 0.7).abs() < 1e-12);
+        }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::variant::{Groups, Variant};
 use crate::error::UserError;
 use crate::evaluate::probes::Probe;
-use crate::evaluate::{Conditions, FamilyId};
+use crate::evaluate::{Conditions, FamilyId, samples};
 use crate::manifests::{Kind, Manifest, as_named};
 use crate::{check, toml_file};
 
@@ -75,6 +75,7 @@ struct ExperimentFile {
     plot: Vec<toml::Value>,
     #[serde(default)]
     checkpoints: bool,
+    compared: Option<u32>,
     conditions: Option<toml::Table>,
     sampling: Option<toml::Table>,
     probe: Option<toml::Table>,
@@ -90,6 +91,7 @@ struct ProfileFile {
     #[serde(default)]
     extra_seeds: Vec<u64>,
     graphs: Option<u64>,
+    compared: Option<u32>,
     generators: Option<Vec<toml::Value>>,
     #[serde(default)]
     conditions: toml::Table,
@@ -146,6 +148,9 @@ pub enum Measure {
 pub struct Answers {
     pub conditions: Conditions,
     pub sampling: SamplingGrid,
+    /// Graphs of each row that distances are measured on; a share of the prompts where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compared: Option<u32>,
 }
 
 impl Experiment {
@@ -288,6 +293,7 @@ impl Measure {
             return Ok(Self::Answers(Answers {
                 conditions: toml_file::from_table(path, text, &resolved[0])?,
                 sampling: toml_file::from_table(path, text, &resolved[1])?,
+                compared: compared_of(path, file, overrides)?,
             }));
         };
         for (key, base, over) in tables {
@@ -300,6 +306,22 @@ impl Measure {
         probe.check().map_err(|error| wrong("probe", &error.to_string()))?;
         Ok(Self::Probe { probe })
     }
+}
+
+/// Graphs of each row that distances are measured on, where the manifest declares them.
+fn compared_of(
+    path: &Path,
+    file: &ExperimentFile,
+    overrides: &ProfileFile,
+) -> Result<Option<u32>, UserError> {
+    let wrong = |message: String| UserError::input(path, "compared", message);
+    let Some(graphs) = overrides.compared.or(file.compared) else { return Ok(None) };
+    if !file.family.is_of_samples() {
+        let id = file.family.id;
+        return Err(wrong(format!("family `{id}` measures no distance: leave it out")));
+    }
+    check::within("compared", graphs, samples::LEAST as u32..=MAX_COMPARED).map_err(wrong)?;
+    Ok(Some(graphs))
 }
 
 /// The reports that a manifest names, or the first of its family.
@@ -325,6 +347,8 @@ fn reports_of(path: &Path, file: &ExperimentFile) -> Result<Vec<String>, UserErr
 /// Above this all tokens are as good as equally likely.
 const MAX_TEMPERATURE: f64 = 1_000.0;
 const MAX_TOP_K: u32 = 10_000_000;
+/// Most graphs of each row that distances are measured on.
+const MAX_COMPARED: u32 = 1_000_000;
 
 impl Answers {
     /// Checks what the types do not.
@@ -427,6 +451,22 @@ methods = ["pretrained", "majority"]
 seeds = [0]
 probe = { train = 20, tuning = { epochs = 1 } }
 "#;
+
+    #[test]
+    fn the_number_of_compared_graphs_is_declared_or_refused() {
+        let with = |family: &str, compared: &str| {
+            let keys = format!("family = \"{family}\"\ncompared = {compared}");
+            let text = EXAMPLE.replace("family = \"accuracy\"", &keys);
+            let experiment = read(&text, Profile::Smoke)?;
+            let Measure::Answers(answers) = experiment.measure else { panic!("answers") };
+            Ok::<_, String>(answers.compared)
+        };
+        assert_eq!(with("fidelity", "500"), Ok(Some(500)));
+        let few = with("fidelity", "49").unwrap_err();
+        assert!(few.contains("compared") && few.contains("50"), "{few}");
+        let none = with("accuracy", "500").unwrap_err();
+        assert!(none.ends_with("family `accuracy` measures no distance: leave it out"), "{none}");
+    }
 
     #[test]
     fn generators_without_a_network_have_extra_seeds() {

@@ -70,7 +70,8 @@ pub struct ExperimentPlan {
     pub dataset_key: Key,
     /// Arms without knowledge of failures.
     pub runs: Vec<VariantRun>,
-    pub floor: Option<Key>,
+    /// Reference rows, of the same seeds as the generators'.
+    pub floors: Vec<Key>,
     pub formats: BTreeSet<Format>,
 }
 
@@ -147,7 +148,7 @@ impl Plan {
         let dataset = options.dataset.clone().unwrap_or_else(|| experiment.dataset.clone());
         let mut sources = Sources { experiment: &experiment, options, shared };
         let dataset_key = self.dataset(&dataset, &mut sources)?;
-        let (mut runs, mut floor) = (Vec::new(), None);
+        let (mut runs, mut floors) = (Vec::new(), Vec::new());
         match &experiment.measure {
             Measure::Answers(answers) => {
                 for baseline in &baselines {
@@ -158,12 +159,18 @@ impl Plan {
                     }
                 }
                 if experiment.family.references.is_some() {
-                    let work = Work::Floor(FloorWork {
-                        family: experiment.family,
-                        seed: experiment.seeds[0],
-                        dataset: dataset_key.clone(),
-                    });
-                    floor = Some(self.stage(format!("floor {dataset}"), work, false)?);
+                    for &seed in &experiment.seeds {
+                        let work = Work::Floor(FloorWork {
+                            family: experiment.family,
+                            conditions: answers.conditions.clone(),
+                            temperatures: answers.sampling.temperatures.clone(),
+                            compared: answers.compared,
+                            seed,
+                            dataset: dataset_key.clone(),
+                        });
+                        let label = format!("floor {dataset} seed {seed}");
+                        floors.push(self.stage(label, work, false)?);
+                    }
                 }
             }
             Measure::Probe { probe } => {
@@ -182,7 +189,7 @@ impl Plan {
             dataset_name,
             dataset_key,
             runs,
-            floor,
+            floors,
             formats: options.formats.clone(),
         });
         Ok(())
@@ -371,6 +378,7 @@ impl Plan {
                     dataset: dataset.clone(),
                     generate: generate.clone(),
                     likelihood: likelihood.clone().filter(|_| last),
+                    compared: answers.compared,
                 });
                 let evaluate = self.stage(format!("evaluate {name}"), work, false)?;
                 runs.push(VariantRun {
@@ -407,7 +415,7 @@ impl ExperimentPlan {
     /// The stages whose outcome the report needs.
     pub fn awaited(&self) -> Vec<Key> {
         let runs = self.runs.iter().map(|run| run.records.key.clone());
-        runs.chain(self.floor.clone()).chain([self.dataset_key.clone()]).collect()
+        runs.chain(self.floors.clone()).chain([self.dataset_key.clone()]).collect()
     }
 
     /// The report's stage, once the outcome of all others is known. `failure` says why a stage
@@ -426,7 +434,7 @@ impl ExperimentPlan {
             dataset: self.dataset_key.clone(),
             runs,
             plot: self.experiment.plot.iter().map(Variant::name).collect(),
-            floor: self.floor.clone().filter(|key| failure(key).is_none()),
+            floors: self.floors.iter().filter(|key| failure(key).is_none()).cloned().collect(),
             conditions: match &self.experiment.measure {
                 Measure::Answers(answers) => Some(answers.conditions.clone()),
                 Measure::Probe { .. } => None,
@@ -541,7 +549,7 @@ mod tests {
             assert_eq!(inputs.contains(&trainings[0]), is_network);
         }
         let experiment = &probes.experiments[0];
-        assert!(experiment.floor.is_none() && experiment.runs.len() > 3);
+        assert!(experiment.floors.is_empty() && experiment.runs.len() > 3);
         assert!(experiment.runs.iter().all(|run| run.generate.is_none()));
         let failed = experiment.runs[0].records.key.clone();
         let report = experiment.report(|key| (*key == failed).then(String::new)).unwrap();

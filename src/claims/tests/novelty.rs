@@ -44,8 +44,7 @@ pub fn records(copied: f64, reference: Option<&str>) -> Vec<Record> {
         let record = number(metric, at(about), value);
         Record { high: record.high.min(1.0), ..record }
     };
-    records.push(bounded("dcr-protection/1", WHOLE.sets("all"), 1.0 - copied));
-    records.push(bounded("dcr-protection/1", WHOLE.sets("equal"), 1.0 - copied / 9.0));
+    records.push(bounded("dcr-protection/2", WHOLE.sets("all"), 1.0 - copied));
     records.push(bounded("authenticity/1", WHOLE, 0.9 - 0.9 * copied));
     records.push(bounded("nearest-distance/1", WHOLE.to("train"), 0.3 - copied / 4.0));
     records.push(bounded("nearest-distance/1", WHOLE.to("holdout"), 0.3));

@@ -9,12 +9,12 @@ fn records(distance: f64, reference: Option<&str>) -> Vec<Record> {
     let mut records = Vec::new();
     for (graphs, factor) in [(WHOLE.graphs("valid"), 1.0), (WHOLE.graphs("all"), 1.2)] {
         let about = referred(graphs);
-        records.push(number("truth-calls-tv/1", about.clone(), distance * factor));
-        records.push(number("truth-calls-kl/1", about.clone(), 3.0 * distance * factor));
+        records.push(number("truth-calls-tv/2", about.clone(), distance * factor));
+        records.push(number("truth-calls-kl/2", about.clone(), 3.0 * distance * factor));
         let wrong = if reference.is_none() { distance / 10.0 * factor } else { 0.0 };
         records.push(number("false-calls/1", about.clone(), wrong));
     }
-    records.push(number("truth-shapes-tv/1", referred(WHOLE), distance / 2.0));
+    records.push(number("truth-shapes-tv/2", referred(WHOLE), distance / 2.0));
     for (bin, expected, count) in BINS {
         let about = referred(WHOLE.probability(bin));
         records.push(share("branch-recall/1", about.clone(), expected * (1.0 - distance), count));

@@ -125,6 +125,14 @@ impl Repeats {
         self.probabilities.iter().zip(1..).map(|(p, k)| p * f64::from(k)).sum()
     }
 
+    /// The same at a sampling temperature: probabilities to the power 1 / temperature, normalised.
+    pub fn tempered(&self, temperature: f64) -> Self {
+        // Relative to the largest, so that no power of all of them is 0.
+        let largest = self.probabilities.iter().copied().fold(0.0, f64::max);
+        let power = |p: &f64| (p / largest).powf(1.0 / temperature);
+        Self::normalised(self.probabilities.iter().map(power).collect())
+    }
+
     pub fn draw(&self, rng: &mut impl Rng) -> u32 {
         if self.probabilities.len() == 1 {
             return 1;
@@ -143,6 +151,13 @@ impl Repeats {
 /// Uniform in [low, high).
 pub(super) fn uniform(rng: &mut impl Rng, low: f64, high: f64) -> f64 {
     low + (high - low) * rng.random::<f64>()
+}
+
+/// A probability at a sampling temperature, that of the opposite likewise.
+pub(super) fn tempered(probability: f64, temperature: f64) -> f64 {
+    let odds = (probability / (1.0 - probability)).powf(1.0 / temperature);
+    // Of certainties the odds are 0 or infinite.
+    if odds.is_infinite() { 1.0 } else { odds / (1.0 + odds) }
 }
 
 /// True with this probability.

@@ -2,8 +2,8 @@
 
 use rand::{Rng, RngExt};
 
-use super::chance::happens;
-use super::template::{Microservice, Template};
+use super::chance::{self, happens};
+use super::template::{Microservice, Slot, Template};
 use crate::graph::CallType;
 
 /// A call of a graph that is being drawn. Calls are in depth-first order.
@@ -28,10 +28,36 @@ pub(super) fn draw(
     rng: &mut impl Rng,
 ) -> Vec<DrawnCall> {
     let variant = template.variants.pick(rng);
+    decided_by(Decisions::Variant(variant), template, microservices, overlap, rng)
+}
+
+/// Draws the calls of one request as a model does that has learnt the truth and samples at this
+/// temperature, above 0: call by call, each time with the true probability given what it has decided so
+/// far, tempered. Times are drawn as they are.
+pub(super) fn tempered(
+    template: &Template,
+    temperature: f64,
+    microservices: &[Microservice],
+    overlap: f64,
+    rng: &mut impl Rng,
+) -> Vec<DrawnCall> {
+    let variants = 0..template.variants.len();
+    let posterior = variants.map(|variant| template.variants.probability(variant)).collect();
+    let decisions = Decisions::Tempered { temperature, posterior };
+    decided_by(decisions, template, microservices, overlap, rng)
+}
+
+fn decided_by(
+    decisions: Decisions,
+    template: &Template,
+    microservices: &[Microservice],
+    overlap: f64,
+    rng: &mut impl Rng,
+) -> Vec<DrawnCall> {
     let slow = happens(rng, template.slow_share);
     let delay = if slow { template.slow_time.draw(rng) } else { 0 };
     let mut drawing =
-        Drawing { template, microservices, overlap, variant, delay, rng, calls: Vec::new() };
+        Drawing { template, microservices, overlap, decisions, delay, rng, calls: Vec::new() };
     drawing.call(0, None, 0, 0);
     // The slow slot was not reached: the root itself takes the time.
     let left = drawing.delay;
@@ -40,11 +66,43 @@ pub(super) fn draw(
     calls
 }
 
+/// How it is decided which calls are made.
+enum Decisions {
+    /// As the truth does: the variant is drawn first, and all else is independent.
+    Variant(usize),
+    /// As a model does, which does not see the variant: it knows the probability of each, given what was
+    /// decided so far.
+    Tempered { temperature: f64, posterior: Vec<f64> },
+}
+
+impl Decisions {
+    fn makes(&mut self, slot: &Slot, rng: &mut impl Rng) -> bool {
+        let (temperature, posterior) = match self {
+            Self::Variant(variant) => return happens(rng, slot.presence[*variant]),
+            Self::Tempered { temperature, posterior } => (*temperature, posterior),
+        };
+        let total: f64 = posterior.iter().sum();
+        let present: f64 = posterior.iter().zip(&slot.presence).map(|(w, p)| w * p).sum();
+        let makes = happens(rng, chance::tempered(present / total, temperature));
+        for (weight, presence) in posterior.iter_mut().zip(&slot.presence) {
+            *weight *= if makes { *presence } else { 1.0 - *presence };
+        }
+        makes
+    }
+
+    fn times(&self, slot: &Slot, rng: &mut impl Rng) -> u32 {
+        match self {
+            Self::Variant(_) => slot.repeats.draw(rng),
+            Self::Tempered { temperature, .. } => slot.repeats.tempered(*temperature).draw(rng),
+        }
+    }
+}
+
 struct Drawing<'a, R> {
     template: &'a Template,
     microservices: &'a [Microservice],
     overlap: f64,
-    variant: usize,
+    decisions: Decisions,
     /// Milliseconds that the next call of the slow slot still has to spend.
     delay: u32,
     rng: &'a mut R,
@@ -88,10 +146,10 @@ impl<R: Rng> Drawing<'_, R> {
         let mut previous: Option<(u32, u32)> = None;
         for &child in &template.slots[slot].children {
             let child_slot = &template.slots[child];
-            if !happens(self.rng, child_slot.presence[self.variant]) {
+            if !self.decisions.makes(child_slot, self.rng) {
                 continue;
             }
-            for _ in 0..child_slot.repeats.draw(self.rng) {
+            for _ in 0..self.decisions.times(child_slot, self.rng) {
                 number += 1;
                 let start = match previous {
                     Some((start, finish)) if finish > start && happens(self.rng, self.overlap) => {

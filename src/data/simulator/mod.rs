@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use super::source::{Source, SourceInput, SourceOutput, SourceRequest};
 use super::{Funnel, HeldOut};
 use crate::error::UserError;
-use crate::graph::{CallGraph, CallRow, EdgeId, Name, USER};
+use crate::graph::{CallGraph, CallRow, Condition, EdgeId, Name, USER};
 use crate::random;
 use crate::version::Version;
 use chance::WeightedTable;
@@ -43,6 +43,10 @@ pub const VERSION: Version = Version::new("source/simulator", 2);
 
 /// Name of the stream of graphs for prompts.
 const POOL: &str = "simulator.pool";
+
+/// Graphs that are drawn in search of one of a shape that was asked for. Of the shapes of 100 graphs, one is
+/// not found at a temperature of 0.8, and hardly any at 1.
+const ATTEMPTS: u64 = 1_000;
 
 /// Graphs simulated when neither the manifest nor the command line says how many.
 const DEFAULT_SIMULATED: u64 = 20_000;
@@ -184,6 +188,42 @@ impl Cloud {
             service: self.service_names[service].clone(),
             latency: calls[0].finish,
         }
+    }
+
+    /// The answer number `index` of a perfect generator to what `asked` says of service, num_edges and
+    /// depth: drawn from the truth given these at a `temperature` of 1, and at others, above 0, as a
+    /// model draws that has learnt the truth and decides call by call. A latency is not looked at.
+    /// `None` for a service that the cloud does not have.
+    ///
+    /// Graphs of the service are drawn until one has the shape; after [`ATTEMPTS`] the last is taken.
+    pub fn answer(
+        &self,
+        asked: &Condition,
+        temperature: f64,
+        seed: u64,
+        index: u64,
+    ) -> Option<CallGraph> {
+        let service = self.service(&asked.service)?;
+        let template = &self.templates[service];
+        let mut drawn = None;
+        for attempt in 0..ATTEMPTS {
+            let mut rng = random::stream(seed, "simulator.answer", &[index, attempt]);
+            let calls = match temperature == 1.0 {
+                true => draw::draw(template, &self.microservices, self.overlap, &mut rng),
+                false => {
+                    let (services, overlap) = (&self.microservices, self.overlap);
+                    draw::tempered(template, temperature, services, overlap, &mut rng)
+                }
+            };
+            let depth = calls.iter().map(|call| template.slots[call.slot].depth).max();
+            let fits = asked.num_edges.is_none_or(|edges| edges as usize == calls.len())
+                && asked.depth.is_none_or(|asked| depth == Some(asked));
+            drawn = Some(calls);
+            if fits {
+                break;
+            }
+        }
+        drawn.map(|calls| self.finish(service, &calls))
     }
 
     /// The service and the calls of graph number `index` of the stream `seed`.

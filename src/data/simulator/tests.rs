@@ -163,3 +163,54 @@ fn the_smallest_cloud_works() {
     let cloud = Cloud::new(&config).expect("possible");
     assert!((0..20).all(|index| cloud.graph(0, index).num_edges() == 1));
 }
+
+/// A decision at a time with the probabilities of what was not yet decided is the truth itself.
+#[test]
+fn decisions_at_a_temperature_of_one_are_the_truth() {
+    let cloud = cloud();
+    for service in [0, 4, 9] {
+        let template = &cloud.templates[service];
+        let mut rng = random::stream(3, "test/decisions", &[service as u64]);
+        let mut counts = vec![0.0; template.slots.len()];
+        let draws = 4_000;
+        for _ in 0..draws {
+            for call in draw::tempered(template, 1.0, &cloud.microservices, 0.1, &mut rng) {
+                counts[call.slot] += 1.0 / f64::from(draws);
+            }
+        }
+        for (branch, count) in cloud.branches(service).iter().zip(&counts) {
+            let mean = branch.frequency.mean;
+            assert!((count - mean).abs() < 0.05 + 0.1 * mean, "{count} {branch:?}");
+        }
+    }
+}
+
+#[test]
+fn a_low_temperature_loses_what_is_rare() {
+    assert_eq!(chance::tempered(0.5, 0.3), 0.5);
+    // 0.2² / (0.2² + 0.8²).
+    assert!((chance::tempered(0.2, 0.5) - 0.04 / 0.68).abs() < 1e-12);
+    assert_eq!((chance::tempered(0.0, 0.8), chance::tempered(1.0, 0.8)), (0.0, 1.0));
+    let repeats = chance::Repeats::geometric(0.5, 2).tempered(0.5);
+    // ⅔ and ⅓, squared: 4 to 1.
+    assert!((repeats.probabilities()[1] - 0.2).abs() < 1e-12);
+}
+
+#[test]
+fn a_perfect_generator_keeps_to_the_shape() {
+    let cloud = cloud();
+    for (temperature, most) in [(1.0, 4), (0.8, 16)] {
+        let mut others = 0;
+        for index in 0..400 {
+            let asked = crate::graph::condition_of(&cloud.graph(5, index));
+            let answer = cloud.answer(&asked, temperature, 6, index).expect("a service");
+            assert_eq!(*answer.service(), asked.service);
+            let shape = (Some(answer.num_edges()), Some(answer.depth()));
+            others += u32::from(shape != (asked.num_edges, asked.depth));
+        }
+        assert!(others <= most, "{temperature}: {others}");
+    }
+    let known = crate::graph::condition_of(&cloud.graph(5, 0));
+    let asked = Condition { service: "S_unknown".into(), ..known };
+    assert_eq!(cloud.answer(&asked, 1.0, 6, 0), None);
+}

@@ -25,23 +25,30 @@ use crate::evaluate::{Dimensions, WHOLE};
 /// graph counts a call that occurred once as much as one that occurs always, and under the
 /// bootstrap it is smaller than it is, so that intervals may lie beside the value.
 pub const EMD_IN_DEGREE: &Metric =
-    &Metric::plain("emd-in-degree/1", "earth mover's distance of in-degree").lower().bootstrap();
+    &Metric::plain("emd-in-degree/2", "earth mover's distance of in-degree")
+        .lower()
+        .bootstrap()
+        .of_samples();
 
 /// As [`EMD_IN_DEGREE`] for out-degrees: calls that a microservice makes in one graph, or different
 /// microservices that it calls in the service graph. In the cell `nodes=calls` each call is a node
 /// by itself, and its out-degree the number of its children in the tree. Leaves count, `USER` does
 /// not.
 pub const EMD_OUT_DEGREE: &Metric =
-    &Metric::plain("emd-out-degree/1", "earth mover's distance of out-degree").lower().bootstrap();
+    &Metric::plain("emd-out-degree/2", "earth mover's distance of out-degree")
+        .lower()
+        .bootstrap()
+        .of_samples();
 
 /// As [`EMD_IN_DEGREE`] for response times of calls, in milliseconds before they are divided by the
 /// real side's standard deviation (paper, figure 16). All calls alike, whoever answers them.
 ///
 /// Pitfall: few calls that take very long make up most of the standard deviation.
 pub const EMD_RESPONSE_TIME: &Metric =
-    &Metric::plain("emd-response-time/1", "earth mover's distance of response time")
+    &Metric::plain("emd-response-time/2", "earth mover's distance of response time")
         .lower()
-        .bootstrap();
+        .bootstrap()
+        .of_samples();
 
 /// Figure 16.
 pub struct Degrees {
@@ -53,14 +60,14 @@ pub struct Degrees {
 }
 
 impl Degrees {
-    pub fn new(pair: &Pair, seed: u64) -> Self {
+    pub fn new(pair: &Pair, seed: u64, split: u64) -> Self {
         let graphs = pair.synthetic.graphs.len() as u64;
         let of =
             |metric: &'static Metric, about: Dimensions, values: fn(&Side) -> Vec<(u32, u32)>| {
                 let histograms = Histograms::new(pair.sides().map(values));
                 (Measured::new(metric, about, graphs), histograms)
             };
-        let samples = pair.equal_samples(usize::MAX, seed, "service-graph");
+        let samples = pair.equal_samples(usize::MAX, seed, "service-graph", split);
         let mut samples = samples.iter();
         let service_graph = Histograms::grouped(pair.sides().map(|side| {
             let sample = samples.next().into_iter().flatten();
@@ -169,7 +176,7 @@ mod tests {
 
     fn values(real: &[&CallGraph], synthetic: &[&CallGraph]) -> BTreeMap<String, f64> {
         let pair = Pair::new(real, synthetic);
-        let degrees = Degrees::new(&pair, 1);
+        let degrees = Degrees::new(&pair, 1, 0);
         let names = degrees.metrics().into_iter().map(|m| format!("{} {}", m.metric, m.dimensions));
         names.zip(degrees.values(&vec![1; pair.services])).collect()
     }

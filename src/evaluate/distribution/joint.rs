@@ -17,7 +17,10 @@ use crate::graph::CallGraph;
 /// decide a correlation with latency. Prompts that name all three attributes fix the correlations
 /// of a model that follows them.
 pub const CORRELATION_SIMILARITY: &Metric =
-    &Metric::plain("correlation-similarity/1", "similarity of correlations").higher().bootstrap();
+    &Metric::plain("correlation-similarity/2", "similarity of correlations")
+        .higher()
+        .bootstrap()
+        .of_samples();
 
 /// 1 − ½ ΣΣ |p − q| over the table of calling and called microservices, with the shares p of all
 /// calls below a root in test graphs and q in valid synthetic graphs (as ContingencySimilarity of
@@ -25,9 +28,10 @@ pub const CORRELATION_SIMILARITY: &Metric =
 ///
 /// Pitfall: rare pairs differ between two samples of the truth, so read it against the floor.
 pub const CONTINGENCY_SIMILARITY: &Metric =
-    &Metric::plain("contingency-similarity/1", "similarity of caller-called pairs")
+    &Metric::plain("contingency-similarity/2", "similarity of caller-called pairs")
         .higher()
-        .bootstrap();
+        .bootstrap()
+        .of_samples();
 
 const PAIRS: [(&str, usize, usize); 3] =
     [("edges-depth", 0, 1), ("edges-latency", 0, 2), ("depth-latency", 1, 2)];

@@ -23,8 +23,10 @@ use crate::evaluate::WHOLE;
 /// other bandwidths other generators can win, so [`super::polygraph::PGD`] is the headline; the
 /// largest of several estimates is a little above 0 for equal distributions; a resample takes
 /// services twice, whose graphs are alike, so intervals lie somewhat above the value.
-pub const MMD: &Metric =
-    &Metric::plain("mmd-rbf/2", "squared maximum mean discrepancy").lower().bootstrap();
+pub const MMD: &Metric = &Metric::plain("mmd-rbf/3", "squared maximum mean discrepancy")
+    .lower()
+    .bootstrap()
+    .of_samples();
 
 /// Graphs of each side that are looked at: the work grows with their square.
 pub const CAP: usize = 500;
@@ -61,8 +63,8 @@ pub struct Mmd {
 }
 
 impl Mmd {
-    pub fn new(pair: &Pair, seed: u64) -> Self {
-        let [real, synthetic] = pair.samples(CAP, seed, "mmd");
+    pub fn new(pair: &Pair, seed: u64, split: u64) -> Self {
+        let [real, synthetic] = pair.samples(CAP, seed, "mmd", split);
         let sides = [Sample::new(&pair.real, &real), Sample::new(&pair.synthetic, &synthetic)];
         let bandwidths: Vec<f64> = (0..DESCRIPTORS.len())
             .into_par_iter()
@@ -241,7 +243,7 @@ mod tests {
     fn mmd(real: &[CallGraph], synthetic: &[CallGraph], drawn: &[u32]) -> f64 {
         let (real, synthetic): (Vec<&CallGraph>, Vec<&CallGraph>) =
             (real.iter().collect(), synthetic.iter().collect());
-        Mmd::new(&Pair::new(&real, &synthetic), 1).values(drawn)[0]
+        Mmd::new(&Pair::new(&real, &synthetic), 1, 0).values(drawn)[0]
     }
 
     #[test]
@@ -321,6 +323,7 @@ mod tests {
         let kept = Mmd::new(
             &Pair::new(&real.iter().collect::<Vec<_>>(), &synthetic.iter().collect::<Vec<_>>()),
             1,
+            0,
         );
         assert_eq!(one, kept.values(&[2, 0])[0]);
         assert!(kept.values(&[0, 2])[0].is_nan());

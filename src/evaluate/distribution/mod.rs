@@ -27,17 +27,18 @@ use rand::seq::SliceRandom;
 
 use super::answers::valid;
 use super::observed::with_intervals;
+use super::samples::{behind, cut, means, samples};
 use super::{Case, Dimensions, Family, Interval, Metric, Record, Report};
 use crate::data::Dataset;
 use crate::graph::CallGraph;
 use crate::random;
 use crate::version::Version;
-use pair::{Pair, in_order};
+use pair::{Pair, in_order, services};
 
 /// The family of distributions.
 pub const FAMILY: Family = Family {
     id: "distribution",
-    version: Version::new("evaluate/distribution", 2),
+    version: Version::new("evaluate/distribution", 3),
     metrics: &[
         PGD,
         DETECTION,
@@ -55,7 +56,8 @@ pub const FAMILY: Family = Family {
         CONTINGENCY_SIMILARITY,
     ],
     score: Some(|case, _| Ok(records(case))),
-    references: Some(|dataset, seed| Ok(references(dataset, seed))),
+    references: Some(|asked, seed| Ok(references(asked.dataset, asked.compared, seed))),
+    has_perfect_generator: true,
     reads_likelihoods: false,
     reports: &[Report {
         id: "distribution",
@@ -72,7 +74,7 @@ pub const FAMILY: Family = Family {
     }],
 };
 
-/// Random halves of the real graphs behind the reference rows.
+/// Random cuts of the real graphs behind the reference rows.
 const REPEATS: u64 = 5;
 
 /// A number that is measured, and how many graphs are behind it.
@@ -103,20 +105,64 @@ trait Part: Sync {
     fn values(&self, drawn: &[u32]) -> Vec<f64>;
 }
 
+/// One part for each of several pairs of samples: means over them.
+struct Averaged<P>(Vec<P>);
+
+impl<P: Part> Averaged<P> {
+    fn new(pairs: &[Pair], of: impl Fn(&Pair, u64) -> P) -> Self {
+        Self(pairs.iter().zip(0..).map(|(pair, split)| of(pair, split)).collect())
+    }
+}
+
+impl<P: Part> Part for Averaged<P> {
+    fn metrics(&self) -> Vec<Measured> {
+        self.0.first().map_or_else(Vec::new, P::metrics)
+    }
+
+    fn values(&self, drawn: &[u32]) -> Vec<f64> {
+        means(&self.0, self.metrics().len(), |part| part.values(drawn))
+    }
+}
+
 /// All parts, one after the other: what one holds is gone before the next begins.
-fn parts<T>(pair: &Pair, seed: u64, mut use_of: impl FnMut(&dyn Part) -> Vec<T>) -> Vec<T> {
-    let mut found = use_of(&polygraph::PolyGraph::new(pair, seed));
-    found.extend(use_of(&mmd::Mmd::new(pair, seed)));
-    found.extend(use_of(&degrees::Degrees::new(pair, seed)));
-    found.extend(use_of(&times::Times::new(pair)));
-    found.extend(use_of(&joint::Joint::new(pair)));
+fn parts<T>(pairs: &[Pair], seed: u64, mut use_of: impl FnMut(&dyn Part) -> Vec<T>) -> Vec<T> {
+    let mut found =
+        use_of(&Averaged::new(pairs, |pair, split| polygraph::PolyGraph::new(pair, seed, split)));
+    found.extend(use_of(&Averaged::new(pairs, |pair, split| mmd::Mmd::new(pair, seed, split))));
+    found.extend(use_of(&Averaged::new(pairs, |pair, split| {
+        degrees::Degrees::new(pair, seed, split)
+    })));
+    found.extend(use_of(&Averaged::new(pairs, |pair, _| times::Times::new(pair))));
+    found.extend(use_of(&Averaged::new(pairs, |pair, _| joint::Joint::new(pair))));
     found
 }
 
-/// All metrics with intervals over services.
-fn with_bootstrap(pair: &Pair, seed: u64) -> Vec<Record> {
-    parts(pair, seed, |part| {
-        let values = with_intervals(seed, pair.services, |drawn| part.values(drawn));
+/// All metrics of samples of `size` of the synthetic graphs from the real ones, with intervals over
+/// services; NaN where there are fewer graphs.
+fn with_bootstrap(
+    real: &[&CallGraph],
+    synthetic: &[&CallGraph],
+    size: usize,
+    seed: u64,
+) -> Vec<Record> {
+    let synthetic = in_order(synthetic);
+    let services = services(&[real, &synthetic]);
+    let samples = samples(&synthetic, size, seed);
+    let pairs: Vec<Pair> =
+        samples.iter().map(|sample| Pair::among(&services, real, sample)).collect();
+    let count = behind(synthetic.len(), size);
+    if pairs.is_empty() {
+        // What is measured, of no graph.
+        let nothing = [Pair::among(&services, &[], &[])];
+        return parts(&nothing, seed, |part| {
+            let metrics = part.metrics().into_iter();
+            let none =
+                |metric: Measured| Measured { count, ..metric }.record(f64::NAN, Interval::NONE);
+            metrics.map(none).collect()
+        });
+    }
+    parts(&pairs, seed, |part| {
+        let values = with_intervals(seed, services.len(), |drawn| part.values(drawn));
         let metrics = part.metrics().into_iter().zip(values);
         metrics.map(|(metric, (value, interval))| metric.record(value, interval)).collect()
     })
@@ -124,27 +170,29 @@ fn with_bootstrap(pair: &Pair, seed: u64) -> Vec<Record> {
 
 /// All records of this evaluation: valid answers against the test graphs.
 fn records(case: &Case) -> Vec<Record> {
-    let pair = Pair::new(&case.dataset.test(), &case.valid().collect::<Vec<&CallGraph>>());
-    [vec![valid(case)], with_bootstrap(&pair, case.seed)].concat()
+    let synthetic: Vec<&CallGraph> = case.valid().collect();
+    let distances = with_bootstrap(&case.dataset.test(), &synthetic, case.compared, case.seed);
+    [vec![valid(case)], distances].concat()
 }
 
-/// The reference rows of real graphs: two random halves of all of them (training and test), mean
-/// and 2.5 and 97.5 % points of [`REPEATS`] cuts; and in the cells `reference=train` all
-/// training graphs against the test graphs, with intervals over services. See
+/// The reference rows of real graphs, of as many graphs as generators are measured on. Without a
+/// reference: disjoint random samples of all of them (training and test), one in the place of the test
+/// graphs and one of `size`, mean and 2.5 and 97.5 % points of [`REPEATS`] cuts; and in the cells
+/// `reference=train` training graphs against the test graphs, with intervals over services. See
 /// [`super::fidelity`] for what the two can and cannot say.
-fn references(dataset: &Dataset, seed: u64) -> Vec<Record> {
-    let real = in_order(&dataset.graphs().iter().collect::<Vec<_>>());
+fn references(dataset: &Dataset, size: usize, seed: u64) -> Vec<Record> {
+    let real = in_order(&dataset.normal());
     if real.len() < 2 {
         return Vec::new();
     }
-    let half = real.len() / 2;
+    let (others, size_of_cut) = cut(real.len(), dataset.test().len(), size);
     let cuts: Vec<Vec<(Measured, f64)>> = (0..REPEATS)
         .map(|repeat| {
             let mut order = real.clone();
             order.shuffle(&mut random::stream(seed, "floor/distribution", &[repeat]));
-            let pair = Pair::new(&order[..half], &order[half..2 * half]);
-            parts(&pair, seed, |part| {
-                let values = part.values(&vec![1; pair.services]);
+            let pair = Pair::new(&order[..others], &order[others..others + size_of_cut]);
+            parts(&[pair], seed, |part| {
+                let values = part.values(&vec![1; real.len()]);
                 part.metrics().into_iter().zip(values).collect()
             })
         })
@@ -157,7 +205,7 @@ fn references(dataset: &Dataset, seed: u64) -> Vec<Record> {
             metric.clone().record(mean, Interval::percentiles(&values))
         })
         .collect();
-    let against_test = with_bootstrap(&Pair::new(&dataset.test(), &dataset.train()), seed);
+    let against_test = with_bootstrap(&dataset.test(), &dataset.train(), size, seed);
     records.extend(against_test.into_iter().map(|record| {
         let dimensions = record.dimensions.reference("train");
         Record { dimensions, ..record }

@@ -44,19 +44,22 @@ pub struct SideCall {
 
 impl<'a> Pair<'a> {
     pub fn new(real: &[&'a CallGraph], synthetic: &[&'a CallGraph]) -> Self {
+        Self::among(&services(&[real, synthetic]), real, synthetic)
+    }
+
+    /// A pair of samples of graphs whose `services` are numbered so.
+    pub fn among(
+        services: &BTreeMap<&'a Name, u32>,
+        real: &[&'a CallGraph],
+        synthetic: &[&'a CallGraph],
+    ) -> Self {
         let sides = [in_order(real), in_order(synthetic)];
-        let services: BTreeMap<&Name, u32> = {
-            let names = sides.iter().flatten().map(|graph| (graph.service(), 0));
-            let mut services: BTreeMap<&Name, u32> = names.collect();
-            services.values_mut().zip(0..).for_each(|(number, order)| *number = order);
-            services
-        };
         let mut names: Vec<&str> = sides.iter().flat_map(|side| destinations(side)).collect();
         names.sort_unstable();
         names.dedup();
         let numbers: HashMap<&str, u32> =
             names.iter().copied().filter(|name| *name != USER).zip(1..).collect();
-        let [real, synthetic] = sides.map(|graphs| Side::new(graphs, &services, &numbers));
+        let [real, synthetic] = sides.map(|graphs| Side::new(graphs, services, &numbers));
         Self { services: services.len(), microservices: names.len(), real, synthetic }
     }
 
@@ -65,24 +68,38 @@ impl<'a> Pair<'a> {
     }
 
     /// As many graphs of each side, `cap` at most: indices in an order that is random and
-    /// addressed by `purpose`. A smaller sample is the beginning of a larger one, so arms with
+    /// addressed by `purpose` and `split`. A smaller sample is the beginning of a larger one, so arms with
     /// different numbers of valid graphs are compared with nearly the same real ones.
-    pub fn equal_samples(&self, cap: usize, seed: u64, purpose: &str) -> [Vec<usize>; 2] {
+    pub fn equal_samples(
+        &self,
+        cap: usize,
+        seed: u64,
+        purpose: &str,
+        split: u64,
+    ) -> [Vec<usize>; 2] {
         let count = self.real.graphs.len().min(self.synthetic.graphs.len()).min(cap);
-        self.samples(count, seed, purpose)
+        self.samples(count, seed, purpose, split)
     }
 
     /// Up to `cap` graphs of each side, as [`Pair::equal_samples`].
-    pub fn samples(&self, cap: usize, seed: u64, purpose: &str) -> [Vec<usize>; 2] {
+    pub fn samples(&self, cap: usize, seed: u64, purpose: &str, split: u64) -> [Vec<usize>; 2] {
         let mut number = 0;
         self.sides().map(|side| {
             let mut order: Vec<usize> = (0..side.graphs.len()).collect();
-            order.shuffle(&mut random::stream(seed, purpose, &[number]));
+            order.shuffle(&mut random::stream(seed, purpose, &[number, split]));
             order.truncate(cap);
             number += 1;
             order
         })
     }
+}
+
+/// Numbers of the services of all these graphs, in the order of names.
+pub fn services<'a>(graphs: &[&[&'a CallGraph]]) -> BTreeMap<&'a Name, u32> {
+    let names = graphs.iter().copied().flatten().map(|graph| (graph.service(), 0));
+    let mut services: BTreeMap<&Name, u32> = names.collect();
+    services.values_mut().zip(0..).for_each(|(number, order)| *number = order);
+    services
 }
 
 /// The graphs in the order of their hashes. Graphs of one hash are the same to every metric.
@@ -178,9 +195,9 @@ mod tests {
         let graphs: Vec<CallGraph> = (1..30).map(|edges| flat("S_1", edges, edges)).collect();
         let graphs: Vec<&CallGraph> = graphs.iter().collect();
         let pair = Pair::new(&graphs, &graphs[..20]);
-        let [real, synthetic] = pair.equal_samples(25, 1, "test");
+        let [real, synthetic] = pair.equal_samples(25, 1, "test", 0);
         assert_eq!((real.len(), synthetic.len()), (20, 20));
-        assert_eq!(pair.samples(10, 1, "test")[0], real[..10]);
+        assert_eq!(pair.samples(10, 1, "test", 0)[0], real[..10]);
         assert_ne!(real, synthetic);
     }
 }

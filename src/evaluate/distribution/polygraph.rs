@@ -28,7 +28,7 @@ use crate::evaluate::classifier::{Linear, Loss, Scales};
 /// nothing, not that there is nothing; names are hashed into few bins, so renaming microservices
 /// moves it a little; a copy of the training set scores near 0, so read it with novelty.
 pub const PGD: &Metric =
-    &Metric::plain("pgd-logistic/2", "PolyGraph discrepancy").lower().bootstrap();
+    &Metric::plain("pgd-logistic/3", "PolyGraph discrepancy").lower().bootstrap().of_samples();
 
 /// Detection score (classifier two-sample test): 1 − mean over folds of (2 · max(½, AUC) − 1), with
 /// the area under the ROC curve of the classifiers of [`PGD`]'s cross-validation, each on the fold
@@ -39,7 +39,7 @@ pub const PGD: &Metric =
 /// Pitfall: an AUC below ½ counts as ½, and one of a small fold strays above it by chance, so real
 /// graphs are below 1 as well: read it against the floor.
 pub const DETECTION: &Metric =
-    &Metric::plain("detection-logistic/2", "detection score").higher().bootstrap();
+    &Metric::plain("detection-logistic/3", "detection score").higher().bootstrap().of_samples();
 
 /// Graphs of each side that are looked at.
 pub const CAP: usize = 2_000;
@@ -89,8 +89,8 @@ pub struct PolyGraph {
 }
 
 impl PolyGraph {
-    pub fn new(pair: &Pair, seed: u64) -> Self {
-        let samples = pair.equal_samples(CAP, seed, "polygraph");
+    pub fn new(pair: &Pair, seed: u64, split: u64) -> Self {
+        let samples = pair.equal_samples(CAP, seed, "polygraph", split);
         let graphs = samples[0].len();
         if graphs < FEWEST {
             return Self { scores: Vec::new(), best: 0, graphs: graphs as u64 };
@@ -257,7 +257,7 @@ mod tests {
         let (real, synthetic): (Vec<&CallGraph>, Vec<&CallGraph>) =
             (real.iter().collect(), synthetic.iter().collect());
         let pair = Pair::new(&real, &synthetic);
-        let scores = PolyGraph::new(&pair, 3);
+        let scores = PolyGraph::new(&pair, 3, 0);
         scores.metrics().into_iter().zip(scores.values(&vec![1; pair.services])).collect()
     }
 

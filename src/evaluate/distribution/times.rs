@@ -15,9 +15,10 @@ use crate::graph::{Call, CallGraph, CallType};
 /// Pitfall: pairs without enough synthetic calls are left out, so a generator that knows few
 /// microservices is judged by these; [`RESPONSE_TIME_COVERAGE`] says how much was looked at.
 pub const RESPONSE_TIME_KS: &Metric =
-    &Metric::plain("response-time-ks/1", "Kolmogorov-Smirnov distance of response times")
+    &Metric::plain("response-time-ks/2", "Kolmogorov-Smirnov distance of response times")
         .lower()
-        .bootstrap();
+        .bootstrap()
+        .of_samples();
 
 /// Earth mover's distance of the response times of calls to one microservice by one type, over the
 /// same pairs and with the same weights as [`RESPONSE_TIME_KS`], as a share of their mean response
@@ -26,19 +27,21 @@ pub const RESPONSE_TIME_KS: &Metric =
 ///
 /// Pitfall: sums of times, so calls that take long decide.
 pub const RESPONSE_TIME_EMD: &Metric = &Metric::plain(
-    "response-time-emd/1",
+    "response-time-emd/2",
     "earth mover's distance of response times by microservice",
 )
 .lower()
-.bootstrap();
+.bootstrap()
+.of_samples();
 
 /// Share of the real calls that [`RESPONSE_TIME_KS`] looks at: those to a microservice by a type
 /// that have at least [`ENOUGH`] calls on both sides. Range 0 to 1, higher is better; bootstrap
 /// interval over services.
 pub const RESPONSE_TIME_COVERAGE: &Metric =
-    &Metric::plain("response-time-coverage/1", "real calls whose response times are compared")
+    &Metric::plain("response-time-coverage/2", "real calls whose response times are compared")
         .higher()
-        .bootstrap();
+        .bootstrap()
+        .of_samples();
 
 /// Calls on each side that a distribution of its own takes.
 pub const ENOUGH: f64 = 20.0;
@@ -48,9 +51,10 @@ pub const ENOUGH: f64 = 20.0;
 /// parent takes less than a millisecond are left out. Test graphs against valid synthetic graphs;
 /// range 0 to 1, lower is better; bootstrap interval over services.
 pub const START_OFFSET_KS: &Metric =
-    &Metric::plain("start-offset-ks/1", "Kolmogorov-Smirnov distance of start offsets")
+    &Metric::plain("start-offset-ks/2", "Kolmogorov-Smirnov distance of start offsets")
         .lower()
-        .bootstrap();
+        .bootstrap()
+        .of_samples();
 
 /// Kolmogorov-Smirnov distance of concurrency: the most calls of a graph that are open at once. A
 /// call is open from its start until just before its finish, one that takes less than a millisecond
@@ -60,9 +64,10 @@ pub const START_OFFSET_KS: &Metric =
 ///
 /// Pitfall: times are whole milliseconds, so short calls one after the other look concurrent.
 pub const CONCURRENCY_KS: &Metric =
-    &Metric::plain("concurrency-ks/1", "Kolmogorov-Smirnov distance of concurrency")
+    &Metric::plain("concurrency-ks/2", "Kolmogorov-Smirnov distance of concurrency")
         .lower()
-        .bootstrap();
+        .bootstrap()
+        .of_samples();
 
 /// Quantile of valid synthetic graphs over that of test graphs: `of=latency` (of graphs) or
 /// `of=response-time` (of calls), `quantile=p50`, `p90`, `p99` and `p99.9`; the smallest value that
@@ -72,7 +77,10 @@ pub const CONCURRENCY_KS: &Metric =
 /// Pitfall: two graphs more in the tail of a small sample move p99.9 by a multiple; read the
 /// interval.
 pub const QUANTILE_RATIO: &Metric =
-    &Metric::plain("quantile-ratio/1", "quantile, synthetic over real").as_real().bootstrap();
+    &Metric::plain("quantile-ratio/2", "quantile, synthetic over real")
+        .as_real()
+        .bootstrap()
+        .of_samples();
 
 pub const QUANTILES: [(&str, f64); 4] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];

@@ -31,10 +31,11 @@ use crate::version::Version;
 /// Which microservice makes a trace slow (FIRM; paper, figure 5 left).
 pub const CRITICAL_COMPONENTS: Family = Family {
     id: "critical-components",
-    version: Version::new("evaluate/critical-components", 1),
+    version: Version::new("evaluate/critical-components", 2),
     metrics: &[ACCURACY, BALANCED_ACCURACY, F1, AUC, GAP, ACCURACY_GAP, TRAINING, APPLICATION],
     score: Some(|case, _| Ok(critical::records(case))),
-    references: Some(|dataset, seed| Ok(critical::floor(dataset, seed))),
+    references: Some(|asked, seed| Ok(critical::floor(asked.dataset, seed))),
+    has_perfect_generator: false,
     reads_likelihoods: false,
     reports: &[Report {
         id: "critical-components",
@@ -52,10 +53,11 @@ pub const CRITICAL_COMPONENTS: Family = Family {
 /// Which traces are not normal (TraceVAE; paper, figure 5 right).
 pub const ANOMALIES: Family = Family {
     id: "anomalies",
-    version: Version::new("evaluate/anomalies", 1),
+    version: Version::new("evaluate/anomalies", 2),
     metrics: &[anomalies::AUC, anomalies::AUC_PR],
     score: Some(|case, _| anomalies::records(case)),
-    references: Some(anomalies::floor),
+    references: Some(|asked, seed| anomalies::floor(asked.dataset, asked.conditions.len(), seed)),
+    has_perfect_generator: false,
     reads_likelihoods: false,
     reports: &[Report { id: "anomalies", draw: report::anomalies, compared: &[], claims: &[] }],
 };
@@ -63,12 +65,13 @@ pub const ANOMALIES: Family = Family {
 /// Whether a graph's latency is high, its times hidden (paper, table 2).
 pub const HIGH_LATENCY: Family = Family {
     id: "high-latency",
-    version: Version::new("evaluate/high-latency", 1),
+    version: Version::new("evaluate/high-latency", 2),
     metrics: &[ACCURACY, BALANCED_ACCURACY, F1, AUC, GAP, ACCURACY_GAP, TRAINING],
     score: Some(|case, _| Ok(classification::records(&latency::HIGH_LATENCY, case))),
-    references: Some(|dataset, seed| {
-        Ok(classification::floor(&latency::HIGH_LATENCY, dataset, seed))
+    references: Some(|asked, seed| {
+        Ok(classification::floor(&latency::HIGH_LATENCY, asked.dataset, seed))
     }),
+    has_perfect_generator: false,
     reads_likelihoods: false,
     reports: &[Report {
         id: "high-latency",
@@ -81,10 +84,13 @@ pub const HIGH_LATENCY: Family = Family {
 /// Whether a call's children hold an uncommon communication (paper, table 2).
 pub const UNCOMMON_COMMUNICATION: Family = Family {
     id: "uncommon-communication",
-    version: Version::new("evaluate/uncommon-communication", 1),
+    version: Version::new("evaluate/uncommon-communication", 2),
     metrics: &[ACCURACY, BALANCED_ACCURACY, F1, AUC, GAP, ACCURACY_GAP, TRAINING],
     score: Some(|case, _| Ok(classification::records(&uncommon::UNCOMMON, case))),
-    references: Some(|dataset, seed| Ok(classification::floor(&uncommon::UNCOMMON, dataset, seed))),
+    references: Some(|asked, seed| {
+        Ok(classification::floor(&uncommon::UNCOMMON, asked.dataset, seed))
+    }),
+    has_perfect_generator: false,
     reads_likelihoods: false,
     reports: &[Report {
         id: "uncommon-communication",

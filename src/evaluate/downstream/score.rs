@@ -135,22 +135,10 @@ impl Truth {
 
     /// The probability that a true example of a fold scores above a false one of the same fold.
     fn auc(&self, ranking: &Ranking, weight: impl Fn(usize) -> f64) -> f64 {
-        let Some(last) = self.folds.iter().max() else {
-            return ranking.auc(&self.labels, weight);
-        };
-        let (mut above, mut pairs) = (0.0, 0.0);
-        for fold in 0..=*last {
-            let weight = |index: usize| match self.folds[index] == fold {
-                true => weight(index),
-                false => 0.0,
-            };
-            let areas = ranking.areas(&self.labels, weight);
-            if areas.pairs > 0.0 {
-                above += areas.pairs * areas.roc;
-                pairs += areas.pairs;
-            }
+        match self.folds.is_empty() {
+            true => ranking.auc(&self.labels, weight),
+            false => ranking.areas_within(&self.folds, &self.labels, weight).roc,
         }
-        above / pairs
     }
 
     fn confusion(&self, guesses: &[bool], weight: impl Fn(usize) -> f64) -> [f64; 3] {
@@ -204,8 +192,8 @@ mod tests {
     fn truth() -> Truth {
         Truth {
             labels: (0..40).map(|row| (row * 7) % 10 > 6).collect(),
-            clusters: (0..40).map(|row| row % 8).collect(),
-            num_clusters: 8,
+            clusters: (0..40).map(|row| row % 13).collect(),
+            num_clusters: 13,
             folds: Vec::new(),
             graphs: 40,
         }

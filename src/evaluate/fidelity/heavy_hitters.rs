@@ -1,11 +1,12 @@
 //! Heavy hitters: figure 4b.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::evaluate::observed::{Observations, Observed};
+use crate::evaluate::observed::{Counts, Observations, Observed, Sides, with_intervals};
+use crate::evaluate::samples::{behind, means, samples};
 use crate::evaluate::{Interval, Metric, Record, WHOLE};
 use crate::graph::{Condition, Name};
 use crate::random;
@@ -13,29 +14,26 @@ use crate::random;
 /// Share of the K microservices called most often in real graphs that are also among the K called
 /// most often in synthetic graphs (paper, figure 4b).
 ///
-/// 20 repeats; each draws 1,000 prompts (as many as there are, if fewer) with replacement and
-/// compares the valid answers to these with the test graphs that the prompts were taken from. The
-/// value is the mean over repeats, the interval the 2.5 and 97.5 % points of the repeats: the
-/// spread of single runs, as wide as one draw of prompts would move the number. Equal counts are
-/// ranked by name. Range 0 to 1, higher is better; count is the number of prompts per repeat.
+/// Mean over samples of one size ([`super::samples`]) of the valid answers, each against the test graphs that
+/// its prompts were taken from. Equal counts are ranked by name. Range 0 to 1, higher is better; bootstrap
+/// interval over services, none where a resample has K microservices or fewer; count is the size of a
+/// sample. (The paper repeats 1,000 traces 20 times.)
 ///
-/// Degenerate cases are shown and not scored: where a repeat's real graphs have K or fewer
-/// microservices, all of them are "heavy" and the value is NaN with the count kept; without any
-/// valid answer it is NaN with count 0.
+/// Degenerate cases are shown and not scored: where a sample's real graphs have K or fewer
+/// microservices, all of them are "heavy" and the value is NaN with the count kept; so it is for fewer
+/// valid answers than the size.
 ///
 /// Pitfalls: two unrelated rankings of n microservices overlap by K / n, so large K in small data
 /// says little; ranks near K are mostly ties of rare microservices, which are broken by name alike
 /// on both sides and so agree more than they should; answers that are not valid are left out, which
 /// favours models that only complete small graphs.
 pub const HEAVY_HITTERS: &Metric =
-    &Metric::fraction("heavy-hitters/1", "overlap of the most called microservices")
+    &Metric::fraction("heavy-hitters/2", "overlap of the most called microservices")
         .higher()
-        .repeats();
+        .bootstrap()
+        .of_samples();
 
 pub const KS: [usize; 6] = [10, 20, 50, 100, 200, 500];
-
-const REPEATS: u64 = 20;
-pub const TRACES: usize = 1_000;
 
 /// Real graphs that a prompt may have been taken from, by what it asks for.
 type Origins<'a> = HashMap<(&'a Name, u32, u32, u32), Vec<usize>>;
@@ -46,30 +44,36 @@ pub fn records(
     observations: &Observations,
     services: &[&Name],
     conditions: &[Condition],
+    size: usize,
     seed: u64,
 ) -> Vec<Record> {
-    let valid = observations.synthetic.iter().filter(|graph| graph.shape.is_some()).count();
-    if valid == 0 || observations.real.is_empty() {
-        let none =
-            |k: usize| Record::new(HEAVY_HITTERS, WHOLE.k(k as u32), f64::NAN, Interval::NONE, 0);
-        return KS.map(none).to_vec();
-    }
+    let answers = observations.synthetic.iter().enumerate();
+    let valid: Vec<usize> =
+        answers.filter(|(_, graph)| graph.shape.is_some()).map(|(prompt, _)| prompt).collect();
+    let count = behind(valid.len(), size);
     let origins = origins(observations, services);
-    let traces = conditions.len().min(TRACES);
-    let repeats: Vec<[f64; KS.len()]> = (0..REPEATS)
-        .map(|repeat| {
-            let mut rng = random::stream(seed, "heavy-hitters", &[repeat]);
-            let (mut real, mut synthetic) = (Vec::new(), Vec::new());
-            for _ in 0..traces {
-                let prompt = rng.random_range(0..conditions.len());
-                real.push(origin(observations, &origins, &conditions[prompt], &mut rng));
-                let answer = &observations.synthetic[prompt];
-                synthetic.extend(answer.shape.is_some().then_some(answer));
-            }
-            overlaps(observations, &real, &synthetic)
-        })
-        .collect();
-    summary(&repeats, traces as u64)
+    let pair = |(split, prompts): (u64, &Vec<usize>)| {
+        let mut rng = random::stream(seed, "heavy-hitters", &[split]);
+        let real = prompts
+            .iter()
+            .map(|prompt| origin(observations, &origins, &conditions[*prompt], &mut rng));
+        let real: Vec<&Observed> = real.collect();
+        let synthetic: Vec<&Observed> =
+            prompts.iter().map(|prompt| &observations.synthetic[*prompt]).collect();
+        Called::of([&real, &synthetic], observations)
+    };
+    let samples = match observations.real.is_empty() {
+        true => Vec::new(),
+        false => samples(&valid, size, seed),
+    };
+    let pairs: Vec<Called> = (0..).zip(&samples).map(pair).collect();
+    let values = with_intervals(seed, observations.services, |drawn| {
+        means(&pairs, KS.len(), |pair| pair.overlaps(drawn).to_vec())
+    });
+    let records = KS.iter().zip(values).map(|(k, (value, interval))| {
+        Record::new(HEAVY_HITTERS, WHOLE.k(*k as u32), value, interval, count)
+    });
+    records.collect()
 }
 
 fn origins<'a>(observations: &Observations, services: &[&'a Name]) -> Origins<'a> {
@@ -103,34 +107,49 @@ fn origin<'a>(
     &observations.real[index]
 }
 
-/// Overlap by K; NaN where the real graphs have K or fewer microservices.
+/// How often each microservice is called on both sides, by service.
+struct Called(Sides);
+
+impl Called {
+    fn of([real, synthetic]: [&[&Observed]; 2], observations: &Observations) -> Self {
+        let count = |graphs: &[&Observed]| {
+            let calls = graphs.iter().flat_map(|graph| {
+                let destinations = graph.calls.iter();
+                destinations.map(|call| (graph.service, observations.destination[*call as usize]))
+            });
+            Counts::new(observations.microservices, calls)
+        };
+        Self(Sides { real: count(real), synthetic: count(synthetic) })
+    }
+
+    /// Overlap by K; NaN where the real graphs have K or fewer microservices.
+    fn overlaps(&self, drawn: &[u32]) -> [f64; KS.len()] {
+        let [real, synthetic] = self.0.drawn(drawn).map(|counts| popularity(&counts));
+        KS.map(|k| {
+            if real.len() <= k {
+                return f64::NAN;
+            }
+            let heavy: HashSet<usize> = real[..k].iter().copied().collect();
+            let found = synthetic.iter().take(k).filter(|called| heavy.contains(called));
+            found.count() as f64 / k as f64
+        })
+    }
+}
+
+/// Microservices that are called, most often first; equal counts by name.
+fn popularity(counts: &[f64]) -> Vec<usize> {
+    let mut called: Vec<usize> = (0..counts.len()).filter(|id| counts[*id] > 0.0).collect();
+    called.sort_by(|one, other| counts[*other].total_cmp(&counts[*one]));
+    called
+}
+
+/// Overlaps of two sets of graphs, by K.
 pub fn overlaps(
     observations: &Observations,
     real: &[&Observed],
     synthetic: &[&Observed],
 ) -> [f64; KS.len()] {
-    let (real, synthetic) = (popularity(observations, real), popularity(observations, synthetic));
-    KS.map(|k| {
-        if real.len() <= k {
-            return f64::NAN;
-        }
-        let mut heavy = vec![false; observations.microservices];
-        real[..k].iter().for_each(|microservice| heavy[*microservice as usize] = true);
-        let found = synthetic.iter().take(k).filter(|microservice| heavy[**microservice as usize]);
-        found.count() as f64 / k as f64
-    })
-}
-
-/// Microservices that are called, most often first; equal counts by name.
-fn popularity(observations: &Observations, graphs: &[&Observed]) -> Vec<u32> {
-    let mut counts = vec![0u64; observations.microservices];
-    for call in graphs.iter().flat_map(|graph| &graph.calls) {
-        counts[observations.destination[*call as usize] as usize] += 1;
-    }
-    let mut called: Vec<u32> =
-        (0..).zip(&counts).filter(|(_, n)| **n > 0).map(|(id, _)| id).collect();
-    called.sort_by_key(|microservice| std::cmp::Reverse(counts[*microservice as usize]));
-    called
+    Called::of([real, synthetic], observations).overlaps(&vec![1; observations.services])
 }
 
 /// Mean and spread over repeats.

@@ -11,16 +11,17 @@ use rand::seq::SliceRandom;
 
 use super::answers::{COMPARED, accurate, valid};
 use super::observed::{Answer, Observations, Observed};
+use super::samples::cut;
 use super::{Case, Dimensions, Family, Interval, Metric, Record, Report, WHOLE};
 use crate::data::Dataset;
-use crate::graph::{CallGraph, CallRow, Name};
+use crate::graph::{CallRow, Name};
 use crate::random;
 use crate::version::Version;
 
 /// The family of fidelity.
 pub const FAMILY: Family = Family {
     id: "fidelity",
-    version: Version::new("evaluate/fidelity", 1),
+    version: Version::new("evaluate/fidelity", 2),
     metrics: &[
         popular_calls::KL_TOP100,
         popular_calls::KL_TOP100_OTHER,
@@ -33,7 +34,8 @@ pub const FAMILY: Family = Family {
         shape::LATENCY_KS,
     ],
     score: Some(|case, _| Ok(records(case))),
-    references: Some(|dataset, seed| Ok(references(dataset, seed))),
+    references: Some(|asked, seed| Ok(references(asked.dataset, asked.compared, seed))),
+    has_perfect_generator: true,
     reads_likelihoods: false,
     reports: &[
         Report {
@@ -58,12 +60,12 @@ pub const FAMILY: Family = Family {
     ],
 };
 
-/// Random halves of the real graphs behind the reference rows.
+/// Random cuts of the real graphs behind the reference rows.
 const REPEATS: u64 = 10;
 
 /// All records of the fidelity evaluation.
 fn records(case: &Case) -> Vec<Record> {
-    let Case { dataset, conditions, seed, .. } = *case;
+    let Case { dataset, conditions, compared, seed, .. } = *case;
     let real = dataset.test();
     let services: Vec<&Name> = real.iter().map(|graph| graph.service()).collect();
     let judged = conditions.iter().zip(case.answers).zip(case.verdicts);
@@ -74,64 +76,65 @@ fn records(case: &Case) -> Vec<Record> {
         .collect();
     let observations = Observations::new(&real, &answers);
     let mut records = vec![valid(case), accurate(case)];
-    records.extend(popular_calls::records(&observations, seed));
-    records.extend(heavy_hitters::records(&observations, &services, conditions, seed));
-    records.extend(shape::records(&observations, seed));
+    records.extend(popular_calls::records(&observations, compared, seed));
+    records.extend(heavy_hitters::records(&observations, &services, conditions, compared, seed));
+    records.extend(shape::records(&observations, compared, seed));
     records
 }
 
-/// The reference rows: the same distances between two random halves of all real graphs, training and test
-/// together. No generator can be expected to come nearer than two samples of the truth do.
+/// The reference rows: the same distances between two disjoint random samples of all real graphs,
+/// training and test together: one as large as the test set, and one of `size`, as all rows have. No
+/// generator can be expected to come nearer than two samples of the truth do.
 ///
-/// Ten random cuts into halves; the value is the mean, the interval the 2.5 and 97.5 % points over
-/// the cuts. Heavy hitters compare the halves whole, cut to 1,000 graphs each. All graphs are
-/// valid, so `graphs=valid` and `graphs=all` are the same number.
+/// Ten random cuts; the value is the mean, the interval the 2.5 and 97.5 % points over the cuts. Heavy
+/// hitters compare `size` graphs of each. All graphs are valid, so `graphs=valid` and `graphs=all` are
+/// the same number.
 ///
-/// Pitfalls: a half is usually larger than the test set that generators are compared with, and
-/// halves are cut without regard to how the dataset was split, so generators' own split-half distance is larger:
-/// with a hundred test graphs, much larger. The cells `graphs=train` therefore hold the distances
-/// of all training graphs from the test graphs, with intervals over services. Neither knows of the
-/// prompts, which tie a generator's answers to the services of the test graphs and can bring it
-/// *below* that of halves.
-pub fn references(dataset: &Dataset, seed: u64) -> Vec<Record> {
-    let real: Vec<&CallGraph> = dataset.graphs().iter().collect();
+/// Pitfalls: cuts are made without regard to how the dataset was split, so a generator's own split-half
+/// distance may be larger. The cells `graphs=train` therefore hold the distances of as many training
+/// graphs from the test graphs, with intervals over services. Neither knows of the prompts, which tie a
+/// generator's answers to the services of the test graphs and can bring it *below* that of halves; the
+/// row of a perfect generator ([`super::perfect`]) does.
+pub fn references(dataset: &Dataset, size: usize, seed: u64) -> Vec<Record> {
+    let real = dataset.normal();
     if real.len() < 2 {
         return Vec::new();
     }
     let observations = Observations::new(&real, &[]);
-    let half = real.len() / 2;
+    let (others, size_of_cut) = cut(real.len(), dataset.test().len(), size);
     let mut divergences = Vec::new();
     let mut overlaps = Vec::new();
     let mut distances = Vec::new();
     for repeat in 0..REPEATS {
         let mut order: Vec<&Observed> = observations.real.iter().collect();
         order.shuffle(&mut random::stream(seed, "floor", &[repeat]));
-        let (one, other) = (&order[..half], &order[half..2 * half]);
+        let (one, other) = (&order[..others], &order[others..others + size_of_cut]);
         divergences.push(popular_calls::divergences(&observations, one, other));
         distances.push(shape::distances(&observations, one, other));
-        let cut = half.min(heavy_hitters::TRACES);
-        overlaps.push(heavy_hitters::overlaps(&observations, &one[..cut], &other[..cut]));
+        let equal = &one[..others.min(size_of_cut)];
+        overlaps.push(heavy_hitters::overlaps(&observations, equal, other));
     }
+    let count = size_of_cut as u64;
     let summed = |metric: &'static Metric, of: Dimensions, repeats: &[Vec<f64>], index: usize| {
         let values: Vec<f64> = repeats.iter().map(|repeat| repeat[index]).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
-        Record::new(metric, of, mean, Interval::percentiles(&values), half as u64)
+        Record::new(metric, of, mean, Interval::percentiles(&values), count)
     };
     let mut records = Vec::new();
     for of in [WHOLE.graphs("valid"), WHOLE.graphs("all")] {
         records.push(summed(popular_calls::KL_TOP100, of.clone(), &divergences, 0));
         records.push(summed(popular_calls::KL_TOP100_OTHER, of, &divergences, 1));
     }
-    records.extend(heavy_hitters::summary(&overlaps, half.min(heavy_hitters::TRACES) as u64));
+    records.extend(heavy_hitters::summary(&overlaps, count));
     for (index, metric) in [shape::EDGES_TV, shape::DEPTH_TV, shape::LATENCY_KS].iter().enumerate()
     {
         records.push(summed(metric, WHOLE, &distances, index));
     }
-    records.extend(train_against_test(dataset, seed));
+    records.extend(train_against_test(dataset, size, seed));
     records
 }
 
-fn train_against_test(dataset: &Dataset, seed: u64) -> Vec<Record> {
+fn train_against_test(dataset: &Dataset, size: usize, seed: u64) -> Vec<Record> {
     let (test, train) = (dataset.test(), dataset.train());
     let rows: Vec<Vec<CallRow>> = train.iter().map(|graph| graph.rows()).collect();
     let train: Vec<Answer> = train
@@ -141,9 +144,9 @@ fn train_against_test(dataset: &Dataset, seed: u64) -> Vec<Record> {
         .collect();
     let observations = Observations::new(&test, &train);
     let train: Vec<&Observed> = observations.synthetic.iter().collect();
-    let mut records =
-        popular_calls::divergence_records(&observations, &WHOLE.graphs("train"), &train, seed);
-    records.extend(shape::distance_records(&observations, &WHOLE.graphs("train"), &train, seed));
+    let of = WHOLE.graphs("train");
+    let mut records = popular_calls::divergence_records(&observations, &of, &train, size, seed);
+    records.extend(shape::distance_records(&observations, &of, &train, size, seed));
     records
 }
 
@@ -152,10 +155,13 @@ mod tests {
     use super::popular_calls::{KL_TOP100, KL_TOP100_OTHER, POPULAR_CALL, PopularCall};
     use super::shape::{DEPTH_TV, EDGES_SHARE, EDGES_TV, LATENCY_KS};
     use super::*;
+    use crate::data::{DatasetCard, Side};
     use crate::evaluate::answers::{ACCURACY, VALID};
-    use crate::evaluate::evaluate;
+    use crate::evaluate::score as score_family;
     use crate::evaluate::tests::{answer, chain, dataset, failed, find, flat, reversed};
-    use crate::graph::{CallType, Communication, Condition, Generated, USER, condition_of};
+    use crate::graph::{
+        CallGraph, CallType, Communication, Condition, Generated, USER, condition_of,
+    };
 
     /// 24 test graphs of four services; 14 microservices, the chain's and the flat trees'.
     fn real() -> Vec<CallGraph> {
@@ -173,7 +179,8 @@ mod tests {
 
     fn score(real: &[CallGraph], asked: &[Condition], answers: &[Generated]) -> Vec<Record> {
         let dataset = dataset(Vec::new(), real.to_vec());
-        evaluate(&FAMILY, &dataset, asked, answers, 9).unwrap()
+        let compared = asked.len().max(1);
+        score_family(&FAMILY, &dataset, asked, answers, None, compared, 9).unwrap().records
     }
 
     fn conditions_of(graphs: &[CallGraph]) -> Vec<Condition> {
@@ -194,8 +201,9 @@ mod tests {
             (LATENCY_KS, ""),
         ] {
             let record = find(&records, metric, cell);
-            assert_eq!((record.value, record.low, record.high), (0.0, 0.0, 0.0), "{metric}");
-            assert_eq!(record.count, 24);
+            assert_eq!((record.value, record.count), (0.0, 24), "{metric}");
+            // Four services: too few for an interval.
+            assert!(record.low.is_nan(), "{metric}");
         }
         assert_eq!(find(&records, VALID, "").value, 1.0);
         assert_eq!(find(&records, ACCURACY, "").value, 1.0);
@@ -230,7 +238,6 @@ mod tests {
         let expected: f64 = terms.sum();
         let kl = find(&records, KL_TOP100, "graphs=valid");
         assert!((kl.value - expected).abs() < 1e-12, "{kl:?}");
-        assert!(kl.low <= kl.high);
     }
 
     #[test]
@@ -283,7 +290,7 @@ mod tests {
             );
         }
         let all = find(&records, KL_TOP100, "graphs=all");
-        assert!(all.value > 0.0 && all.count == 1);
+        assert!(all.value.is_nan() && all.count == 1);
         // Neither does it fail without test graphs or without prompts.
         score(&[], &conditions_of(&real), &answers);
         assert!(find(&score(&real, &[], &[]), VALID, "").value.is_nan());
@@ -312,10 +319,11 @@ mod tests {
     fn distances_of_halves_shrink_with_the_data() {
         let of_halves = |copies: usize| {
             let graphs: Vec<CallGraph> = (0..copies).flat_map(|_| real()).collect();
-            let records = references(&dataset(graphs.clone(), graphs), 2);
+            let size = 24 * copies;
+            let records = references(&dataset(graphs.clone(), graphs), size, 2);
             let record = find(&records, KL_TOP100_OTHER, "graphs=all").clone();
             assert!(record.low <= record.value && record.value <= record.high);
-            assert_eq!(record.count, 24 * copies as u64);
+            assert_eq!(record.count, size as u64);
             // Training and test graphs are the same here.
             assert_eq!(find(&records, KL_TOP100, "graphs=train").value, 0.0);
             assert_eq!(find(&records, EDGES_TV, "graphs=train").value, 0.0);
@@ -323,6 +331,47 @@ mod tests {
         };
         let (few, many) = (of_halves(1), of_halves(20));
         assert!(many < few / 4.0, "{many} {few}");
-        assert!(references(&dataset(Vec::new(), vec![flat("S_1", 1, 1)]), 2).is_empty());
+        assert!(references(&dataset(Vec::new(), vec![flat("S_1", 1, 1)]), 1, 2).is_empty());
+    }
+
+    /// As every row is measured on as many graphs, one with fewer has no number, where before it had a
+    /// larger one, or none of the others' answers counted.
+    #[test]
+    fn all_rows_are_measured_on_as_many_graphs() {
+        let graphs: Vec<CallGraph> = (0..20).flat_map(|_| real()).collect();
+        let asked = conditions_of(&graphs);
+        let dataset = dataset(graphs.clone(), graphs.clone());
+        let of = |valid: usize| {
+            let answers: Vec<Generated> = graphs
+                .iter()
+                .enumerate()
+                .map(|(index, graph)| if index % 480 < valid { answer(graph) } else { failed() })
+                .collect();
+            score_family(&FAMILY, &dataset, &asked, &answers, None, 100, 9).unwrap().records
+        };
+        let (all, half, few) = (of(480), of(240), of(96));
+        for (metric, cell) in [(KL_TOP100_OTHER, "graphs=valid"), (EDGES_TV, ""), (LATENCY_KS, "")]
+        {
+            let [all, half, few] = [&all, &half, &few].map(|records| find(records, metric, cell));
+            assert!(all.value > 0.0 && all.count == 100, "{all:?}");
+            assert_eq!(half.count, 100);
+            assert!((half.value / all.value - 1.0).abs() < 0.8, "{half:?} {all:?}");
+            assert!(few.value.is_nan() && few.count == 96, "{few:?}");
+        }
+        let real = references(&dataset, 100, 1);
+        assert_eq!(find(&real, EDGES_TV, "").count, 100);
+        assert_eq!(find(&real, EDGES_TV, "graphs=train").count, 100);
+    }
+
+    #[test]
+    fn faulty_traces_are_no_reference() {
+        let (train, test) = (real(), real());
+        let faulty = vec![flat("S_1", 11, 90_000); 48];
+        let sides = [(Side::Train, 24), (Side::Test, 24), (Side::Faulty, 48)];
+        let sides = sides.iter().flat_map(|(side, count)| vec![*side; *count]).collect();
+        let all = [train.clone(), test.clone(), faulty].concat();
+        let with = Dataset::new(DatasetCard::default(), all, sides);
+        let without = references(&dataset(train, test), 12, 3);
+        assert_eq!(format!("{:?}", references(&with, 12, 3)), format!("{without:?}"));
     }
 }

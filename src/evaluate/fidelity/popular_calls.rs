@@ -1,6 +1,7 @@
 //! Popular calls: figure 4a.
 
-use crate::evaluate::observed::{Counts, Observations, Observed, Sides, with_intervals};
+use crate::evaluate::observed::{Counts, Observations, Observed, Sides, in_order, with_intervals};
+use crate::evaluate::samples::{behind, means, samples};
 use crate::evaluate::{Dimensions, Interval, Metric, Record, WHOLE};
 use crate::graph::Communication;
 
@@ -10,19 +11,22 @@ use crate::graph::Communication;
 /// Both sides are restricted to these calls and normalised; every call gets [`PSEUDO_COUNT`] on
 /// both sides first, so that a call that is never generated costs much but not everything. Real
 /// graphs are the dataset's test graphs, each once; equal counts are ranked by name. Range 0 to
-/// infinity, lower is better; bootstrap interval over services, with the 100 calls held fixed.
-/// NaN if one side has none of these calls.
+/// infinity, lower is better; mean over samples of one size ([`super::samples`]), bootstrap interval over
+/// services, with the 100 calls held fixed. NaN if one side has none of these calls, or there are fewer
+/// graphs than the size.
 ///
 /// Pitfalls: all mass outside the 100 is invisible, so a model that mostly calls the wrong
 /// microservices can score well (read it with [`KL_TOP100_OTHER`]); the value depends on the
-/// smoothing and, for small samples, on the number of graphs, so read it against the split-half distance; with
+/// smoothing and on the number of graphs, which is the same for all rows; with
 /// `graphs=valid` a model that only completes small graphs is judged on these alone.
-pub const KL_TOP100: &Metric =
-    &Metric::nats("kl-top100/1", "KL of the 100 most popular calls").lower().bootstrap();
+pub const KL_TOP100: &Metric = &Metric::nats("kl-top100/2", "KL of the 100 most popular calls")
+    .lower()
+    .bootstrap()
+    .of_samples();
 
 /// As [`KL_TOP100`] with one more bucket, on both sides, for all other calls.
 pub const KL_TOP100_OTHER: &Metric =
-    &Metric::nats("kl-top100-other/1", "KL with all other calls").lower().bootstrap();
+    &Metric::nats("kl-top100-other/2", "KL with all other calls").lower().bootstrap().of_samples();
 
 /// Share that one of the 30 most frequent real calls has among *all* calls of a side (paper,
 /// figure 4a): test graphs, or valid synthetic graphs. Range 0 to 1; bootstrap interval over
@@ -104,7 +108,7 @@ impl PopularCalls {
 }
 
 /// KL(real ‖ synthetic) of smoothed counts, in nats.
-fn divergence(real: &[f64], synthetic: &[f64]) -> f64 {
+pub fn divergence(real: &[f64], synthetic: &[f64]) -> f64 {
     let total = |side: &[f64]| side.iter().sum::<f64>();
     if total(real) == 0.0 || total(synthetic) == 0.0 {
         return f64::NAN;
@@ -130,31 +134,37 @@ pub fn divergences(
     PopularCalls::new(observations, real, synthetic).divergences(&everything)
 }
 
-/// Both divergences of `graphs` from the real ones, with intervals.
+/// Both divergences of samples of `size` of `graphs` from the real ones, with intervals.
 pub fn divergence_records(
     observations: &Observations,
     of: &Dimensions,
     graphs: &[&Observed],
+    size: usize,
     seed: u64,
 ) -> Vec<Record> {
     let real: Vec<&Observed> = observations.real.iter().collect();
-    let popular = PopularCalls::new(observations, &real, graphs);
-    let values = with_intervals(seed, observations.services, |drawn| popular.divergences(drawn));
+    let popular = |sample: &Vec<&Observed>| PopularCalls::new(observations, &real, sample);
+    let popular: Vec<PopularCalls> =
+        samples(&in_order(graphs), size, seed).iter().map(popular).collect();
+    let values = with_intervals(seed, observations.services, |drawn| {
+        means(&popular, 2, |popular| popular.divergences(drawn))
+    });
     let metrics = [KL_TOP100, KL_TOP100_OTHER].iter().zip(values);
-    let count = graphs.len() as u64;
+    let count = behind(graphs.len(), size);
     metrics
         .map(|(metric, (value, interval))| Record::new(metric, of.clone(), value, interval, count))
         .collect()
 }
 
 /// All records of popular calls.
-pub fn records(observations: &Observations, seed: u64) -> Vec<Record> {
+pub fn records(observations: &Observations, size: usize, seed: u64) -> Vec<Record> {
     let real: Vec<&Observed> = observations.real.iter().collect();
     let with_calls = |graph: &&Observed| !graph.calls.is_empty();
     let all: Vec<&Observed> = observations.synthetic.iter().filter(with_calls).collect();
     let valid: Vec<&Observed> = all.iter().copied().filter(|graph| graph.shape.is_some()).collect();
-    let mut records = divergence_records(observations, &WHOLE.graphs("valid"), &valid, seed);
-    records.extend(divergence_records(observations, &WHOLE.graphs("all"), &all, seed));
+    let of = |graphs: &str| WHOLE.graphs(graphs);
+    let mut records = divergence_records(observations, &of("valid"), &valid, size, seed);
+    records.extend(divergence_records(observations, &of("all"), &all, size, seed));
     let popular = PopularCalls::new(observations, &real, &valid);
     let shares = with_intervals(seed, observations.services, |drawn| popular.shares(drawn));
     let counts = [(REAL, real.len()), (SYNTHETIC, valid.len())];

@@ -265,7 +265,7 @@ fn heavy_hitters_figure(results: &Results) -> Figure {
     });
     let axis = |_: &Bars| Axis::share("overlap of the top K (%)");
     let panel = results.panel_by_entry("K (microservices)", axis, &entries, real, None);
-    let note = "Bars show the spread of repeats with 1,000 graphs each, or all there are. No bar: K or fewer microservices in the real graphs.";
+    let note = "No bar: K or fewer microservices in the real graphs.";
     let title = "Overlap of the most called microservices";
     results.figure(title, vec![panel], COLUMN, 240.0, note)
 }

@@ -1,6 +1,9 @@
 //! Sizes, depths and latencies of graphs: figure 8.
 
-use crate::evaluate::observed::{Counts, Observations, Observed, Shape, Sides, with_intervals};
+use crate::evaluate::observed::{
+    Counts, Observations, Observed, Shape, Sides, in_order, with_intervals,
+};
+use crate::evaluate::samples::{behind, means, samples};
 use crate::evaluate::{Bin, Dimensions, Metric, Record, WHOLE};
 
 /// Share of a side's graphs with a number of edges (paper, figure 8): test graphs, or valid
@@ -17,17 +20,17 @@ pub const DEPTH_SHARE: &Metric =
     &Metric::fraction("depth-share/1", "graphs by depth").as_real().wilson();
 
 /// Total variation distance ½ Σ |p − q| of the numbers of edges of test graphs and valid synthetic
-/// graphs, over all values (no bins, no cut). Range 0 to 1, lower is better; bootstrap interval
-/// over services. NaN without valid graphs.
+/// graphs, over all values (no bins, no cut). Range 0 to 1, lower is better; mean over samples of one size
+/// ([`super::samples`]), bootstrap interval over services. NaN for fewer valid graphs than the size.
 ///
 /// Pitfall: it takes 5 edges to be as far from 6 as from 50; and finite samples of one
 /// distribution are apart as well, so read it against the split-half distance.
 pub const EDGES_TV: &Metric =
-    &Metric::plain("edges-tv/1", "total variation of edges").lower().bootstrap();
+    &Metric::plain("edges-tv/2", "total variation of edges").lower().bootstrap().of_samples();
 
 /// As [`EDGES_TV`] for depth.
 pub const DEPTH_TV: &Metric =
-    &Metric::plain("depth-tv/1", "total variation of depth").lower().bootstrap();
+    &Metric::plain("depth-tv/2", "total variation of depth").lower().bootstrap().of_samples();
 
 /// Kolmogorov-Smirnov distance sup |F − G| of the latencies (finish of the root call) of test
 /// graphs and valid synthetic graphs. Range 0 to 1, lower is better; bootstrap interval over
@@ -35,7 +38,10 @@ pub const DEPTH_TV: &Metric =
 ///
 /// Pitfall: it hardly sees the tail: a p99 that is ten times too high moves it by 0.01.
 pub const LATENCY_KS: &Metric =
-    &Metric::plain("latency-ks/1", "Kolmogorov-Smirnov distance of latency").lower().bootstrap();
+    &Metric::plain("latency-ks/2", "Kolmogorov-Smirnov distance of latency")
+        .lower()
+        .bootstrap()
+        .of_samples();
 
 const MOST_EDGES: u32 = 30;
 const MOST_DEPTH: u32 = 15;
@@ -109,29 +115,33 @@ pub fn distances(
     Shapes::new(real, synthetic).distances(&vec![1; observations.services])
 }
 
-/// The distances of valid `graphs` from the real ones, with intervals.
+/// The distances of samples of `size` of valid `graphs` from the real ones, with intervals.
 pub fn distance_records(
     observations: &Observations,
     of: &Dimensions,
     graphs: &[&Observed],
+    size: usize,
     seed: u64,
 ) -> Vec<Record> {
     let real: Vec<&Observed> = observations.real.iter().collect();
-    let shapes = Shapes::new(&real, graphs);
-    let distances = with_intervals(seed, observations.services, |drawn| shapes.distances(drawn));
+    let shapes = |sample: &Vec<&Observed>| Shapes::new(&real, sample);
+    let shapes: Vec<Shapes> = samples(&in_order(graphs), size, seed).iter().map(shapes).collect();
+    let distances = with_intervals(seed, observations.services, |drawn| {
+        means(&shapes, 3, |shapes| shapes.distances(drawn))
+    });
     let metrics = [EDGES_TV, DEPTH_TV, LATENCY_KS].iter().zip(distances);
-    let count = graphs.len() as u64;
+    let count = behind(graphs.len(), size);
     metrics
         .map(|(metric, (value, interval))| Record::new(metric, of.clone(), value, interval, count))
         .collect()
 }
 
 /// All records of shapes.
-pub fn records(observations: &Observations, seed: u64) -> Vec<Record> {
+pub fn records(observations: &Observations, size: usize, seed: u64) -> Vec<Record> {
     let real: Vec<&Observed> = observations.real.iter().collect();
     let valid = observations.synthetic.iter().filter(|graph| graph.shape.is_some());
     let valid: Vec<&Observed> = valid.collect();
-    let mut records = distance_records(observations, &WHOLE, &valid, seed);
+    let mut records = distance_records(observations, &WHOLE, &valid, size, seed);
     for (side, graphs) in [("real", &real), ("synthetic", &valid)] {
         let shapes: Vec<Shape> = graphs.iter().filter_map(|graph| graph.shape).collect();
         let edges = shapes.iter().map(|shape| shape.num_edges);

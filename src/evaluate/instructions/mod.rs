@@ -22,10 +22,11 @@ use conditions::{Kind, fulfils, prompts_of};
 /// The family of requests in words.
 pub const FAMILY: Family = Family {
     id: "instructions",
-    version: Version::new("evaluate/instructions", 1),
+    version: Version::new("evaluate/instructions", 2),
     metrics: &[FOLLOWED, GAIN, ACCURACY_CHANGE, PROMPTS],
     score: Some(records),
-    references: Some(|dataset, seed| Ok(references(dataset, seed))),
+    references: Some(|asked, seed| Ok(references(asked.dataset, seed))),
+    has_perfect_generator: false,
     reads_likelihoods: false,
     reports: &[Report {
         id: "instructions",
@@ -56,7 +57,7 @@ pub const FOLLOWED: &Metric =
 ///
 /// Percentile bootstrap over services, in which the two answers to a prompt stay together: a paired
 /// comparison that also takes prompts of one service for what they are. A test for paired shares
-/// (McNemar) would take the prompts as independent. No interval for fewer than two services.
+/// (McNemar) would take the prompts as independent. No interval for fewer than ten services.
 pub const GAIN: &Metric =
     &Metric::fraction("instruction-gain/1", "lift of the instruction").higher().bootstrap();
 
@@ -126,7 +127,7 @@ impl<'a> Paired<'a> {
             difference / prompts
         };
         let value = of(&vec![1; services.len()]);
-        let interval = bootstrap(seed, services.len(), 1, |drawn| vec![of(drawn)])[0];
+        let interval = bootstrap(seed, services.len(), &[value], |drawn| vec![of(drawn)])[0];
         Record::new(metric, dimensions.clone(), value, interval, self.whole().prompts)
     }
 }
@@ -298,8 +299,9 @@ fn mean_rate(dimensions: Dimensions, services: &[(u64, f64)], seed: u64) -> Reco
         total / prompts
     };
     let count = services.iter().map(|(count, _)| count).sum();
-    let interval: Interval = bootstrap(seed, services.len(), 1, |drawn| vec![of(drawn)])[0];
-    Record::new(FOLLOWED, dimensions, of(&vec![1; services.len()]), interval, count)
+    let value = of(&vec![1; services.len()]);
+    let interval: Interval = bootstrap(seed, services.len(), &[value], |drawn| vec![of(drawn)])[0];
+    Record::new(FOLLOWED, dimensions, value, interval, count)
 }
 
 #[cfg(test)]

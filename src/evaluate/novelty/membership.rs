@@ -162,7 +162,7 @@ mod tests {
             let (edges, score) = (1 + index * index % 7, f64::from((index * 7) % 16) - 20.0);
             let score = if index % 3 == 0 { score + 3.0 } else { score };
             let standing = if index % 3 == 0 { Standing::Member } else { Standing::Test };
-            graphs.push(graph(standing, index % 4, edges, score * f64::from(edges)));
+            graphs.push(graph(standing, index % 13, edges, score * f64::from(edges)));
         }
         let records = records(&graphs, 1);
         let found = find(&records, MEMBERSHIP, "against=test");

@@ -20,7 +20,7 @@ use privacy::{AUTHENTICITY, NEAREST, PROTECTION};
 /// The family of novelty and privacy.
 pub const FAMILY: Family = Family {
     id: "novelty",
-    version: Version::new("evaluate/novelty", 1),
+    version: Version::new("evaluate/novelty", 2),
     metrics: &[
         UNIQUENESS,
         DISTINCT_PROMPTS,
@@ -35,7 +35,8 @@ pub const FAMILY: Family = Family {
         LOG_LIKELIHOOD,
     ],
     score: Some(|case, scores| Ok(records(case, scores))),
-    references: Some(|dataset, seed| Ok(references(dataset, seed))),
+    references: Some(|asked, seed| Ok(references(asked.dataset, seed))),
+    has_perfect_generator: true,
     reads_likelihoods: true,
     reports: &[Report {
         id: "novelty",
@@ -81,7 +82,7 @@ fn references(dataset: &Dataset, seed: u64) -> Vec<Record> {
     }
     let asked: Vec<_> = test.iter().map(|graph| condition_of(graph)).collect();
     let mut records = occurrence::of(&dataset.train(), &test, &asked, Some(TEST)).records;
-    records.extend(occurrence::halves(dataset.graphs(), seed, Some(HALF)));
+    records.extend(occurrence::halves(&dataset.normal(), seed, Some(HALF)));
     records.extend(privacy::floor(dataset, seed, Some(TEST)));
     records
 }

@@ -268,12 +268,11 @@ const CUTS: u64 = 10;
 /// Novelty and memorisation of one random half of `graphs` against the other: mean of ten cuts, with
 /// their 2.5 and 97.5 % points. The rate at which real graphs repeat, if the dataset were split at
 /// random into equal sides; a larger training side knows more.
-pub fn halves(graphs: &[CallGraph], seed: u64, reference: Option<&str>) -> Vec<Record> {
+pub fn halves(graphs: &[&CallGraph], seed: u64, reference: Option<&str>) -> Vec<Record> {
     let half = graphs.len() / 2;
-    let all: Vec<&CallGraph> = graphs.iter().collect();
     let mut records = Vec::new();
     for identity in Identity::ALL {
-        let hashes = identity.hashes(&all);
+        let hashes = identity.hashes(graphs);
         let novel = (0..CUTS).map(|cut| {
             let mut order: Vec<usize> = (0..graphs.len()).collect();
             order.shuffle(&mut random::stream(seed, "novelty of halves", &[cut]));
@@ -303,21 +302,25 @@ mod tests {
     use crate::evaluate::tests::{chain, find, flat};
     use crate::graph::condition_of;
 
-    /// Three services: two graphs of one kind, one of the same shape elsewhere, one of its own.
+    /// Services with two graphs of one kind, with one of the same shape, and ten with one of their own.
     #[test]
     fn shares_of_distinct_graphs_leave_out_one_service_at_a_time() {
-        let graphs = [flat("S_1", 2, 9), flat("S_1", 2, 9), flat("S_2", 2, 9), chain("S_3", 4, 9)];
+        let mut graphs =
+            vec![flat("S_1", 2, 9), flat("S_1", 2, 9), flat("S_2", 2, 9), chain("S_3", 4, 9)];
+        graphs.extend((4..13).map(|number| flat(&format!("S_{number}"), number, 9)));
         let graphs: Vec<&CallGraph> = graphs.iter().collect();
         let asked: Vec<Condition> = graphs.iter().map(|graph| condition_of(graph)).collect();
-        let Occurrence { records, seen } = of(&graphs[3..], &graphs, &asked, None);
-        assert_eq!(seen, [false, false, false, true]);
+        let Occurrence { records, seen } = of(&graphs[3..4], &graphs, &asked, None);
+        assert_eq!(seen[..5], [false, false, false, true, false]);
         let names = find(&records, UNIQUENESS, "level=names");
-        assert_eq!(names.value, 0.75);
-        // Without each of the services: 2 of 2, 2 of 3, 2 of 3.
-        assert_eq!((names.low, names.high), bounds(0.75, &[1.0, 2.0 / 3.0, 2.0 / 3.0]));
+        assert_eq!(names.value, 12.0 / 13.0);
+        // Without the first service 11 of 11, without another 11 of 12.
+        let without = [&[1.0][..], &[11.0 / 12.0; 11]].concat();
+        assert_eq!((names.low, names.high), bounds(12.0 / 13.0, &without));
         let structure = find(&records, UNIQUENESS, "level=structure");
-        // S_1 and S_2 share a shape: leaving out one leaves both shapes.
-        assert_eq!((structure.low, structure.high), bounds(0.5, &[1.0, 2.0 / 3.0, 1.0 / 3.0]));
+        // S_1 and S_2 share a shape: leaving out one leaves all shapes.
+        let without = [&[1.0, 11.0 / 12.0][..], &[10.0 / 12.0; 10]].concat();
+        assert_eq!((structure.low, structure.high), bounds(11.0 / 13.0, &without));
     }
 
     fn bounds(share: f64, without: &[f64]) -> (f64, f64) {

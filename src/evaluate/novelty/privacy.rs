@@ -18,35 +18,32 @@ use crate::random;
 
 /// Overfitting protection by distance to the closest record.
 ///
-/// `sets=equal` is that of SDMetrics (`DCROverfittingProtection`): min(2 · (1 − P), 1), where P is the
-/// share of valid graphs that are nearer to a training graph than to every held-out one; the two sets
-/// have the same size (the larger one gives a random part of itself), and equal distances count for the
-/// hold-out.
-///
-/// `sets=all` uses all graphs of both sides, which sees a copy whatever its original is: min((1 − P) /
-/// (1 − P₀), 1), where P₀ = training graphs / all graphs is what P is for a generator that knows no
-/// side better than the other; for equal sizes the same formula. Among equally near graphs the nearest
-/// is drawn by lot, in expectation: otherwise common graphs, which both sides have, would decide.
+/// (1 − P) / (1 − P₀), where P is the share of valid graphs that are nearer to a training graph than to
+/// every held-out one, and P₀ = training graphs / all graphs what it is for a generator that knows no
+/// side better than the other. For equal sizes that is the measure of SDMetrics
+/// (`DCROverfittingProtection`) before it is cut at 1; all graphs of both sides are looked at (cell
+/// `sets=all`), which sees a copy whatever its original is. Among equally near graphs the nearest is drawn
+/// by lot, in expectation: otherwise common graphs, which both sides have, would decide.
 ///
 /// A prompt is taken from a held-out graph, which draws the answer near to it. So the graph behind the
 /// prompt (of several with the same attributes, one) is left out of the hold-out for its answer; what
 /// remains is as near to a perfect generator's answer as training graphs are.
 ///
-/// Range 0 to 1, higher is better: 1 is no sign of overfitting, 0 is nothing but copies. At most 5,000
+/// Range 0 to 1 / (1 − P₀), higher is better: 1 is no sign of overfitting, 0 is nothing but copies, and
+/// above 1 graphs keep away from training more than held-out ones do. At most 5,000
 /// valid graphs, drawn at random, are looked at; bootstrap interval over their services, with both sets
 /// held fixed. NaN without valid graphs or where a set is empty.
 ///
-/// Pitfalls: with `sets=equal` a test set of a tenth sees one copy in nine, so that a copying generator
-/// reaches 0.9: read `sets=all`. Noise is protected perfectly. Where the split is by structure, the two
+/// Pitfalls: noise is protected perfectly. Where the split is by structure, the two
 /// sides are not alike, and held-out graphs are nearer to each other than to training: compare with
 /// the row of test graphs. The worst single leak is not seen.
 pub const PROTECTION: &Metric =
-    &Metric::fraction("dcr-protection/1", "protection by distance to the closest record")
+    &Metric::fraction("dcr-protection/2", "protection by distance to the closest record")
         .higher()
         .bootstrap();
 
 /// Mean distance of valid graphs to the nearest training graph (`to=train`) and held-out graph
-/// (`to=holdout`), for the equal-size sets of [`PROTECTION`].
+/// (`to=holdout`), of which the larger set gives a random part of itself as large as the other.
 ///
 /// Range 0 to 1; the two should be equal, and as those of the test graphs. Bootstrap interval over
 /// services.
@@ -257,8 +254,7 @@ fn authentic(train: &Set, looks: &[Look]) -> Vec<f64> {
 #[derive(Clone, Copy, Default)]
 struct Row {
     count: f64,
-    /// Of equal sets: whether training is nearer, and both distances.
-    closer: f64,
+    /// Of equal sets.
     to_train: f64,
     to_holdout: f64,
     /// Of all graphs: probability that the nearest is a training graph, and what is expected.
@@ -272,7 +268,6 @@ impl Row {
         let (to_train, to_holdout) = (equal.train.distance, equal.holdout.distance);
         Self {
             count: 1.0,
-            closer: f64::from(u8::from(to_train < to_holdout)),
             to_train,
             to_holdout,
             nearest_is_train: all.nearest_is_train(),
@@ -283,7 +278,6 @@ impl Row {
 
     fn add(&mut self, other: &Self, times: f64) {
         self.count += times * other.count;
-        self.closer += times * other.closer;
         self.to_train += times * other.to_train;
         self.to_holdout += times * other.to_holdout;
         self.nearest_is_train += times * other.nearest_is_train;
@@ -295,7 +289,6 @@ impl Row {
     fn statistics(&self) -> Vec<f64> {
         let mean = |sum: f64| sum / self.count;
         vec![
-            protection(mean(self.closer), 0.5),
             protection(mean(self.nearest_is_train), mean(self.expected)),
             mean(self.to_train),
             mean(self.to_holdout),
@@ -305,9 +298,8 @@ impl Row {
 }
 
 /// In the order of [`Row::statistics`].
-fn metrics() -> [(&'static Metric, Dimensions); 5] {
+fn metrics() -> [(&'static Metric, Dimensions); 4] {
     [
-        (PROTECTION, WHOLE.sets("equal")),
         (PROTECTION, WHOLE.sets("all")),
         (NEAREST, WHOLE.to("train")),
         (NEAREST, WHOLE.to("holdout")),
@@ -317,8 +309,7 @@ fn metrics() -> [(&'static Metric, Dimensions); 5] {
 
 /// See [`PROTECTION`]. `expected` is below 1, as both sets have graphs.
 fn protection(closer: f64, expected: f64) -> f64 {
-    let kept = (1.0 - closer) / (1.0 - expected);
-    if kept.is_nan() { f64::NAN } else { kept.min(1.0) }
+    (1.0 - closer) / (1.0 - expected)
 }
 
 /// The records of all rows, with intervals over the services that they belong to.
@@ -350,19 +341,9 @@ mod tests {
     #[test]
     fn protection_is_that_of_sdmetrics() {
         for (train, holdout, expected) in SDMETRICS {
-            let rows = train.iter().zip(holdout).map(|(to_train, to_holdout)| {
-                let nearest = |distance| Nearest { distance, graphs: 1, members: Vec::new() };
-                let look = |expected| Look {
-                    train: nearest(*to_train),
-                    holdout: nearest(to_holdout),
-                    expected,
-                };
-                Row::new(&look(0.5), &look(0.5), f64::NAN)
-            });
-            let rows: Vec<Row> = rows.collect();
-            let service = Name::from("S_1");
-            let records = summary(&rows, &vec![&service; rows.len()], 1, None);
-            assert_eq!(records[0].value, expected);
+            let closer = train.iter().zip(holdout).filter(|(train, holdout)| *train < holdout);
+            // It cuts at 1.
+            assert_eq!(protection(closer.count() as f64 / 4.0, 0.5).min(1.0), expected);
         }
     }
 
@@ -404,7 +385,7 @@ mod tests {
         assert_eq!(protection(0.9, 0.9), 1.0);
         assert_eq!(protection(1.0, 0.9), 0.0);
         assert!((protection(0.95, 0.9) - 0.5).abs() < 1e-12);
-        assert_eq!(protection(0.2, 0.5), 1.0);
+        assert_eq!(protection(0.2, 0.5), 1.6);
         assert!(protection(f64::NAN, 0.5).is_nan());
     }
 }

@@ -50,6 +50,7 @@ pub const FAMILY: Family = Family {
     metrics: &[ACCURACY],
     score: None,
     references: None,
+    has_perfect_generator: false,
     reads_likelihoods: false,
     reports: &[Report {
         id: "probes",

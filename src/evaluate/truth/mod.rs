@@ -15,10 +15,11 @@ use std::collections::{BTreeSet, HashMap};
 use anyhow::Result;
 use rayon::prelude::*;
 
-use self::cloud::cloud_of;
+pub use self::cloud::cloud_of;
 use self::strata::{Strata, Stratum};
 use super::answers::{accurate, valid};
-use super::observed::{Answer, Observations, Observed, with_intervals};
+use super::observed::{Answer, Observations, Observed, in_order, with_intervals};
+use super::samples::{behind, means, samples};
 use super::{Case, Family, Interval, Metric, Record, Report, WHOLE};
 use crate::data::Dataset;
 use crate::data::simulator::{Cloud, Frequency};
@@ -34,12 +35,13 @@ use crate::version::Version;
 /// all have their share of the calls; a service whose answers fail is missed. Range 0 to 1, lower is
 /// better; bootstrap interval over services. NaN without calls.
 ///
-/// Pitfall: finite samples of the truth are away from it as well, by about 1/√n: compare samples of one
-/// size, arms with `reference=test` if there are about as many prompts as test graphs.
+/// Mean over samples of one size ([`super::samples`]): finite samples of the truth are away from it as
+/// well, by about 1/√n. `reference=truth` says how far as many answers of a perfect generator are.
 pub const CALLS_TV: &Metric =
-    &Metric::plain("truth-calls-tv/1", "total variation of calls from the truth")
+    &Metric::plain("truth-calls-tv/2", "total variation of calls from the truth")
         .lower()
-        .bootstrap();
+        .bootstrap()
+        .of_samples();
 
 /// Kullback-Leibler divergence KL(truth ‖ graphs), in nats, of the distributions of [`CALLS_TV`]. The
 /// truth is exact and the counts of the graphs are smoothed by half a call for everything that the truth
@@ -47,8 +49,10 @@ pub const CALLS_TV: &Metric =
 ///
 /// Pitfalls: as there; what rare calls contribute is mostly the smoothing; calls that the truth does not
 /// know only dilute the others (see [`FALSE_CALLS`]).
-pub const CALLS_KL: &Metric =
-    &Metric::nats("truth-calls-kl/1", "KL of calls from the truth").lower().bootstrap();
+pub const CALLS_KL: &Metric = &Metric::nats("truth-calls-kl/2", "KL of calls from the truth")
+    .lower()
+    .bootstrap()
+    .of_samples();
 
 /// Total variation distance from the truth of valid graphs' (service, num_edges, depth). Range 0 to 1,
 /// lower is better; bootstrap interval over services.
@@ -58,9 +62,10 @@ pub const CALLS_KL: &Metric =
 /// has the distance of the prompts themselves, about that of `reference=test`, whatever it has learnt;
 /// how often it does is what accuracy says.
 pub const SHAPES_TV: &Metric =
-    &Metric::plain("truth-shapes-tv/1", "total variation of shapes from the truth")
+    &Metric::plain("truth-shapes-tv/2", "total variation of shapes from the truth")
         .lower()
-        .bootstrap();
+        .bootstrap()
+        .of_samples();
 
 /// Share of calls, in valid graphs or all that were understood, whose communication no graph of the
 /// service can have: the truth gives it probability 0. Range 0 to 1, lower is better, 0 for real graphs;
@@ -78,7 +83,7 @@ pub const FALSE_CALLS: &Metric =
 /// expectation answers vary more than the truth does. More prompts find more branches, so only arms with
 /// the same prompts can be compared.
 pub const BRANCH_RECALL: &Metric =
-    &Metric::fraction("branch-recall/1", "rare-branch recall").as_real().wilson_of_shared();
+    &Metric::fraction("branch-recall/1", "rare-branch recall").as_real().wilson();
 
 /// Recall that as many draws from the truth as there are prompts have on average: mean of 1 − (1 − p)ⁿ
 /// over the branches of a cell of [`BRANCH_RECALL`], with the probability p of the branch and the n
@@ -93,10 +98,11 @@ pub const BRANCHES: [(&str, f64); 4] =
 /// The family of distances from the truth.
 pub const FAMILY: Family = Family {
     id: "truth",
-    version: Version::new("evaluate/truth", 1),
+    version: Version::new("evaluate/truth", 2),
     metrics: &[CALLS_TV, CALLS_KL, SHAPES_TV, FALSE_CALLS, BRANCH_RECALL, EXPECTED_RECALL],
     score: Some(|case, _| records(case)),
-    references: Some(floor),
+    references: Some(|asked, seed| floor(asked.dataset, asked.compared, seed)),
+    has_perfect_generator: true,
     reads_likelihoods: false,
     reports: &[Report { id: "truth", draw: report::report, compared: &[], claims: &[] }],
 };
@@ -120,7 +126,8 @@ fn answers_against(cloud: &Cloud, case: &Case) -> Vec<Record> {
         .collect();
     let observations = Observations::new(&[], &answers);
     let names = answers.iter().map(|(service, ..)| *service).collect();
-    measured(cloud, &observations, &observations.synthetic, &names, None, case.seed)
+    let graphs = &observations.synthetic;
+    measured(cloud, &observations, graphs, &names, None, case.compared, case.seed)
 }
 
 /// The reference rows: training and test graphs as if they were answers (`reference=train`,
@@ -128,23 +135,25 @@ fn answers_against(cloud: &Cloud, case: &Case) -> Vec<Record> {
 ///
 /// # Errors
 /// A dataset whose truth is not known.
-fn floor(dataset: &Dataset, seed: u64) -> Result<Vec<Record>> {
+fn floor(dataset: &Dataset, size: usize, seed: u64) -> Result<Vec<Record>> {
     let cloud = cloud_of(dataset)?;
     let sides = [("train", dataset.train()), ("test", dataset.test())];
     let records =
-        sides.map(|(reference, graphs)| graphs_against(&cloud, &graphs, Some(reference), seed));
+        sides.map(|(reference, graphs)| graphs_against(&cloud, &graphs, reference, size, seed));
     Ok(records.concat())
 }
 
 fn graphs_against(
     cloud: &Cloud,
     graphs: &[&CallGraph],
-    reference: Option<&str>,
+    reference: &str,
+    size: usize,
     seed: u64,
 ) -> Vec<Record> {
     let observations = Observations::new(graphs, &[]);
     let names = graphs.iter().map(|graph| graph.service()).collect();
-    measured(cloud, &observations, &observations.real, &names, reference, seed)
+    let graphs = &observations.real;
+    measured(cloud, &observations, graphs, &names, Some(reference), size, seed)
 }
 
 /// One service that was asked for, and the truth about it.
@@ -210,7 +219,7 @@ fn calls<'a>(services: &[Service], graphs: impl Iterator<Item = &'a Observed>) -
     Strata(strata)
 }
 
-fn shapes(services: &[Service], graphs: &[Observed]) -> Strata {
+fn shapes<'a>(services: &[Service], graphs: impl Iterator<Item = &'a Observed>) -> Strata {
     let expected = |service: &Service| service.expected(service.shapes.iter().map(|shape| shape.1));
     let mut strata: Vec<Stratum> = services.iter().map(expected).collect();
     for graph in graphs {
@@ -231,33 +240,44 @@ fn measured(
     graphs: &[Observed],
     names: &BTreeSet<&Name>,
     reference: Option<&str>,
+    size: usize,
     seed: u64,
 ) -> Vec<Record> {
     let services = services(cloud, observations, graphs, names);
-    let understood = || graphs.iter().filter(|graph| !graph.calls.is_empty());
-    let valid = || graphs.iter().filter(|graph| graph.shape.is_some());
-    let all = calls(&services, understood());
-    let true_and_valid = calls(&services, valid());
+    let understood: Vec<&Observed> =
+        graphs.iter().filter(|graph| !graph.calls.is_empty()).collect();
+    let valid: Vec<&Observed> = graphs.iter().filter(|graph| graph.shape.is_some()).collect();
+    let drawn_from = |graphs: &[&Observed], of: &dyn Fn(&[&Observed]) -> Strata| -> Vec<Strata> {
+        samples(&in_order(graphs), size, seed).iter().map(|sample| of(sample)).collect()
+    };
+    let calls = |graphs: &[&Observed]| calls(&services, graphs.iter().copied());
     let mut records = Vec::new();
-    for (about, strata, count) in [
-        (WHOLE.graphs("valid"), &true_and_valid, valid().count()),
-        (WHOLE.graphs("all"), &all, understood().count()),
-    ] {
+    for (about, graphs) in [(WHOLE.graphs("valid"), &valid), (WHOLE.graphs("all"), &understood)] {
+        let strata = drawn_from(graphs, &calls);
         let distances = with_intervals(seed, services.len(), |drawn| {
-            vec![strata.total_variation(drawn), strata.divergence(drawn), strata.outside(drawn)]
+            means(&strata, 2, |strata| {
+                vec![strata.total_variation(drawn), strata.divergence(drawn)]
+            })
         });
-        let metrics = [CALLS_TV, CALLS_KL, FALSE_CALLS].into_iter().zip(distances);
-        records.extend(metrics.map(|(metric, (value, interval))| {
-            Record::new(metric, about.clone().referring(reference), value, interval, count as u64)
+        // A share, which does not depend on the number of graphs.
+        let all = calls(graphs);
+        let outside = with_intervals(seed, services.len(), |drawn| vec![all.outside(drawn)]);
+        let counts = [behind(graphs.len(), size), behind(graphs.len(), size), graphs.len() as u64];
+        let values = distances.into_iter().chain(outside).zip(counts);
+        let metrics = [CALLS_TV, CALLS_KL, FALSE_CALLS].into_iter().zip(values);
+        records.extend(metrics.map(|(metric, ((value, interval), count))| {
+            Record::new(metric, about.clone().referring(reference), value, interval, count)
         }));
     }
-    let shapes = shapes(&services, graphs);
-    let distance =
-        with_intervals(seed, services.len(), |drawn| vec![shapes.total_variation(drawn)]);
+    let shapes = |graphs: &[&Observed]| shapes(&services, graphs.iter().copied());
+    let strata = drawn_from(&valid, &shapes);
+    let distance = with_intervals(seed, services.len(), |drawn| {
+        means(&strata, 1, |strata| vec![strata.total_variation(drawn)])
+    });
     let (value, interval) = distance[0];
-    let count = valid().count() as u64;
+    let count = behind(valid.len(), size);
     records.push(Record::new(SHAPES_TV, WHOLE.referring(reference), value, interval, count));
-    records.extend(branches(&services, &true_and_valid, reference));
+    records.extend(branches(&services, &calls(&valid), reference));
     records
 }
 

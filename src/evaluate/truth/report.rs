@@ -40,7 +40,7 @@ fn distances(results: &Results) -> Table {
         Entry::new("hallucinated calls: all", FALSE_CALLS, all),
     ];
     let mut table = results.table("Distance from the truth", &REFERENCES, &entries);
-    let about = "Against the distribution that the simulator draws from, which is known exactly, for the services that the prompts ask for: of calls by service, and of shapes (num_edges, depth) by service. A generator that keeps to num_edges and depth of the prompt has the prompts' own distance of shapes. Hallucinated calls: no graph of the service can have them. Samples are away from the truth by chance, the more the smaller they are: the test graphs show by how much, where they are about as many as the prompts.";
+    let about = "Against the distribution that the simulator draws from, which is known exactly, for the services that the prompts ask for: of calls by service, and of shapes (num_edges, depth) by service. A generator that keeps to num_edges and depth of the prompt has the prompts' own distance of shapes. Hallucinated calls: no graph of the service can have them. Samples are away from the truth by chance: the perfect generator shows by how much, asked for the same, and what a temperature below 1 costs it.";
     table.notes.insert(0, about.into());
     table
 }
@@ -97,7 +97,7 @@ fn distances_figure(results: &Results) -> Figure {
     ];
     let y = |bars: &Bars| Axis::from_zero("total variation distance", bars.values());
     let panel = results.panel("", y, &REFERENCES, &entries);
-    let note = "Distance of the calls from those that the simulator's true distribution gives the services of the prompts; lower is better. Samples are away from it by chance; the row of test graphs shows by how much, where they are about as many as the prompts.";
+    let note = "Distance of the calls from those that the simulator's true distribution gives the services of the prompts; lower is better. Samples are away from it by chance; the perfect generator shows by how much.";
     results.figure("Distance of calls from the truth", vec![panel], PAGE, 300.0, note)
 }
 

@@ -5,20 +5,21 @@
 //! therefore draws services once for all of its seeds. Drawing them anew within each seed, as if
 //! they belonged to it, would average over services that nobody has, and promise too much.
 
+mod difference;
 mod pair;
 mod significance;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rand::RngExt;
 use rayon::prelude::*;
 
+pub use difference::{Difference, Resampled, difference};
 pub use pair::{Comparison, compare};
-pub use significance::holm;
+pub use significance::{holm, seeds_differ, services_differ};
 
-use super::figure::Bounded;
+pub use super::figure::Bounded;
 use crate::random;
-use crate::records::{Interval, Metric, PromptScores};
+use crate::records::{self, Interval, LEAST_GROUPS, Metric, PromptScores};
 
 /// Resamples behind an interval.
 pub const RESAMPLES: u64 = 1_000;
@@ -99,9 +100,9 @@ impl Sample {
         sum / count
     }
 
-    /// Mean over the seeds, with its interval. That of shares is never narrower than Wilson's for
-    /// all prompts together: resamples of answers that are all right are all right too, which would
-    /// claim certainty.
+    /// Mean over the seeds, with its interval. That of shares is never narrower than Wilson's for the
+    /// prompts of one seed, which the others may share: resamples of answers that are all right are all
+    /// right too, which would claim certainty.
     pub fn estimate(&self, resampling: &Resampling) -> Bounded {
         let value = average(&self.means());
         let statistic = |draw: &Draw| self.mean(&draw.seeds[0], draw.services);
@@ -111,7 +112,8 @@ impl Sample {
             return Bounded { value, low: interval.low, high: interval.high };
         }
         let all = self.pooled();
-        let wilson = Interval::wilson(all.total as u64, all.count as u64);
+        let prompts = all.count / self.seeds.len() as f64;
+        let wilson = Interval::wilson_share(all.total / all.count, prompts);
         Bounded { value, low: interval.low.min(wilson.low), high: interval.high.max(wilson.high) }
     }
 
@@ -136,6 +138,41 @@ impl Sample {
         let asked = services.filter(|place| self.seeds.iter().any(|sums| sums[*place].count > 0.0));
         asked.count() as u64
     }
+}
+
+/// The interval of a fraction over the seeds and services of a variant, by the values of its prompts; `None`
+/// where an evaluation has none.
+pub fn fraction(seeds: &Seeds, metric: &Metric) -> Option<Bounded> {
+    let services = Services::new(seeds.iter().map(|(_, scores)| *scores));
+    Some(Sample::of(seeds, metric, &services)?.estimate(&Resampling::new(&services)))
+}
+
+/// One number of several seeds: their mean, NaN if one of them is. `None` without seeds.
+///
+/// The seeds share real graphs and services, and often prompts, so that what one interval does not know the
+/// others do not know either, and their mean is no narrower than each of them. To that is added, as the
+/// root of the sum of squares, Student's interval of the mean over trainings. Three identical seeds have
+/// the interval of one. None where a seed has none.
+pub fn of_seeds(seeds: &[Bounded]) -> Option<Bounded> {
+    if let [] | [_] = seeds {
+        return seeds.first().copied();
+    }
+    let count = seeds.len() as f64;
+    let values: Vec<f64> = seeds.iter().map(|seed| seed.value).collect();
+    let value = average(&values);
+    let below = average(&seeds.iter().map(|seed| seed.value - seed.low).collect::<Vec<f64>>());
+    let above = average(&seeds.iter().map(|seed| seed.high - seed.value).collect::<Vec<f64>>());
+    let student = significance::student_quantile(count - 1.0);
+    let between = student * deviation(&values) / count.sqrt();
+    if value.is_nan() || !between.is_finite() {
+        return Some(Bounded { value, ..Bounded::NONE });
+    }
+    let least = if seeds.iter().all(|seed| seed.low >= 0.0) { 0.0 } else { f64::NEG_INFINITY };
+    let low = (value - below.hypot(between)).max(least);
+    let high = value + above.hypot(between);
+    // `max` drops a NaN.
+    let none = below.is_nan() || above.is_nan();
+    Some(if none { Bounded { value, ..Bounded::NONE } } else { Bounded { value, low, high } })
 }
 
 /// Mean of some numbers; NaN for none.
@@ -185,11 +222,12 @@ impl Resampling {
         Self((0..RESAMPLES).map(of).collect())
     }
 
-    /// From the 2.5 % to the 97.5 % point of `statistic` over the resamples, widened where it does
-    /// not hold the `value` of the whole. `sides` are the numbers of seeds of one or two variants; seeds
+    /// From the 2.5 % to the 97.5 % point of `statistic` over the resamples, widened where it does not
+    /// hold the `value` of the whole: of means and of what is drawn from them, which resamples do not
+    /// move. `sides` are the numbers of seeds of one or two variants; seeds
     /// of the same `paired` training conditions are drawn together. One seed is always drawn: its
-    /// interval knows of services only. None for fewer than two services, or if a resample gives no
-    /// number.
+    /// interval knows of services only. None for fewer than [`LEAST_GROUPS`] services, or
+    /// if a resample gives no number.
     fn interval(
         &self,
         value: f64,
@@ -197,7 +235,7 @@ impl Resampling {
         paired: bool,
         statistic: impl Fn(&Draw) -> f64 + Sync,
     ) -> Interval {
-        if value.is_nan() || self.0.first().is_none_or(|services| services.len() < 2) {
+        if value.is_nan() || self.0.first().is_none_or(|services| services.len() < LEAST_GROUPS) {
             return Interval::NONE;
         }
         let resamples = self.0.par_iter().enumerate().map(|(resample, services)| {
@@ -214,15 +252,9 @@ impl Resampling {
     }
 }
 
-/// How often each of `count` things is drawn. One less is drawn than there are: with as many, the
-/// variance of a mean of three seeds would come out a third too small (Rao and Wu, 1988).
+/// How often each of `count` things is drawn.
 fn drawn(of: &str, path: &[u64], count: usize) -> Vec<u32> {
-    let mut rng = random::stream(0, &format!("statistics/{of}"), path);
-    let mut drawn = vec![0; count];
-    for _ in 0..(count.max(2) - 1).min(count) {
-        drawn[rng.random_range(0..count)] += 1;
-    }
-    drawn
+    records::drawn(count, &mut random::stream(0, &format!("statistics/{of}"), path))
 }
 
 #[cfg(test)]

@@ -58,8 +58,17 @@ pub fn seeds_differ(differences: &[f64]) -> Option<f64> {
     if t.is_nan() {
         return Some(f64::NAN);
     }
-    let student = StudentsT::new(0.0, 1.0, freedom).ok()?;
-    Some(2.0 * student.cdf(-t.abs()))
+    Some(two_sided(t, freedom))
+}
+
+/// Probability of a value of Student's distribution that is at least as far from 0 as `t`.
+pub fn two_sided(t: f64, freedom: f64) -> f64 {
+    StudentsT::new(0.0, 1.0, freedom).map_or(f64::NAN, |student| 2.0 * student.cdf(-t.abs()))
+}
+
+/// 97.5 % point of Student's distribution.
+pub fn student_quantile(freedom: f64) -> f64 {
+    StudentsT::new(0.0, 1.0, freedom).map_or(f64::NAN, |student| student.inverse_cdf(0.975))
 }
 
 /// Holm's correction (1979): holds the chance of even one false finding among all of them at the

@@ -19,11 +19,17 @@ fn units(values: &[(&str, f64)]) -> PromptScores {
 
 /// Four prompts about each of the services, of which a share is answered well.
 fn shares(of: &[f64]) -> PromptScores {
-    const NAMES: [&str; 6] = ["S_0", "S_1", "S_2", "S_3", "S_4", "S_5"];
+    const NAMES: [&str; 12] =
+        ["S_0", "S_1", "S_2", "S_3", "S_4", "S_5", "S_6", "S_7", "S_8", "S_9", "S_A", "S_B"];
     let prompts = of.iter().zip(NAMES).flat_map(|(share, name)| {
         (0..4).map(move |prompt| (name, f64::from(u8::from(f64::from(prompt) < share * 4.0))))
     });
     units(&prompts.collect::<Vec<_>>())
+}
+
+/// Twelve services that take these shares by turns.
+fn twelve(of: &[f64]) -> PromptScores {
+    shares(&of.iter().copied().cycle().take(12).collect::<Vec<_>>())
 }
 
 fn seeds(units: &[PromptScores]) -> Seeds<'_> {
@@ -104,22 +110,22 @@ fn effects_by_statsmodels() {
 
 #[test]
 fn identical_variants_do_not_differ() {
-    let variant = [shares(&[0.75, 0.25, 1.0]), shares(&[0.5, 0.5, 0.75])];
+    let variant = [[0.75, 0.25, 1.0], [0.5, 0.5, 0.75]].map(|shares| twelve(&shares));
     let found = compared(&variant, &variant);
     let none = Bounded { value: 0.0, low: 0.0, high: 0.0 };
     assert_eq!((found.difference, found.effect, found.p, found.paired), (none, 0.0, 1.0, true));
     assert_eq!(found.improvement, Bounded { value: 0.5, low: 0.5, high: 0.5 });
-    assert_eq!((found.prompts, found.services), (24, 3));
+    assert_eq!((found.prompts, found.services), (96, 12));
 }
 
 #[test]
 fn a_difference_must_stand_up_to_other_trainings() {
-    let high = |_| shares(&[1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
-    let low = shares(&[0.25, 0.5, 0.25, 0.5, 0.25, 0.5]);
-    // One seed: all six services agree, two of 64 signs are as far.
+    let high = |_| twelve(&[1.0]);
+    let low = twelve(&[0.25, 0.5]);
+    // One seed: all twelve services agree, two of 4,096 signs are as far.
     let one = compared(&[high(0)], std::slice::from_ref(&low));
-    close(one.p, 2.0 / 64.0);
-    assert_eq!((one.improvement.value, one.improvement.low), (1.0, Interval::wilson(6, 6).low));
+    close(one.p, 2.0 / 4_096.0);
+    assert_eq!((one.improvement.value, one.improvement.low), (1.0, Interval::wilson(12, 12).low));
     // Two seeds that disagree: no matter how many services say so.
     let both = compared(&[high(0), low.clone()], &[low.clone(), low.clone()]);
     assert!(both.p > 0.4, "{both:?}");
@@ -138,8 +144,8 @@ fn other_prompts_are_not_paired() {
 
 #[test]
 fn seeds_that_one_arm_lacks_do_not_count() {
-    let one = [shares(&[0.75, 0.25])];
-    let two = [shares(&[0.5, 0.25]), shares(&[1.0, 1.0])];
+    let one = [twelve(&[0.75, 0.25])];
+    let two = [twelve(&[0.5, 0.25]), twelve(&[1.0])];
     let (found, alone) = (compared(&one, &two), compared(&one, &two[..1]));
     assert!(found.paired && found.prompts == alone.prompts);
     assert_eq!((found.difference, found.p), (alone.difference, alone.p));
@@ -193,11 +199,36 @@ fn intervals_know_services_and_seeds() {
 /// is ⅓ whatever the services.
 #[test]
 fn an_interval_over_seeds_is_exact() {
-    let seed = |value| units(&[("S_0", value), ("S_0", value), ("S_1", value)]);
+    let names = ["S_0", "S_1", "S_2", "S_3", "S_4", "S_5", "S_6", "S_7", "S_8", "S_9"];
+    let seed = |value| units(&names.map(|name| (name, value)));
     let found = estimated(&[0.0, 1.0, 2.0, 3.0].map(seed));
     close(found.value, 1.5);
     close(found.low, 1.0 / 3.0);
     close(found.high, 8.0 / 3.0);
+}
+
+/// Trainings that answer the same prompts alike have seen these prompts once.
+#[test]
+fn three_identical_seeds_have_the_interval_of_one() {
+    let of =
+        |seeds: &[PromptScores]| fraction(&super::tests::seeds(seeds), METRIC).expect("a metric");
+    for shares in [&[0.75, 0.25, 0.5][..], &[1.0]] {
+        let seed = twelve(shares);
+        let one = of(std::slice::from_ref(&seed));
+        let three = of(&[seed.clone(), seed.clone(), seed]);
+        assert!(one.low < one.value && (one.low, one.high) == (three.low, three.high), "{three:?}");
+    }
+    let bounded = |value, low, high| Bounded { value, low, high };
+    let seed = bounded(0.5, 0.3, 0.8);
+    let three = of_seeds(&[seed, seed, seed]).expect("seeds");
+    close(three.low, 0.3);
+    close(three.high, 0.8);
+    // Student's 4.303 over three seeds of standard deviation 0.1: 0.248, with 0.1 on each side.
+    let seeds = [0.4, 0.5, 0.6].map(|value| bounded(value, value - 0.1, value + 0.1));
+    let apart = of_seeds(&seeds).expect("seeds");
+    close(apart.low, 0.5 - 0.1f64.hypot(4.302_652_729_696_142 * 0.1 / 3f64.sqrt()));
+    let none = [bounded(0.4, f64::NAN, f64::NAN), seed];
+    assert!(of_seeds(&none).expect("seeds").low.is_nan() && of_seeds(&[]).is_none());
 }
 
 proptest! {

@@ -2,7 +2,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::{StageContext, StageKind, answers, likelihood};
-use crate::evaluate::FamilyId;
+use crate::evaluate::{Asked, CONDITIONS_VERSION, Conditions, FamilyId, samples};
 use crate::run::cache::Key;
 use crate::version::Version;
 use crate::{evaluate, records};
@@ -20,12 +20,22 @@ pub struct EvaluateWork {
     /// Likelihoods under the trained model, where the family reads them and the generator has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub likelihood: Option<Key>,
+    /// Graphs of each row that a distance is measured on, where the experiment declares them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<u32>,
 }
 
-/// Makes the reference rows of a family.
+/// Measures the reference rows of a family: real graphs, simple rules and a perfect generator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FloorWork {
     pub family: FamilyId,
+    /// What the generators are asked for, with the same seed.
+    pub conditions: Conditions,
+    /// Sampling temperatures of the networks.
+    pub temperatures: Vec<f64>,
+    /// As of [`EvaluateWork`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<u32>,
     pub seed: u64,
     pub dataset: Key,
 }
@@ -64,6 +74,7 @@ impl StageKind for EvaluateWork {
             &conditions,
             &generated,
             likelihoods.as_deref(),
+            samples::size(self.compared, conditions.len()),
             self.seed,
         )?;
         records::save_prompt_scores(context.out, &scores.of_prompts)?;
@@ -77,7 +88,7 @@ impl StageKind for FloorWork {
     }
 
     fn versions(&self) -> Vec<Version> {
-        vec![VERSION, self.family.version]
+        vec![VERSION, self.family.version, CONDITIONS_VERSION]
     }
 
     fn inputs(&self) -> Vec<Key> {
@@ -94,6 +105,13 @@ impl StageKind for FloorWork {
 
     fn run(&self, context: &StageContext) -> Result<()> {
         let dataset = context.dataset(&self.dataset)?;
-        records::save(context.out, &evaluate::references(&self.family, &dataset, self.seed)?)
+        let conditions = evaluate::conditions(&self.conditions, &dataset, self.seed)?;
+        let asked = Asked {
+            dataset: &dataset,
+            conditions: &conditions,
+            temperatures: &self.temperatures,
+            compared: samples::size(self.compared, conditions.len()),
+        };
+        records::save(context.out, &evaluate::references(&self.family, &asked, self.seed)?)
     }
 }

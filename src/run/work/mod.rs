@@ -476,6 +476,7 @@ mod tests {
             dataset: dataset.clone(),
             generate,
             likelihood: None,
+            compared: None,
         });
         run(&cache, evaluate::VERSION, &evaluate);
         let probe = Work::Probe(ProbeWork {

@@ -21,17 +21,17 @@ fn score(dataset: &Dataset, answers: &[CallGraph]) -> Vec<Record> {
 }
 
 /// Other graphs of the same cloud train a detector that finds about as much as one that is trained on
-/// the training graphs, and more than counting does. 0.78, 0.84, 0.71 and 0.80 were measured.
+/// the training graphs, and more than counting does.
 #[test]
 fn anomalies_are_found() {
-    let real = dataset(cloud(5, 0..300), cloud(5, 1_000..1_200));
-    let records = score(&real, &cloud(5, 2_000..2_300));
-    let floor = floor(&real, 5).expect("records");
+    let real = dataset(cloud(150, 0..1_000), cloud(150, 2_000..2_150));
+    let records = score(&real, &cloud(150, 4_000..5_000));
+    let floor = floor(&real, 1_000, 5).expect("records");
     for (metric, cell, least) in [
-        (AUC, "kind=all", 0.7),
-        (AUC, "kind=structure", 0.78),
-        (AUC, "kind=latency", 0.62),
-        (AUC_PR, "kind=all", 0.7),
+        (AUC, "kind=all", 0.58),
+        (AUC, "kind=structure", 0.62),
+        (AUC, "kind=latency", 0.52),
+        (AUC_PR, "kind=all", 0.58),
     ] {
         let trained = find(&records, metric, cell);
         let reference = find(&floor, metric, &format!("{cell}/reference=train"));
@@ -41,21 +41,22 @@ fn anomalies_are_found() {
     let of = |reference: &str| find(&floor, AUC, &format!("kind=all/reference={reference}")).value;
     assert!(of("train") > of("counting") && of("counting") > of("size"));
     assert!((of("size") - 0.5).abs() < 0.05);
-    assert_eq!(find(&records, AUC, "kind=all").count, 400);
-    assert_eq!(find(&records, AUC, "kind=latency").count, 200);
+    assert_eq!(find(&records, AUC, "kind=all").count, 300);
+    assert_eq!(find(&records, AUC, "kind=latency").count, 150);
 }
 
 /// As numbers are compared across machines with any number of cores.
 #[test]
 fn records_depend_on_neither_threads_nor_order() {
-    let graphs = cloud(5, 0..40);
-    let test = cloud(5, 100..130);
+    let graphs = cloud(30, 0..90);
+    let test = cloud(30, 100..140);
     let records = score(&dataset(Vec::new(), test.clone()), &graphs);
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         let again =
             pool.install(|| score(&dataset(Vec::new(), reversed(&test)), &reversed(&graphs)));
-        assert_eq!(again, records);
+        // Debug texts, since an interval may not exist.
+        assert_eq!(format!("{again:?}"), format!("{records:?}"));
     }
 }
 
@@ -88,7 +89,7 @@ fn too_few_graphs_give_no_number() {
             assert!(record.value.is_nan() && record.low.is_nan(), "{record:?}");
         }
     }
-    let records = floor(&cases[1].0, 1).expect("records");
+    let records = floor(&cases[1].0, 30, 1).expect("records");
     let of = |reference: &str| find(&records, AUC, &format!("kind=all/reference={reference}"));
     assert!(of("train").value.is_nan() && of("counting").value.is_nan());
     assert!(of("size").value > 0.0);
@@ -100,17 +101,69 @@ fn too_few_graphs_give_no_number() {
 /// One call everywhere: nothing to learn, and nothing that fails.
 #[test]
 fn equal_graphs_are_no_obstacle() {
-    let graphs = vec![flat("S_1", 1, 0); 30];
+    let of = |service: &str| vec![flat(service, 1, 0); 30];
+    let graphs = [of("S_1"), of("S_2"), of("S_3")].concat();
     let records = score(&dataset(Vec::new(), graphs.clone()), &graphs);
     let all = find(&records, AUC, "kind=all");
-    // A second call or another destination was never seen. One service: nothing to resample.
-    assert!(all.value > 0.9 && all.low.is_nan(), "{all:?}");
+    // A second call or another destination was never seen.
+    assert!(all.value > 0.9, "{all:?}");
+    // A single service leaves nobody to learn from.
+    let alone = score(&dataset(Vec::new(), of("S_1")), &of("S_1"));
+    assert!(find(&alone, AUC, "kind=all").value.is_nan());
 }
 
-/// Graphs of another cloud in the place of those that met a fault.
+#[test]
+fn folds_keep_services_together_and_have_equal_parts() {
+    let graphs: Vec<CallGraph> = [("S_1", 9), ("S_2", 5), ("S_3", 5), ("S_4", 4), ("S_5", 1)]
+        .into_iter()
+        .flat_map(|(service, count)| vec![flat(service, 2, 3); count])
+        .collect();
+    let folds = folds(&graphs);
+    let of = |service: &str| folds[service];
+    assert_eq!(["S_1", "S_2", "S_3", "S_4", "S_5"].map(of), [0, 1, 2, 1, 2]);
+    assert_eq!(super::folds(&reversed(&graphs)), folds);
+}
+
+/// A generator that knows nothing but the latency that it is asked for. Training has no graph of the test
+/// graphs' services, as under a split by structure, and these take other times than those. A
+/// detector that sees answers about the services that it is tested on learns these times from the prompts.
+#[test]
+fn the_latency_of_the_prompt_teaches_nothing() {
+    let graphs = cloud(30, 0..900);
+    let services: std::collections::BTreeSet<Name> =
+        graphs.iter().map(|graph| graph.service().clone()).collect();
+    let tested: Vec<&Name> = services.iter().step_by(2).collect();
+    let (test, train): (Vec<CallGraph>, Vec<CallGraph>) =
+        graphs.into_iter().partition(|graph| tested.contains(&graph.service()));
+    let asked: Vec<Condition> = test.iter().map(condition_of).collect();
+    // As many calls as were asked for, all from the root to random microservices.
+    let random = |graph: &CallGraph, index: usize| {
+        let mut rows = flat(graph.service(), graph.num_edges(), graph.latency()).rows();
+        for (row, place) in rows.iter_mut().zip(0..).skip(1) {
+            let mut rng = random::stream(7, "test/random calls", &[index as u64, place]);
+            let destination = format!("MS_{}", rng.random_range(0..50));
+            row.destination = destination.as_str().into();
+        }
+        Generated::complete(rows)
+    };
+    let answers: Vec<Generated> =
+        test.iter().enumerate().map(|(index, graph)| random(graph, index)).collect();
+    let real = dataset(train, test);
+    let records = evaluate(&ANOMALIES, &real, &asked, &answers, 5).expect("records");
+    let reference = floor(&real, asked.len(), 5).expect("records");
+    for kind in ["all", "structure", "latency"] {
+        let ours = find(&records, AUC, &format!("kind={kind}"));
+        let real = find(&reference, AUC, &format!("kind={kind}/reference=train"));
+        assert!(ours.value < real.value, "{kind} {ours:?} {real:?}");
+    }
+}
+
+/// Graphs that take a minute in the place of those that met a fault.
 #[test]
 fn real_faults_have_a_cell_of_their_own() {
-    let (train, test, faulty) = (cloud(5, 0..60), cloud(5, 100..130), cloud(40, 0..50));
+    let (train, test) = (cloud(20, 0..120), cloud(20, 200..240));
+    let faulty: Vec<CallGraph> =
+        test.iter().chain(&test).map(|graph| flat(graph.service(), 25, 60_000)).collect();
     let sides =
         [(Side::Train, train.len()), (Side::Test, test.len()), (Side::Faulty, faulty.len())];
     let sides = sides.iter().flat_map(|(side, count)| vec![*side; *count]).collect();
@@ -118,7 +171,7 @@ fn real_faults_have_a_cell_of_their_own() {
     let real = Dataset::new(DatasetCard::default(), graphs, sides);
     let records = score(&real, &train);
     let fault = find(&records, AUC, "kind=fault");
-    // 50 were to be had, for 30 others.
-    assert!(fault.count == 60 && fault.value > 0.6, "{fault:?}");
-    assert_eq!(find(&records, AUC, "kind=all").count, 60);
+    // 80 were to be had, for 40 others.
+    assert!(fault.count == 80 && fault.value > 0.9, "{fault:?}");
+    assert_eq!(find(&records, AUC, "kind=all").count, 80);
 }
