@@ -2,7 +2,7 @@
 //!
 //! Data flows one way: a source is preprocessed into a dataset, generators are trained on it, they
 //! generate graphs for conditions, and metric families score the graphs and draw tables and figures.
-//! Module dependencies point the same way: `graph` ← `data`, `text` ← `model` ← `generators` ←
+//! Module dependencies point the same way: `graph` ← `data`, `text` ← `export`, `model` ← `generators` ←
 //! `records` ← `report` ← `evaluate` ← `claims` ← `run` ← `cli`.
 
 pub mod check;
@@ -14,6 +14,7 @@ pub mod display;
 pub mod durable;
 pub mod error;
 pub mod evaluate;
+pub mod export;
 pub mod generators;
 pub mod graph;
 pub mod manifests;

@@ -13,7 +13,7 @@ const ORDER: &[&[&str]] = &[
     &["durable", "manifests", "progress", "toml_file"],
     &["graph"],
     &["data", "text"],
-    &["model"],
+    &["model", "export"],
     &["generators"],
     &["records"],
     &["report"],

@@ -1,7 +1,7 @@
 //! From traces to a dataset: sources, preprocessing, splits, and the simulator.
 
 mod build;
-mod call_table;
+pub mod call_table;
 pub mod calls;
 pub mod comparison;
 mod dataset;
@@ -14,7 +14,7 @@ mod inputs;
 mod lines;
 mod manifest;
 mod nezha;
-mod raw;
+pub mod raw;
 mod registry;
 mod services;
 pub mod simulator;
