@@ -19,6 +19,7 @@ mod registry;
 mod services;
 pub mod simulator;
 mod source;
+pub mod spans;
 mod split;
 mod structures;
 mod table;
