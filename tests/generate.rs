@@ -181,6 +181,10 @@ fn a_dataset_is_written_in_every_format() {
         ("alibaba-v2022", "b.csv"),
         ("recursive-texts", "a.jsonl"),
         ("tabular-texts", "b.jsonl"),
+        ("otlp-json", "c.jsonl"),
+        ("otlp-proto", "a.pb"),
+        ("jaeger", "a.json"),
+        ("zipkin", "b.json"),
         ("dot", "a.dot"),
         ("html", "a.html"),
     ];

@@ -191,7 +191,6 @@ fn generate(
                 (None, None) => {}
             }
         }
-        graphs.flush()?;
         step.inc((end - first).into());
         (first, size) = (end, (2 * size).min(LARGEST_PART as u32));
     }

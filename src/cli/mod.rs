@@ -7,6 +7,7 @@ mod generate;
 mod list;
 mod model;
 mod output;
+mod replay;
 mod report;
 mod run;
 mod simulate;
@@ -39,8 +40,9 @@ enum Verb {
     /// Builds datasets and shows what they are.
     Data(data::DataArgs),
     /// Generates graphs with a trained generator, in many formats.
-    // A box: its flags are many.
     Generate(Box<generate::GenerateArgs>),
+    /// Sends traces to a tracing backend at a chosen rate.
+    Replay(Box<replay::ReplayArgs>),
     /// Hands trained generators to others and shows what they are.
     Model(model::ModelVerbs),
     /// Shows experiments, generators, datasets and what is cached.
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Data(arguments) => data::run(&arguments).map(|()| Ending::Done),
         Verb::Generate(arguments) => generate::run(&arguments),
+        Verb::Replay(arguments) => replay::run(&arguments),
         Verb::Model(arguments) => model::run(&arguments).map(|()| Ending::Done),
         Verb::List(arguments) => list::list(&arguments),
         Verb::Baseline(arguments) => baseline::run(&arguments),

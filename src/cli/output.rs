@@ -21,7 +21,7 @@ pub struct OutputArgs {
     out: Option<PathBuf>,
     /// When the first trace begins, in formats with absolute times.
     #[arg(long, value_name = "TIME", default_value = "2026-01-01T00:00:00Z", value_parser = time)]
-    start: i64,
+    start: u64,
     /// How many traces begin in a second, in formats with absolute times.
     #[arg(long, value_name = "N/s", default_value = "10/s", value_parser = rate)]
     rate: f64,
@@ -40,13 +40,13 @@ impl OutputArgs {
         Err(UserError::setting("this format is not text: name a file with --out"))
     }
 
-    /// Writes what `fill` hands over. A file appears when it is whole; on standard output each graph can
-    /// be read as soon as it is flushed.
+    /// Writes what `fill` hands over. A file appears when it is whole; on standard output each graph appears
+    /// when it is written.
     ///
     /// # Errors
     /// What `fill` fails with, or a place that cannot be written.
     pub fn write(&self, seed: u64, fill: impl FnOnce(&mut Graphs) -> Result<()>) -> Result<()> {
-        let every = (1e9 / self.rate) as i64;
+        let every = (1e9 / self.rate) as u64;
         let settings = Settings { seed, start: self.start, every };
         let written = |out: Box<dyn Write + Send + '_>| {
             let mut graphs = Exporter::new(self.format, settings, out)?;
@@ -59,7 +59,7 @@ impl OutputArgs {
                 durable::write_with(path, |file| written(Box::new(file)))
             }
             Some(path) => durable::write_with(path, |file| written(Box::new(BufWriter::new(file)))),
-            None => match written(Box::new(BufWriter::new(std::io::stdout()))) {
+            None => match written(Box::new(std::io::stdout())) {
                 // Who reads has seen enough.
                 Err(error) if is_closed(&error) => Ok(()),
                 other => other,
@@ -74,9 +74,9 @@ fn is_closed(error: &anyhow::Error) -> bool {
 }
 
 /// Nanoseconds since 1970 of a date and time such as `2026-01-01T00:00:00Z`.
-fn time(text: &str) -> Result<i64, String> {
+pub fn time(text: &str) -> Result<u64, String> {
     let time = DateTime::parse_from_rfc3339(text).ok().and_then(|time| time.timestamp_nanos_opt());
-    time.filter(|time| *time >= 0).ok_or_else(|| {
+    time.and_then(|time| u64::try_from(time).ok()).ok_or_else(|| {
         "must be a date and time from 1970 on, such as 2026-01-01T00:00:00Z".to_owned()
     })
 }

@@ -12,6 +12,7 @@ use std::io::Write;
 use anyhow::Result;
 use clap::ValueEnum;
 
+use crate::data::spans::{self, SpanFormat, SpanWriter, TraceAddress};
 use crate::data::{call_table, calls, raw};
 use crate::error::UserError;
 use crate::graph::CallGraph;
@@ -25,6 +26,14 @@ pub enum Format {
     CallTable,
     /// Rows of Alibaba's table CallGraph of 2022, without defects
     AlibabaV2022,
+    /// OpenTelemetry's requests in JSON, a line for each trace
+    OtlpJson,
+    /// OpenTelemetry's requests in protobuf
+    OtlpProto,
+    /// Jaeger's JSON, as its page reads it
+    Jaeger,
+    /// Zipkin's JSON, version 2
+    Zipkin,
     /// The paper's recursive texts: JSON lines with prompt and completion, one for each layer
     RecursiveTexts,
     /// The paper's tabular texts: JSON lines with prompt and completion, one for each graph
@@ -38,7 +47,18 @@ pub enum Format {
 impl Format {
     /// Whether a terminal can show it.
     pub fn is_text(self) -> bool {
-        self != Self::Parquet
+        !matches!(self, Self::Parquet | Self::OtlpProto)
+    }
+
+    /// The format of spans that it is.
+    fn of_spans(self) -> Option<SpanFormat> {
+        match self {
+            Self::OtlpJson => Some(SpanFormat::OtlpJson),
+            Self::OtlpProto => Some(SpanFormat::OtlpProto),
+            Self::Jaeger => Some(SpanFormat::Jaeger),
+            Self::Zipkin => Some(SpanFormat::Zipkin),
+            _ => None,
+        }
     }
 
     /// Most graphs of one file.
@@ -56,14 +76,14 @@ pub struct Settings {
     /// Of whatever is drawn: the order of attributes in texts, ids.
     pub seed: u64,
     /// When the first trace begins, nanoseconds since 1970.
-    pub start: i64,
+    pub start: u64,
     /// Nanoseconds from the begin of a trace to that of the next.
-    pub every: i64,
+    pub every: u64,
 }
 
 impl Settings {
     /// When trace `number` begins, nanoseconds since 1970.
-    fn begin(&self, number: u32) -> i64 {
+    fn begin(&self, number: u32) -> u64 {
         self.start.saturating_add(self.every.saturating_mul(number.into()))
     }
 }
@@ -83,14 +103,16 @@ enum Sink<W: Write + Send> {
     /// Where the text goes, and what has not gone yet.
     Text(W, Vec<u8>),
     Table(Box<calls::Appender<W>>, Vec<calls::Group>),
+    Spans(SpanWriter<W>),
 }
 
 impl<W: Write + Send> Exporter<W> {
     /// # Errors
     /// What `out` fails with.
     pub fn new(format: Format, settings: Settings, out: W) -> Result<Self> {
-        let sink = match format {
-            Format::Parquet => Sink::Table(Box::new(calls::Appender::new(out)?), Vec::new()),
+        let sink = match (format, format.of_spans()) {
+            (_, Some(format)) => Sink::Spans(SpanWriter::new(format, out)),
+            (Format::Parquet, _) => Sink::Table(Box::new(calls::Appender::new(out)?), Vec::new()),
             _ => {
                 let head: &str = match format {
                     Format::CallTable => call_table::HEADER,
@@ -127,6 +149,10 @@ impl<W: Write + Send> Exporter<W> {
                     groups.clear();
                 }
             }
+            Sink::Spans(writer) => {
+                let (seed, index, start) = (settings.seed, number.into(), settings.begin(number));
+                writer.trace(&spans::spans(graph, TraceAddress { seed, index, start }))?;
+            }
             Sink::Text(out, text) => {
                 match format {
                     Format::CallTable => call_table::push(text, number.into(), graph)?,
@@ -142,7 +168,11 @@ impl<W: Write + Send> Exporter<W> {
                     }
                     Format::Dot => dot::push(text, number, graph),
                     Format::Html => waterfall::push(text, number, graph),
-                    Format::Parquet => {}
+                    Format::Parquet
+                    | Format::OtlpJson
+                    | Format::OtlpProto
+                    | Format::Jaeger
+                    | Format::Zipkin => {}
                 }
                 out.write_all(text)?;
                 text.clear();
@@ -163,6 +193,7 @@ impl<W: Write + Send> Exporter<W> {
                 }
                 appender.finish()
             }
+            Sink::Spans(writer) => Ok(writer.finish().map(drop)?),
             Sink::Text(mut out, mut text) => {
                 if self.format == Format::Html {
                     text.extend_from_slice(waterfall::FOOT.as_bytes());
@@ -170,17 +201,6 @@ impl<W: Write + Send> Exporter<W> {
                 out.write_all(&text)?;
                 Ok(out.flush()?)
             }
-        }
-    }
-
-    /// Hands over what was written so far, as far as the format allows.
-    ///
-    /// # Errors
-    /// What `out` fails with.
-    pub fn flush(&mut self) -> Result<()> {
-        match &mut self.sink {
-            Sink::Text(out, _) => Ok(out.flush()?),
-            Sink::Table(..) => Ok(()),
         }
     }
 }

@@ -21,7 +21,7 @@ pub const HEADER: &str =
 pub fn push(
     text: &mut Vec<u8>,
     index: u64,
-    begin: i64,
+    begin: u64,
     graph: &CallGraph,
 ) -> Result<(), UserError> {
     check_fields("table of Alibaba", graph)?;
@@ -32,7 +32,7 @@ pub fn push(
             true => (USER.to_owned(), format!("{dm}_POD_0")),
             false => (format!("{um}_POD_0"), format!("{dm}_POD_0")),
         };
-        let (timestamp, rt) = (begin + i64::from(start), finish - start);
+        let (timestamp, rt) = (begin + u64::from(start), finish - start);
         // Writing to memory does not fail.
         let _ = writeln!(
             text,
