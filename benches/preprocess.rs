@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tracegym::data::simulator::{Cloud, RAW_HEADER, RawDefects, RawRows, SimulatorConfig};
+use tracegym::data::raw;
+use tracegym::data::simulator::{Cloud, RawDefects, RawRows, SimulatorConfig};
 use tracegym::data::{BuildOptions, DatasetManifest, build};
 
 /// Blocks of 4096 traces: enough that starting threads does not count.
@@ -14,7 +15,7 @@ const BLOCKS: u64 = 64;
 fn write_rows(path: &Path, cloud: &Cloud) -> u64 {
     let rows = RawRows::new(cloud, 0, RawDefects::default()).expect("default defects");
     let mut file = std::fs::File::create(path).expect("scratch file");
-    file.write_all(RAW_HEADER.as_bytes()).expect("scratch file");
+    file.write_all(raw::HEADER.as_bytes()).expect("scratch file");
     let mut count = 0;
     for block in 0..BLOCKS {
         let block = rows.block(block);

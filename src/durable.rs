@@ -42,11 +42,11 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), UserError> {
 ///
 /// # Errors
 /// A place that cannot be written, or whatever `fill` fails with; the old file is then as it was.
-pub fn write_with(
+pub fn write_with<E: From<UserError>>(
     path: &Path,
-    fill: impl FnOnce(&mut File) -> io::Result<()>,
-) -> Result<(), UserError> {
-    put_in_place(vec![(begin(path, fill)?, path)])
+    fill: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
+    Ok(put_in_place(vec![(begin(path, fill)?, path)])?)
 }
 
 /// The same for several files at once, which takes little longer than for one. None is replaced before
@@ -59,21 +59,24 @@ pub fn write_all<'a>(
 ) -> Result<(), UserError> {
     let begun = files
         .into_iter()
-        .map(|(path, content)| Ok((begin(path, |file| file.write_all(content))?, path)))
+        .map(|(path, content)| {
+            let failed = |error| UserError::io(path, "cannot be written", error);
+            Ok((begin(path, |file| file.write_all(content).map_err(failed))?, path))
+        })
         .collect::<Result<_, UserError>>()?;
     put_in_place(begun)
 }
 
 /// Writes what is to be at `path` beside it.
-fn begin(
+fn begin<E: From<UserError>>(
     path: &Path,
-    fill: impl FnOnce(&mut File) -> io::Result<()>,
-) -> Result<NamedTempFile, UserError> {
+    fill: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<NamedTempFile, E> {
     let folder = folder_of(path);
     create_folder(folder)?;
     let failed = |error| UserError::io(path, "cannot be written", error);
     let mut file = partial(path, folder).map_err(failed)?;
-    fill(file.as_file_mut()).map_err(failed)?;
+    fill(file.as_file_mut())?;
     Ok(file)
 }
 
@@ -215,8 +218,9 @@ mod tests {
         write(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         let error = write_with(&path, |file| {
-            file.write_all(b"half")?;
-            Err(io::Error::other("the disk is full"))
+            let full = io::Error::other("the disk is full");
+            let written = file.write_all(b"half").and(Err(full));
+            written.map_err(|error| UserError::io(&path, "cannot be written", error))
         });
         let error = error.unwrap_err().to_string();
         assert!(error.contains("file.txt: cannot be written: the disk is full"), "{error}");

@@ -2,7 +2,7 @@
 //!
 //! Data flows one way: a source is preprocessed into a dataset, generators are trained on it, they
 //! generate graphs for conditions, and metric families score the graphs and draw tables and figures.
-//! Module dependencies point the same way: `graph` ← `data`, `text` ← `model` ← `generators` ←
+//! Module dependencies point the same way: `graph` ← `data`, `text` ← `export`, `model` ← `generators` ←
 //! `records` ← `report` ← `evaluate` ← `claims` ← `run` ← `cli`.
 
 pub mod check;
@@ -14,8 +14,10 @@ pub mod display;
 pub mod durable;
 pub mod error;
 pub mod evaluate;
+pub mod export;
 pub mod generators;
 pub mod graph;
+pub mod http;
 pub mod manifests;
 pub mod model;
 pub mod number;
@@ -23,6 +25,7 @@ pub mod process;
 pub mod progress;
 pub mod random;
 pub mod records;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod secret;

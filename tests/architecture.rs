@@ -10,10 +10,10 @@ use std::path::Path;
 /// Modules of `src` from the bottom to the top: each may import those on lines before its own.
 const ORDER: &[&[&str]] = &[
     &["check", "display", "error", "random", "secret", "process", "device", "number", "version"],
-    &["durable", "manifests", "progress", "toml_file"],
+    &["durable", "http", "manifests", "progress", "toml_file"],
     &["graph"],
     &["data", "text"],
-    &["model"],
+    &["model", "export", "replay"],
     &["generators"],
     &["records"],
     &["report"],

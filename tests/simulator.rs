@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use tracegym::data::simulator::{
-    Cloud, Communication, RAW_HEADER, RawDefects, RawRows, ShapeWeights, SimulatorConfig, UNCOMMON,
+    Cloud, Communication, RawDefects, RawRows, ShapeWeights, SimulatorConfig, UNCOMMON,
 };
 use tracegym::data::{BuildOptions, Dataset, DatasetManifest, SplitSpec, build};
 use tracegym::graph::{CallGraph, CallRow};
@@ -156,7 +156,8 @@ fn preprocessed(cloud: &Cloud, defects: RawDefects) -> Dataset {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("CallGraph_0.csv");
     let block = RawRows::new(cloud, 9, defects).expect("possible").block(0);
-    std::fs::write(&path, [RAW_HEADER.as_bytes(), &block.text].concat()).expect("written");
+    std::fs::write(&path, [tracegym::data::raw::HEADER.as_bytes(), &block.text].concat())
+        .expect("written");
     let source = serde_json::json!({"kind": "alibaba-v2022", "path": path});
     let manifest = DatasetManifest {
         skip_bad_rows: false,

@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
+use super::output::OutputArgs;
 use super::simulate::{self, SimulateArgs};
-use crate::data::{BuildOptions, DatasetCard, DatasetManifest, build, comparison, data_root};
+use crate::data::{
+    BuildOptions, Dataset, DatasetCard, DatasetManifest, Side, build, comparison, data_root,
+};
 use crate::display;
 use crate::error::UserError;
+use crate::graph::CallGraph;
 use crate::progress::Progress;
 
 #[derive(Args, Debug)]
@@ -21,6 +25,8 @@ pub struct DataArgs {
 enum DataVerb {
     /// Builds a dataset, prints its funnel, and writes calls.parquet and card.json.
     Build(BuildArgs),
+    /// Writes the graphs of a dataset in any of many formats.
+    Export(ExportArgs),
     /// Shows the card of a dataset that was built.
     Card {
         /// Folder with the dataset's card.json.
@@ -62,6 +68,45 @@ struct BuildArgs {
 }
 
 #[derive(Args, Debug)]
+struct ExportArgs {
+    /// Name of a dataset (data/NAME.toml or built in), a manifest file, or a folder that `data build` wrote.
+    dataset: String,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Which graphs of the dataset.
+    #[arg(long, value_enum, default_value_t = Part::All)]
+    part: Part,
+    /// Only graphs of this service.
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// At most so many graphs, the first ones.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Folder that holds the traces, as of `data build`.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// How many graphs are drawn or simulated; of measured graphs, at most how many are kept.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    graphs: Option<u64>,
+    /// Seed of ids and of the order of attributes in texts.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// No progress on standard error.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// A part of a dataset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    All,
+    Train,
+    Test,
+    /// Graphs that met an injected fault.
+    Faulty,
+}
+
+#[derive(Args, Debug)]
 struct CompareArgs {
     /// Names of datasets (data/NAME.toml or built in) or manifest files.
     #[arg(required = true)]
@@ -81,6 +126,7 @@ struct CompareArgs {
 pub fn run(args: &DataArgs) -> Result<()> {
     match &args.verb {
         DataVerb::Build(args) => run_build(args),
+        DataVerb::Export(args) => export(args),
         DataVerb::Card { dir } => show_card(dir),
         DataVerb::Compare(args) => compare(args),
         DataVerb::Simulate { args, quiet } => simulate::run(args, Progress::detect(*quiet)),
@@ -112,20 +158,59 @@ fn run_build(args: &BuildArgs) -> Result<()> {
     Ok(())
 }
 
+/// The dataset of a folder that `data build` wrote, or else of a name or manifest file, which is built.
+///
+/// # Errors
+/// One that is not there or cannot be built.
+pub fn dataset(
+    given: &str,
+    data: Option<&Path>,
+    graphs: Option<u64>,
+    progress: Progress,
+) -> Result<Dataset> {
+    if Path::new(given).join("card.json").is_file() {
+        return Dataset::load(Path::new(given));
+    }
+    let manifest = DatasetManifest::find(given)?;
+    let scratch = tempfile::tempdir()
+        .map_err(|error| UserError::io(&std::env::temp_dir(), "cannot be written", error))?;
+    let options = BuildOptions {
+        data_root: data.map(Path::to_owned).or_else(data_root),
+        skip_bad_rows: manifest.skip_bad_rows,
+        graphs,
+        progress,
+        ..BuildOptions::new(scratch.path())
+    };
+    build(&manifest, &options)
+}
+
+fn export(args: &ExportArgs) -> Result<()> {
+    args.output.check()?;
+    let progress = Progress::detect(args.quiet);
+    let dataset = dataset(&args.dataset, args.data.as_deref(), args.graphs, progress)?;
+    for label in &dataset.card.labels {
+        progress.say(&format!("note: {}", display::line(label)));
+    }
+    let graphs: Vec<&CallGraph> = match args.part {
+        Part::All => dataset.graphs().iter().collect(),
+        Part::Train => dataset.side(Side::Train),
+        Part::Test => dataset.side(Side::Test),
+        Part::Faulty => dataset.side(Side::Faulty),
+    };
+    let is_meant =
+        |graph: &&&CallGraph| args.service.as_ref().is_none_or(|s| **graph.service() == **s);
+    let meant = graphs.iter().filter(is_meant).take(args.limit.unwrap_or(usize::MAX));
+    args.output.write(args.seed, |out| {
+        (0..).zip(meant).try_for_each(|(number, graph)| out.write(number, graph))
+    })
+}
+
 fn compare(args: &CompareArgs) -> Result<()> {
     let mut columns = Vec::new();
     for name in &args.datasets {
-        let manifest = DatasetManifest::find(name)?;
-        let scratch = tempfile::tempdir()
-            .map_err(|error| UserError::io(&std::env::temp_dir(), "cannot be written", error))?;
-        let options = BuildOptions {
-            data_root: args.data.clone().or_else(data_root),
-            skip_bad_rows: manifest.skip_bad_rows,
-            graphs: Some(args.graphs),
-            progress: Progress::detect(args.quiet),
-            ..BuildOptions::new(scratch.path())
-        };
-        columns.push(comparison::rows(build(&manifest, &options)?.graphs()));
+        let progress = Progress::detect(args.quiet);
+        let dataset = dataset(name, args.data.as_deref(), Some(args.graphs), progress)?;
+        columns.push(comparison::rows(dataset.graphs()));
     }
     let names: Vec<_> = args.datasets.iter().map(|name| display::line(name).to_string()).collect();
     println!("| | {} |", names.join(" | "));

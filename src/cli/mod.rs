@@ -3,7 +3,11 @@
 
 mod baseline;
 mod data;
+mod generate;
 mod list;
+mod model;
+mod output;
+mod replay;
 mod report;
 mod run;
 mod simulate;
@@ -35,6 +39,12 @@ enum Verb {
     Run(run::RunArgs),
     /// Builds datasets and shows what they are.
     Data(data::DataArgs),
+    /// Generates graphs with a trained generator, in many formats.
+    Generate(Box<generate::GenerateArgs>),
+    /// Sends traces to a tracing backend at a chosen rate.
+    Replay(Box<replay::ReplayArgs>),
+    /// Hands trained generators to others and shows what they are.
+    Model(model::ModelVerbs),
     /// Shows experiments, generators, datasets and what is cached.
     List(list::ListArgs),
     /// Starts and checks a generator in another language.
@@ -70,6 +80,9 @@ pub fn main() -> ExitCode {
         Verb::All(flags) => run::all(&flags),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Data(arguments) => data::run(&arguments).map(|()| Ending::Done),
+        Verb::Generate(arguments) => generate::run(&arguments),
+        Verb::Replay(arguments) => replay::run(&arguments),
+        Verb::Model(arguments) => model::run(&arguments).map(|()| Ending::Done),
         Verb::List(arguments) => list::list(&arguments),
         Verb::Baseline(arguments) => baseline::run(&arguments),
         Verb::Weights(arguments) => weights::run(&arguments).map(|()| Ending::Done),

@@ -36,6 +36,9 @@ pub struct RunFlags {
     /// Generators to leave out, such as those that a dataset's graphs are too large for.
     #[arg(long, value_name = "NAME|@GROUP,…", value_delimiter = ',')]
     without: Vec<String>,
+    /// The only generators to run, whether the experiments have them or not.
+    #[arg(long, value_name = "NAME|@GROUP,…", value_delimiter = ',', conflicts_with_all = ["with", "without"])]
+    only: Vec<String>,
     /// Changes a setting of the generator NAME, or of all that have it; may be given several times.
     #[arg(long, value_name = "[NAME.]KEY=VALUE")]
     set: Vec<String>,
@@ -125,6 +128,13 @@ fn execute(experiments: &[String], flags: &RunFlags) -> Result<Ending> {
         }
     }
     let groups = Groups::default();
+    if !flags.only.is_empty() {
+        let mut only = Vec::new();
+        for name in &flags.only {
+            only.extend(groups.named(name)?);
+        }
+        experiments = experiments.into_iter().map(|e| keep(e, &only)).collect();
+    }
     for name in &flags.with {
         groups.named(name)?.iter().for_each(|variant| add(variant, &mut experiments));
     }
@@ -220,6 +230,20 @@ fn add(variant: &Variant, experiments: &mut [Experiment]) {
             }
         }
     }
+}
+
+/// An experiment with these generators alone, as it has them where it does.
+fn keep(experiment: Experiment, only: &[Variant]) -> Experiment {
+    // A probe tunes the networks that it names.
+    if !matches!(experiment.measure, Measure::Answers(_)) {
+        return experiment;
+    }
+    let own = |variant: &Variant| {
+        let known = experiment.generators.iter().find(|known| known.name() == variant.name());
+        known.unwrap_or(variant).clone()
+    };
+    let kept = only.iter().map(own).collect();
+    experiment.only(kept)
 }
 
 /// Takes a generator, or all of a group, out of all experiments.

@@ -11,7 +11,8 @@ use flate2::write::GzEncoder;
 use rayon::prelude::*;
 use serde::Deserialize;
 
-use crate::data::simulator::{Cloud, RAW_HEADER, RawDefects, RawRows, SimulatorConfig};
+use crate::data::simulator::{Cloud, RawDefects, RawRows, SimulatorConfig};
+use crate::data::{call_table, raw};
 use crate::error::UserError;
 use crate::progress::{Progress, StepProgress};
 use crate::toml_file;
@@ -95,10 +96,10 @@ pub fn run(args: &SimulateArgs, progress: Progress) -> Result<()> {
     let mut output = Output::create(args)?;
     match args.format {
         SimulatedFormat::AlibabaV2022 => {
-            let raw = RawRows::new(&cloud, args.seed, config.defects)?;
+            let rows = RawRows::new(&cloud, args.seed, config.defects)?;
             write_blocks(args.rows, &mut output, &step, |block| {
-                let block = raw.block(block);
-                (block.text, block.ends)
+                let block = rows.block(block);
+                Ok((block.text, block.ends))
             })?;
         }
         SimulatedFormat::CallTable => {
@@ -123,12 +124,13 @@ fn write_blocks(
     wanted: u64,
     output: &mut Output,
     step: &StepProgress,
-    make: impl Fn(u64) -> Block + Sync,
+    make: impl Fn(u64) -> Result<Block, UserError> + Sync,
 ) -> Result<()> {
     let mut left = wanted;
     let mut next = 0;
     while left > 0 {
-        let blocks: Vec<Block> = (next..next + BLOCKS_AT_ONCE).into_par_iter().map(&make).collect();
+        let blocks = (next..next + BLOCKS_AT_ONCE).into_par_iter().map(&make);
+        let blocks = blocks.collect::<Result<Vec<Block>, UserError>>()?;
         next += BLOCKS_AT_ONCE;
         for (text, ends) in blocks {
             let (mut from, mut to, mut rows) = (0, 0, 0);
@@ -150,33 +152,18 @@ fn write_blocks(
     Ok(())
 }
 
-const CALL_TABLE_HEADER: &str = "graph_index,service,num_edges,depth,latency,edge_id,type,source,destination,start_ms,finish_ms\n";
 const GRAPHS_PER_BLOCK: u64 = 1024;
 
 /// Graphs as text, and the end of each graph.
-fn call_table_block(cloud: &Cloud, seed: u64, block: u64) -> Block {
+fn call_table_block(cloud: &Cloud, seed: u64, block: u64) -> Result<Block, UserError> {
     let mut text = Vec::new();
     let first = block * GRAPHS_PER_BLOCK;
     let ends = (first..first + GRAPHS_PER_BLOCK).map(|index| {
-        let graph = cloud.graph(seed, index);
-        let attributes = format!(
-            "{index},{},{},{},{}",
-            graph.service(),
-            graph.num_edges(),
-            graph.depth(),
-            graph.latency()
-        );
-        for row in graph.rows() {
-            let line = format!(
-                "{attributes},{},{},{},{},{},{}\n",
-                row.edge_id, row.kind, row.source, row.destination, row.start, row.finish
-            );
-            text.extend_from_slice(line.as_bytes());
-        }
-        text.len()
+        call_table::push(&mut text, index, &cloud.graph(seed, index))?;
+        Ok(text.len())
     });
-    let ends = ends.collect();
-    (text, ends)
+    let ends = ends.collect::<Result<_, UserError>>()?;
+    Ok((text, ends))
 }
 
 /// One file, or a folder of files of bounded size; moved into place when complete.
@@ -236,8 +223,8 @@ impl Output {
             Target::Folder(builder.tempdir_in(parent).map_err(unwritable)?)
         };
         let (header, stem) = match args.format {
-            SimulatedFormat::AlibabaV2022 => (RAW_HEADER, "CallGraph"),
-            SimulatedFormat::CallTable => (CALL_TABLE_HEADER, "call_graphs"),
+            SimulatedFormat::AlibabaV2022 => (raw::HEADER, "CallGraph"),
+            SimulatedFormat::CallTable => (call_table::HEADER, "call_graphs"),
         };
         let one_file = matches!(target, Target::File(_));
         Ok(Self {
@@ -424,8 +411,8 @@ mod tests {
         let rows: Vec<usize> = parts.iter().map(|part| part.lines().count() - 1).collect();
         assert_eq!(rows, [10_000, 10_000, 5_001]);
         let joined: String =
-            parts.iter().map(|part| part.strip_prefix(RAW_HEADER).unwrap()).collect();
-        assert!(text(&file).strip_prefix(RAW_HEADER) == Some(&joined));
+            parts.iter().map(|part| part.strip_prefix(raw::HEADER).unwrap()).collect();
+        assert!(text(&file).strip_prefix(raw::HEADER) == Some(&joined));
         // Nothing else is left behind.
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3);

@@ -1,7 +1,8 @@
-//! Source `call-table`: complete graphs, one row per call. Declared attributes (number of edges,
-//! depth, latency) are ignored; the graph itself says what they are.
+//! Call tables: complete graphs, one row per call. Read as the source `call-table`, and written. Declared
+//! attributes (number of edges, depth, latency) are ignored; the graph itself says what they are.
 
 use std::collections::HashSet;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -11,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::Funnel;
 use super::finish::{self, Losses, Reason};
 use super::source::{Source, SourceInput, SourceOutput, SourceRequest};
-use super::table::{BadValue, Row, Table, TableEntry, milliseconds, shown};
+use super::table::{BadValue, Row, Table, TableEntry, check_fields, milliseconds, shown};
+use crate::error::UserError;
 use crate::graph::{CallGraph, CallRow, CallType, EdgeId, Interner, Name};
 use crate::version::Version;
 
@@ -20,6 +22,25 @@ pub const VERSION: Version = Version::new("source/call-table", 1);
 
 const COLUMNS: [&str; 8] =
     ["graph_index", "service", "edge_id", "type", "source", "destination", "start_ms", "finish_ms"];
+
+/// The header of a table that [`push`] writes the rows of.
+pub const HEADER: &str = "graph_index,service,num_edges,depth,latency,edge_id,type,source,destination,start_ms,finish_ms\n";
+
+/// Adds the rows of a graph to `text`.
+///
+/// # Errors
+/// A name that no table without quotes can hold.
+pub fn push(text: &mut Vec<u8>, index: u64, graph: &CallGraph) -> Result<(), UserError> {
+    check_fields("call table", graph)?;
+    let (service, edges, depth) = (graph.service(), graph.num_edges(), graph.depth());
+    let attributes = format!("{index},{service},{edges},{depth},{}", graph.latency());
+    for CallRow { edge_id, source, destination, kind, start, finish } in graph.rows() {
+        // Writing to memory does not fail.
+        let _ =
+            writeln!(text, "{attributes},{edge_id},{kind},{source},{destination},{start},{finish}");
+    }
+    Ok(())
+}
 
 /// Keys of `[source]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -128,8 +149,11 @@ fn call(row: &Row<'_>, names: &mut Interner) -> Result<(Name, CallRow), BadValue
 mod tests {
     use std::io::Write;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::data::golden;
+    use crate::testing::{any_graph, paper_example};
 
     const HEADER: &str =
         "graph_index,service,num_edges,edge_id,type,source,destination,start_ms,finish_ms\n";
@@ -212,5 +236,28 @@ mod tests {
                 ("all of its rows can be read", 1)
             );
         }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn what_is_written_is_read(graph in any_graph(12)) {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let mut text = super::HEADER.as_bytes().to_vec();
+            push(&mut text, 3, &graph).unwrap();
+            file.write_all(&text).unwrap();
+            let (graphs, _) = read(&[file.path().to_owned()], false).unwrap();
+            prop_assert!(graph.depth() > 15 || graphs == [graph]);
+        }
+    }
+
+    #[test]
+    fn names_that_no_table_can_hold_are_refused() {
+        let mut rows = paper_example().rows();
+        rows[6].destination = "a,b".into();
+        let graph = CallGraph::from_rows("S_1".into(), &rows).unwrap();
+        let error = push(&mut Vec::new(), 0, &graph).unwrap_err().to_string();
+        assert!(error.contains("cannot hold the name `a,b`"), "{error}");
     }
 }

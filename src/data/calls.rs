@@ -3,13 +3,14 @@
 //! `start`, `finish` (u32, milliseconds).
 
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
 use polars::prelude::*;
 use polars_io::SerReader;
 use polars_io::parquet::read::ParquetReader;
-use polars_io::parquet::write::{ParquetCompression, ParquetWriter};
+use polars_io::parquet::write::{BatchedWriter, ParquetCompression, ParquetWriter};
 
 use crate::display;
 use crate::error::UserError;
@@ -117,6 +118,35 @@ pub fn write(path: &Path, frame: &mut DataFrame) -> Result<()> {
         File::create(path).map_err(|error| UserError::io(path, "cannot be written", error))?;
     ParquetWriter::new(file).with_compression(ParquetCompression::Snappy).finish(frame)?;
     Ok(())
+}
+
+/// Writes a table of calls as Parquet, some graphs at a time.
+pub struct Appender<W: Write + Send>(BatchedWriter<W>);
+
+impl<W: Write + Send> Appender<W> {
+    /// # Errors
+    /// What `out` fails with.
+    pub fn new(out: W) -> Result<Self> {
+        let writer = ParquetWriter::new(out).with_compression(ParquetCompression::Snappy);
+        Ok(Self(writer.batched(to_frame(&[])?.schema())?))
+    }
+
+    /// Adds groups, whose numbers are greater than those before.
+    ///
+    /// # Errors
+    /// What `out` fails with.
+    pub fn push(&mut self, groups: &[Group]) -> Result<()> {
+        Ok(self.0.write_batch(&to_frame(groups)?)?)
+    }
+
+    /// Writes the end of the file. `out` should keep nothing in a buffer, since it is dropped here.
+    ///
+    /// # Errors
+    /// What `out` fails with.
+    pub fn finish(&mut self) -> Result<()> {
+        self.0.finish()?;
+        Ok(())
+    }
 }
 
 /// Reads a Parquet table.

@@ -1,7 +1,7 @@
 //! From traces to a dataset: sources, preprocessing, splits, and the simulator.
 
 mod build;
-mod call_table;
+pub mod call_table;
 pub mod calls;
 pub mod comparison;
 mod dataset;
@@ -14,11 +14,12 @@ mod inputs;
 mod lines;
 mod manifest;
 mod nezha;
-mod raw;
+pub mod raw;
 mod registry;
 mod services;
 pub mod simulator;
 mod source;
+pub mod spans;
 mod split;
 mod structures;
 mod table;

@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::lines::{BadLine, Lines, MAX_ROW_BYTES, SKIP_REMEDY};
 use crate::display;
 use crate::error::{UserError, did_you_mean};
+use crate::graph::{CallGraph, Name};
 
 /// Longer values are no key of rows that can be used.
 const MAX_KEY_BYTES: usize = 4096;
@@ -56,6 +57,25 @@ pub struct BadValue {
 impl BadValue {
     pub fn new(column: &'static str, message: impl Into<String>) -> Self {
         Self { column, message: message.into() }
+    }
+}
+
+/// Whether all names of a graph can be fields of a table.
+///
+/// # Errors
+/// A name that would not be read back: tables have no quotes.
+pub fn check_fields(format: &str, graph: &CallGraph) -> Result<(), UserError> {
+    let destinations = graph.calls().iter().map(|call| &call.destination);
+    let breaks = |name: &&Name| {
+        name.is_empty() || name.contains([',', '"', '\n', '\r']) || name.len() > MAX_KEY_BYTES
+    };
+    match std::iter::once(graph.service()).chain(destinations).find(breaks) {
+        None => Ok(()),
+        Some(name) => Err(UserError::setting(format!(
+            "a {format} has no quotes and cannot hold the name `{}` (empty, long, or with a comma, quote or \
+             line break): choose another format, such as parquet",
+            shown(name)
+        ))),
     }
 }
 

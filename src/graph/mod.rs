@@ -27,7 +27,8 @@ pub use layer::{
 };
 pub use name::{Interner, Name};
 pub use task::{
-    Condition, DecodingCost, Generated, Grid, Verdict, condition_of, grid_cells, judge, judge_all,
+    Condition, DecodingCost, Generated, Grid, Verdict, condition_of, grid_cells, is_feasible,
+    judge, judge_all,
 };
 pub use violation::{Violation, ViolationCode};
 

@@ -32,11 +32,16 @@ pub fn condition_of(graph: &CallGraph) -> Condition {
     }
 }
 
+/// Whether a graph can have so many calls and this depth.
+pub fn is_feasible(edges: u32, depth: u32) -> bool {
+    (1..=edges).contains(&depth) && (depth == 1) == (edges == 1)
+}
+
 /// Feasible pairs of num_edges up to `max_edges` and depth up to `max_depth`, in order of edges, then
 /// depth: a tree of more than one call has depth 2 at least.
 pub fn grid_cells(max_edges: u32, max_depth: u32) -> impl Iterator<Item = (u32, u32)> {
     (1..=max_edges).flat_map(move |edges| {
-        let depths = (1..=max_depth.min(edges)).filter(move |depth| (*depth == 1) == (edges == 1));
+        let depths = (1..=max_depth.min(edges)).filter(move |depth| is_feasible(edges, *depth));
         depths.map(move |depth| (edges, depth))
     })
 }

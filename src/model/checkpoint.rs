@@ -131,11 +131,10 @@ impl Checkpoint {
             durable::rename(&newest, &dir.join(PREVIOUS))?;
         }
         let hash = blake3::hash(&content);
-        let written = durable::write_with(&newest, |file| {
-            file.write_all(hash.as_bytes())?;
-            file.write_all(&content)
-        });
-        Ok(written?)
+        durable::write_with(&newest, |file| {
+            let written = file.write_all(hash.as_bytes()).and_then(|()| file.write_all(&content));
+            Ok(written.map_err(|error| UserError::io(&newest, "cannot be written", error))?)
+        })
     }
 
     /// The state of the newest checkpoint in `dir` that is whole, with whole snapshots. `like` tells

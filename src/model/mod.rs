@@ -35,7 +35,7 @@ pub use train::{
     Training, train,
 };
 pub use transformer::Parameter;
-pub use weights::Weights;
+pub use weights::{Weights, file_name as weights_file};
 
 /// A trained model for decoding: our own kernels on the CPU. `snapshot` names the training tokens of
 /// a snapshot; `None` takes the final weights.

@@ -154,6 +154,14 @@ pub struct Answers {
 }
 
 impl Experiment {
+    /// The same with these generators in place of its own.
+    #[must_use]
+    pub fn only(mut self, generators: Vec<Variant>) -> Self {
+        self.generators = generators;
+        self.plot.clear();
+        self
+    }
+
     /// The experiment `id_or_path` with `profile`.
     ///
     /// # Errors

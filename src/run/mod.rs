@@ -8,6 +8,7 @@ mod contents;
 mod facts;
 mod index;
 pub mod manifest;
+mod model;
 mod plan;
 mod provenance;
 mod publish;
@@ -22,11 +23,12 @@ pub use cache::Cache;
 pub use clash::check as check_clashes;
 pub use index::{index, write_index};
 pub use manifest::Profile;
+pub use model::{Model, ModelCard, Wanted};
 pub use plan::{Device, ExperimentPlan, Plan, PlanOptions, Stage};
 pub use publish::{Published, Publisher};
 pub use schedule::{Line, Outcome, RunOptions, run};
 pub use show::duration;
-pub use work::run_spec;
+pub use work::{answer, run_spec};
 
 /// Threads that this machine offers.
 pub fn threads() -> usize {

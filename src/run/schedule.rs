@@ -163,7 +163,10 @@ impl Scheduler<'_> {
     fn run(&mut self, interrupted: &AtomicBool, reported: &mut Reported) -> Result<Outcome> {
         let plan = self.plan;
         let train_only = self.options.train_only;
-        let trainings = plan.stages.values().filter(|stage| stage.work.kind() == "train");
+        // A training is over when it is known which of its checkpoints is the model.
+        let is_training =
+            |stage: &&Stage| matches!(stage.work, Work::Train(_) | Work::CheckpointSelection(_));
+        let trainings = plan.stages.values().filter(is_training);
         let awaited: Vec<Key> = if train_only {
             trainings.map(|stage| stage.key.clone()).collect()
         } else {

@@ -15,6 +15,7 @@ mod scan;
 mod spill;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::path::PathBuf;
 
@@ -31,6 +32,7 @@ use assemble::Tally;
 use buckets::Buckets;
 use distinct::Partitions;
 pub use row::Flavour;
+pub use write::{HEADER, push};
 
 /// Version of this source: what raw rows become.
 pub const VERSION: Version = Version::new("source/alibaba", 1);

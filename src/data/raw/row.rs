@@ -161,7 +161,7 @@ impl<'a> RawRow<'a> {
 }
 
 /// Whether a text names a microservice or service, and is not one of the tables' words for none.
-fn known(name: &str) -> bool {
+pub(super) fn known(name: &str) -> bool {
     !matches!(name, "" | "UNKNOWN" | "UNAVAILABLE" | "(?)") && !name.eq_ignore_ascii_case("nan")
 }
 

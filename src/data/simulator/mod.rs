@@ -18,7 +18,7 @@ mod truth;
 
 pub use config::{LeafTypeWeights, ShapeWeights, SimulatorConfig};
 pub use pool::Pool;
-pub use raw::{RAW_HEADER, RawBlock, RawDefects, RawRows};
+pub use raw::{RawBlock, RawDefects, RawRows};
 pub use truth::{Branch, Communication, Frequency, UNCOMMON};
 
 use std::collections::BTreeMap;

@@ -12,10 +12,6 @@ use super::draw::DrawnCall;
 use crate::error::UserError;
 use crate::random;
 
-/// The table's columns.
-pub const RAW_HEADER: &str =
-    "timestamp,traceid,service,rpc_id,rpctype,um,uminstanceid,interface,dm,dminstanceid,rt\n";
-
 /// How often rows are defective. Rates are shares of all calls; defects concentrate in a share of
 /// the traces, the others are clean. The defaults are near the rates of the published sample of
 /// the table.

@@ -2,9 +2,8 @@
 //!
 //! The key comes from an environment variable and goes into one header. It is in no file, no message
 //! and no `Debug` output: whatever a server says, replies and errors, is cleared of it
-//! ([`crate::secret`]) in [`Endpoint::attempt`], before anything else is done with it.
+//! ([`crate::secret`]) before anything else is done with it.
 
-use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,14 +11,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use ureq::http::{StatusCode, Uri};
 
 use super::store::Store;
-use super::{ChatModel, Question, Reply, proxy};
+use super::{ChatModel, Question, Reply};
 use crate::check::within;
-use crate::display::excerpt;
 use crate::error::UserError;
 use crate::generators::GenerateOptions;
+use crate::http::{self, Client, Failure, Refused, StatusCode, Uri, proxy};
 use crate::progress::StepProgress;
 use crate::secret::{Redactor, Secret};
 
@@ -134,31 +132,14 @@ fn key(name: Option<&str>) -> Result<Option<Secret>> {
 
 /// Largest reply that is read, bytes.
 const MAX_REPLY: u64 = 4 << 20;
-/// Longest pause between attempts, whatever the server asks for.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// Characters of what a server says that an error quotes.
-const QUOTED: usize = 300;
-
 /// A chat endpoint.
 pub struct Endpoint {
     settings: EndpointSettings,
     model: String,
-    url: String,
-    /// Which proxy, for messages; empty without one.
-    through: String,
-    key: Option<Secret>,
-    redactor: Redactor,
-    agent: ureq::Agent,
+    client: Client,
     store: Option<Store>,
     /// First pause between attempts.
     pause: Duration,
-}
-
-/// Why an attempt failed.
-enum Failure {
-    /// Worth another attempt, after so long.
-    Passing(String, Option<Duration>),
-    Lasting(String),
 }
 
 /// What was used so far.
@@ -190,26 +171,18 @@ impl Endpoint {
         pause: Duration,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self> {
-        let url = format!("{}/chat/completions", settings.url.trim_end_matches('/'));
-        let chosen = proxy::choose(&url.parse()?, variable)?;
-        let mut secrets: Vec<Secret> = key.iter().cloned().collect();
-        let mut through = String::new();
-        let proxy = chosen.map(|chosen| {
-            through = format!(" (through the proxy that {} names)", chosen.variable);
-            secrets.extend(chosen.secrets);
-            chosen.proxy
-        });
-        let agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(settings.timeout)))
-            .http_status_as_error(false)
-            // The key goes where the user said, and nowhere else.
-            .max_redirects(0)
-            .proxy(proxy)
-            .build()
-            .into();
-        let redactor = Redactor::new(&secrets);
-        let (settings, model) = (settings.clone(), model.to_owned());
-        Ok(Self { settings, model, url, through, key, redactor, agent, store, pause })
+        let authorization = |key: &Secret| {
+            ("authorization".to_owned(), Secret::new(format!("Bearer {}", key.expose())))
+        };
+        let client = http::Settings {
+            url: format!("{}/chat/completions", settings.url.trim_end_matches('/')),
+            headers: key.iter().map(authorization).collect(),
+            secrets: key.into_iter().collect(),
+            timeout: Duration::from_secs(settings.timeout),
+            max_reply: MAX_REPLY,
+        };
+        let client = Client::new(client, variable)?;
+        Ok(Self { settings: settings.clone(), model: model.to_owned(), client, store, pause })
     }
 
     #[cfg(test)]
@@ -229,90 +202,51 @@ impl Endpoint {
     }
 
     fn reply(&self, body: &str, usage: &Usage, bar: &StepProgress) -> Result<Reply> {
+        let (url, redactor) = (self.client.url(), self.client.redactor());
         if let Some(store) = &self.store
-            && let Some(mut reply) = store.get(&self.url, body)
+            && let Some(mut reply) = store.get(url, body)
         {
             usage.kept.fetch_add(1, Ordering::Relaxed);
             // It may have been kept by a version that did not clear.
-            if self.redactor.finds(&reply.text) {
-                reply.text = self.redactor.clear(&reply.text);
-                store.put(&self.url, body, &reply)?;
+            if redactor.finds(&reply.text) {
+                reply.text = redactor.clear(&reply.text);
+                store.put(url, body, &reply)?;
             }
             return Ok(reply);
         }
-        let mut pause = self.pause;
-        for attempt in 1.. {
-            let (message, wait) = match self.attempt(body) {
-                Ok(reply) => {
-                    usage.asked.fetch_add(1, Ordering::Relaxed);
-                    usage.prompt_tokens.fetch_add(reply.prompt_tokens, Ordering::Relaxed);
-                    usage.reply_tokens.fetch_add(reply.reply_tokens, Ordering::Relaxed);
-                    if let Some(store) = &self.store {
-                        store.put(&self.url, body, &reply)?;
-                    }
-                    return Ok(reply);
-                }
-                Err(Failure::Passing(message, wait)) if attempt < self.settings.attempts => {
-                    (message, wait)
-                }
-                Err(Failure::Passing(message, _) | Failure::Lasting(message)) => {
-                    return Err(UserError::setting(format!(
-                        "endpoint {}{}: {message} (attempt {attempt} of {}); replies so far are kept, and the same command goes on from there",
-                        self.url, self.through, self.settings.attempts
-                    ))
-                    .into());
-                }
-            };
-            bar.note(&format!("(again after {message})"));
-            std::thread::sleep(wait.unwrap_or(pause).min(MAX_PAUSE));
-            pause = (pause * 2).min(MAX_PAUSE);
+        let again = |message: &str| bar.note(&format!("(again after {message})"));
+        let attempts = self.settings.attempts;
+        let reply = http::retried(attempts, self.pause, || self.attempt(body), again).map_err(
+            |Refused { message, attempt, .. }| {
+                UserError::setting(format!(
+                    "endpoint {url}{}: {message} (attempt {attempt} of {attempts}); replies so far are kept, and the same command goes on from there",
+                    self.client.through()
+                ))
+            },
+        )?;
+        usage.asked.fetch_add(1, Ordering::Relaxed);
+        usage.prompt_tokens.fetch_add(reply.prompt_tokens, Ordering::Relaxed);
+        usage.reply_tokens.fetch_add(reply.reply_tokens, Ordering::Relaxed);
+        if let Some(store) = &self.store {
+            store.put(url, body, &reply)?;
         }
-        unreachable!("attempts end by returning")
+        Ok(reply)
     }
 
     /// One request. What it returns is cleared of secrets.
     fn attempt(&self, body: &str) -> Result<Reply, Failure> {
-        let mut request = self.agent.post(&self.url).content_type("application/json");
-        if let Some(key) = &self.key {
-            request = request.header("authorization", format!("Bearer {}", key.expose()));
-        }
-        // No connection, or none in time.
-        let lost = |error: ureq::Error| Failure::Passing(self.quoted(&error.to_string()), None);
-        let response = request.send(body).map_err(lost)?;
-        let status = response.status();
-        let wait = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-        let wait = wait.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
-        let mut text = String::new();
-        let mut reader = response.into_body().into_reader().take(MAX_REPLY + 1);
-        if let Err(error) = reader.read_to_string(&mut text) {
-            let message = format!("the reply broke off: {}", self.quoted(&error.to_string()));
-            return Err(Failure::Passing(message, None));
-        }
-        if text.len() as u64 > MAX_REPLY {
-            return Err(Failure::Lasting(format!("the reply is longer than {MAX_REPLY} bytes")));
-        }
-        if !status.is_success() {
-            let message = format!("status {status}: {}", self.quoted(&text));
-            let passing = status == StatusCode::TOO_MANY_REQUESTS
+        let passes = |status: StatusCode| {
+            status == StatusCode::TOO_MANY_REQUESTS
                 || status == StatusCode::REQUEST_TIMEOUT
-                || status.is_server_error();
-            return Err(if passing {
-                Failure::Passing(message, wait)
-            } else {
-                Failure::Lasting(message)
-            });
-        }
-        self.read(&text)
-    }
-
-    /// What a server says, for an error: first cleared, then cut.
-    fn quoted(&self, text: &str) -> String {
-        excerpt(&self.redactor.clear(text), QUOTED)
+                || status.is_server_error()
+        };
+        let reply = self.client.post("application/json", body.as_bytes(), passes)?;
+        self.read(&String::from_utf8_lossy(&reply))
     }
 
     /// The reply in a response's body.
     fn read(&self, text: &str) -> Result<Reply, Failure> {
-        let wrong = |what: &str| Failure::Lasting(format!("{what}: {}", self.quoted(text)));
+        let wrong = |what: &str| Failure::Lasting(format!("{what}: {}", self.client.quoted(text)));
         let json: Value = serde_json::from_str(text).map_err(|_| wrong("the reply is not JSON"))?;
         let choice = &json["choices"][0];
         let content = &choice["message"]["content"];
@@ -324,7 +258,7 @@ impl Endpoint {
         };
         let count = |key: &str| json["usage"][key].as_u64().unwrap_or(0);
         Ok(Reply {
-            text: self.redactor.clear(&said),
+            text: self.client.redactor().clear(&said),
             cut: choice["finish_reason"] == "length",
             prompt_tokens: count("prompt_tokens"),
             reply_tokens: count("completion_tokens"),

@@ -7,7 +7,6 @@
 mod endpoint;
 mod local;
 mod prompt;
-mod proxy;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use anyhow::Result;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -7,12 +9,13 @@ use super::train::{FIT, MODEL};
 use super::{
     ExecutionOptions, StageContext, StageKind, answers, answers_version, check_files_of, read_json,
 };
+use crate::device::DeviceChoice;
 use crate::error::UserError;
 use crate::evaluate::{CONDITIONS_VERSION, Conditions};
 use crate::generators::{Decoding, FitReport, GenerateOptions, Generator};
 use crate::graph::{Condition, Generated, judge};
 use crate::model::Sampling;
-use crate::run::cache::Key;
+use crate::run::cache::{Cache, Key};
 use crate::version::Version;
 use crate::{evaluate, generators, random};
 
@@ -63,18 +66,8 @@ impl StageKind for GenerateWork {
 
     fn run(&self, context: &StageContext) -> Result<()> {
         let dataset = context.dataset(&self.dataset)?;
-        let train = context.input("train", &self.train);
-        let report: FitReport = read_json(&train.join(FIT))?;
-        let checkpoint = match (&self.selected, self.checkpoint) {
-            (Some(key), _) => {
-                Some(Selected::load(&context.input("checkpoint-selection", key))?.tokens)
-            }
-            (None, Some(index)) => Some(tokens_at(&report, index)?),
-            (None, None) => None,
-        };
         let conditions = evaluate::conditions(&self.conditions, &dataset, self.seed)?;
-        let recipe = generators::recipe(&self.generator, &self.settings)?;
-        let generator = recipe.load(&train.join(MODEL), checkpoint, context.device)?;
+        let generator = self.trained(context.cache)?.load(context.device)?;
         let options = GenerateOptions {
             seed: self.seed,
             sampling: self.sampling,
@@ -82,13 +75,68 @@ impl StageKind for GenerateWork {
             batch: context.options.batch,
             progress: context.progress,
         };
-        let generated = match self.decoding {
-            Decoding::Rejection { attempts } => {
-                rejection(&*generator, &conditions, &options, attempts)?
+        answers::save(context.out, &conditions, &answer(&*generator, &conditions, &options)?)
+    }
+}
+
+/// A trained generator as files.
+#[derive(Clone, Debug)]
+pub struct TrainedGenerator {
+    /// Id in the registry.
+    pub generator: String,
+    pub settings: toml::Table,
+    /// Training tokens of the checkpoint that is used; `None` for the final model.
+    pub checkpoint: Option<u64>,
+    /// What [`generators::Recipe::fit`] wrote.
+    pub folder: PathBuf,
+}
+
+impl TrainedGenerator {
+    /// The generator, ready to answer.
+    ///
+    /// # Errors
+    /// Files that are missing, damaged or not of this generator.
+    pub fn load(&self, device: DeviceChoice) -> Result<Box<dyn Generator>> {
+        let recipe = generators::recipe(&self.generator, &self.settings)?;
+        recipe.load(&self.folder, self.checkpoint, device)
+    }
+}
+
+impl GenerateWork {
+    /// The generator that answers, as its training and the choice of a checkpoint left it in `cache`.
+    ///
+    /// # Errors
+    /// Outputs of these stages that cannot be read, or a checkpoint that training did not save.
+    pub fn trained(&self, cache: &Cache) -> Result<TrainedGenerator> {
+        let train = cache.outputs("train", &self.train);
+        let checkpoint = match (&self.selected, self.checkpoint) {
+            (Some(key), _) => {
+                Some(Selected::load(&cache.outputs("checkpoint-selection", key))?.tokens)
             }
-            Decoding::Free | Decoding::Constrained => generator.generate(&conditions, &options)?,
+            (None, Some(index)) => Some(tokens_at(&read_json(&train.join(FIT))?, index)?),
+            (None, None) => None,
         };
-        answers::save(context.out, &conditions, &generated)
+        Ok(TrainedGenerator {
+            generator: self.generator.clone(),
+            settings: self.settings.clone(),
+            checkpoint,
+            folder: train.join(MODEL),
+        })
+    }
+}
+
+/// The generator's answers, drawn as the options say.
+///
+/// # Errors
+/// What the generator fails with.
+pub fn answer(
+    generator: &dyn Generator,
+    conditions: &[Condition],
+    options: &GenerateOptions,
+) -> Result<Vec<Generated>> {
+    match options.decoding {
+        Decoding::Rejection { attempts } => rejection(generator, conditions, options, attempts),
+        Decoding::Free | Decoding::Constrained => generator.generate(conditions, options),
     }
 }
 

@@ -23,12 +23,12 @@ use serde::{Deserialize, Serialize};
 pub use checkpoint_selection::CheckpointSelectionWork;
 pub use dataset::DatasetWork;
 pub use evaluate::{EvaluateWork, FloorWork};
-pub use generate::GenerateWork;
+pub use generate::{GenerateWork, TrainedGenerator, answer};
 pub use likelihood::LikelihoodWork;
 pub use probe::{NetworkWork, ProbeWork};
 pub use report::{FIGURES, Place, ReportWork, TABLES, VariantRun};
 pub use self_training::SelfTrainingWork;
-pub use train::TrainWork;
+pub use train::{FIT, TrainWork};
 
 use super::cache::{Cache, Key};
 use super::contents::Reading;

@@ -6,7 +6,7 @@
 //! - An `https` endpoint is reached through `HTTPS_PROXY`, an `http` endpoint through `HTTP_PROXY`, and
 //!   either through `ALL_PROXY` where the first is not set. Names may be in small letters, which count
 //!   first. The proxy of an `https` endpoint sees its host and nothing else. A key goes over `http` to
-//!   this machine only ([`super::endpoint::EndpointSettings::check`]), so no proxy sees it.
+//!   this machine only (settings of endpoints are checked for that), so no proxy sees it.
 
 use std::net::IpAddr;
 
@@ -61,7 +61,7 @@ pub fn choose(uri: &Uri, variable: impl Fn(&str) -> Option<String>) -> Result<Op
     let proxy = Proxy::new(&value).ok().filter(http);
     let Some(proxy) = proxy else {
         let message = format!(
-            "endpoint: the environment variable {variable} does not name a proxy as http://HOST:PORT or https://HOST:PORT (others are not supported); set it so, or list `{host}` in NO_PROXY"
+            "the environment variable {variable} does not name a proxy as http://HOST:PORT or https://HOST:PORT (others are not supported); set it so, or list `{host}` in NO_PROXY"
         );
         return Err(UserError::setting(message).into());
     };
