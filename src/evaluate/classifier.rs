@@ -107,7 +107,7 @@ impl Scales {
 const MAX_STEPS: usize = 100;
 /// Products with the second derivative per step.
 const MAX_PRODUCTS: usize = 250;
-/// Largest slope of the mean loss at which the optimum is reached.
+/// Largest gradient of the mean loss at which the optimum is reached.
 const TOLERANCE: f64 = 1e-9;
 
 /// What a row costs whose score is on the wrong side, or not far enough on the right one.
@@ -131,7 +131,7 @@ impl Loss {
     }
 
     /// First derivative by the margin.
-    fn slope(self, margin: f64) -> f64 {
+    fn derivative(self, margin: f64) -> f64 {
         match self {
             Self::Logistic => -sigmoid(-margin),
             Self::SquaredHinge => -2.0 * (1.0 - margin).max(0.0),
@@ -247,8 +247,9 @@ impl Problem<'_> {
     }
 
     fn gradient(&self, parameters: &[f64], scores: &[f64]) -> Vec<f64> {
-        let slopes = self.margins(scores).map(|(sign, margin)| sign * self.loss.slope(margin));
-        self.penalised(self.transposed(slopes), parameters)
+        let derivatives =
+            self.margins(scores).map(|(sign, margin)| sign * self.loss.derivative(margin));
+        self.penalised(self.transposed(derivatives), parameters)
     }
 
     /// Solves (second derivative) · step = −gradient, roughly where the optimum is far, by
@@ -301,7 +302,7 @@ impl Problem<'_> {
         sums.iter().map(|value| 1.0 / value).collect()
     }
 
-    /// The first of 1, ½, ¼, … at which the loss falls as far as its slope promises (Armijo);
+    /// The first of 1, ½, ¼, … at which the loss falls as far as its gradient promises (Armijo);
     /// `None` where rounding hides any fall: the optimum.
     fn line_search(
         &self,
@@ -312,7 +313,7 @@ impl Problem<'_> {
         along: &[f64],
     ) -> Option<f64> {
         let columns = self.rows.columns;
-        let slope = inner(gradient, step);
+        let descent = inner(gradient, step);
         let across = inner(&parameters[..columns], &step[..columns]);
         let own = inner(&step[..columns], &step[..columns]);
         // Differences term by term: the loss itself is too large to show the last small falls.
@@ -323,7 +324,7 @@ impl Problem<'_> {
             costs.sum::<f64>() + self.l2 * length * (across + 0.5 * length * own)
         };
         let lengths = std::iter::successors(Some(1.0), |length| Some(length * 0.5));
-        lengths.take(40).find(|length| slope < 0.0 && change(*length) <= 1e-4 * length * slope)
+        lengths.take(40).find(|length| descent < 0.0 && change(*length) <= 1e-4 * length * descent)
     }
 }
 

@@ -32,7 +32,7 @@ pub const TOKENS_PER_ACCURATE: &Metric =
 /// model and do not count. Masking token by token does not give the model's distribution conditioned
 /// on being valid: a mask that takes little at each token may still bend the whole (docs/metrics.md).
 pub const FEASIBLE_MASS: &Metric =
-    &Metric::plain("feasible-mass/1", "probability mass of allowed tokens").higher().bootstrap();
+    &Metric::plain("allowed-mass/1", "probability mass of allowed tokens").higher().bootstrap();
 
 /// Descriptions of the metrics of this module.
 pub const METRICS: &[&Metric] = &[MODEL_TOKENS, TOKENS_PER_ACCURATE, FEASIBLE_MASS];

@@ -72,7 +72,7 @@ fn lines(title: &str, records: &[Record]) -> String {
         // Most of these never occur.
         "edges-share/1" | "depth-share/1" => record.value != 0.0,
         // The same function for all evaluations.
-        "model-tokens/1" | "tokens-per-accurate/1" | "feasible-mass/1" => title == "accuracy",
+        "model-tokens/1" | "tokens-per-accurate/1" | "allowed-mass/1" => title == "accuracy",
         _ => true,
     });
     let lines = shown.map(|record| {

@@ -5,7 +5,7 @@
 //! ```text
 //! <!-- table
 //! rows_of = "Simulator, 18,000 training graphs"
-//! rows = ["Recursive LLM", "Resample"]
+//! rows = ["Recursive LLM", "Training-set copy"]
 //! columns = [
 //!   { title = "accuracy", files = ["results/fig4/fidelity.csv"], value = "accuracy (share)" },
 //!   { title = "to 10 calls", files = ["results/fig3/accuracy-by-group.csv"], row = "edges 1-10" },
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     const SPEC: &str = r#"rows_of = "Data"
-rows = ["Recursive LLM", "Resample", "real (half against half)"]
+rows = ["Recursive LLM", "Training-set copy", "split-half (real vs. real)"]
 columns = [
   { title = "accuracy", files = ["a.csv"], value = "accuracy (share)" },
   { title = "KL", files = ["a.csv"], value = "KL (nats)" },
@@ -209,7 +209,7 @@ columns = [
         let root = tempfile::tempdir().unwrap();
         let a = "# title, with a comma\ngenerator,tokens,accuracy (share),accuracy low,KL (nats)\n\
                  Recursive LLM,10,0.2,0.1,3\nRecursive LLM,20,0.6375,0.6,0.45614\n\
-                 Resample,n/a,n/a,n/a,0.026\nreal (half against half),n/a,n/a,n/a,0.00848358\n";
+                 Training-set copy,n/a,n/a,n/a,0.026\nsplit-half (real vs. real),n/a,n/a,n/a,0.00848358\n";
         let b =
             "prompts of,prompts,Recursive LLM (share),Recursive LLM low\nedges 1-10,9,0.344,0.1\n";
         std::fs::write(root.path().join("a.csv"), a).unwrap();
@@ -225,8 +225,8 @@ columns = [
         let once = spliced(SPEC, "| anything |\n").unwrap();
         let table = "| Data | accuracy | KL | small |\n|---|---:|---:|---:|\n\
                      | Recursive LLM | 63.8 % | 0.456 | 34.4 % |\n\
-                     | Resample |  | 0.0260 |  |\n\
-                     | real (half against half) |  | 0.00848 |  |\n";
+                     | Training-set copy |  | 0.0260 |  |\n\
+                     | split-half (real vs. real) |  | 0.00848 |  |\n";
         assert_eq!(once, format!("Before.\n\n{BEGIN}{SPEC}{HEAD_END}{table}{END}\nAfter.\n"));
         assert_eq!(spliced(SPEC, table).unwrap(), once);
     }
@@ -234,7 +234,11 @@ columns = [
     #[test]
     fn what_no_file_has_is_named() {
         for (from, to, words) in [
-            ("\"Resample\"", "\"Resampel\"", "no file has a number for `Resampel`"),
+            (
+                "\"Training-set copy\"",
+                "\"Training-set cpoy\"",
+                "no file has a number for `Training-set cpoy`",
+            ),
             ("\"KL (nats)\"", "\"KL\"", "a.csv has no column `KL`"),
             ("\"edges 1-10\"", "\"edges\"", "x.csv has no row `edges`"),
             ("\"b.csv\"", "\"c.csv\"", "c.csv: cannot be read"),

@@ -14,8 +14,9 @@ use super::manifest::{Answers, Experiment, Measure};
 use super::receipt;
 use super::variant::Variant;
 use super::work::{
-    CheckpointSelectionWork, DatasetWork, EvaluateWork, ExecutionOptions, FloorWork, GenerateWork,
-    LikelihoodWork, Place, ReportWork, SelfTrainingWork, TrainWork, VariantRun, Work,
+    CheckpointSelectionWork, DatasetWork, EvaluateWork, ExecutionOptions, GenerateWork,
+    LikelihoodWork, Place, ReferencesWork, ReportWork, SelfTrainingWork, TrainWork, VariantRun,
+    Work,
 };
 use crate::data::{DATASETS, DatasetManifest};
 use crate::error::UserError;
@@ -71,7 +72,7 @@ pub struct ExperimentPlan {
     /// Arms without knowledge of failures.
     pub runs: Vec<VariantRun>,
     /// Reference rows, of the same seeds as the generators'.
-    pub floors: Vec<Key>,
+    pub references: Vec<Key>,
     pub formats: BTreeSet<Format>,
 }
 
@@ -148,7 +149,7 @@ impl Plan {
         let dataset = options.dataset.clone().unwrap_or_else(|| experiment.dataset.clone());
         let mut sources = Sources { experiment: &experiment, options, shared };
         let dataset_key = self.dataset(&dataset, &mut sources)?;
-        let (mut runs, mut floors) = (Vec::new(), Vec::new());
+        let (mut runs, mut references) = (Vec::new(), Vec::new());
         match &experiment.measure {
             Measure::Answers(answers) => {
                 for baseline in &baselines {
@@ -160,7 +161,7 @@ impl Plan {
                 }
                 if experiment.family.references.is_some() {
                     for &seed in &experiment.seeds {
-                        let work = Work::Floor(FloorWork {
+                        let work = Work::References(ReferencesWork {
                             family: experiment.family,
                             conditions: answers.conditions.clone(),
                             temperatures: answers.sampling.temperatures.clone(),
@@ -168,8 +169,8 @@ impl Plan {
                             seed,
                             dataset: dataset_key.clone(),
                         });
-                        let label = format!("floor {dataset} seed {seed}");
-                        floors.push(self.stage(label, work, false)?);
+                        let label = format!("references {dataset} seed {seed}");
+                        references.push(self.stage(label, work, false)?);
                     }
                 }
             }
@@ -189,7 +190,7 @@ impl Plan {
             dataset_name,
             dataset_key,
             runs,
-            floors,
+            references,
             formats: options.formats.clone(),
         });
         Ok(())
@@ -415,7 +416,7 @@ impl ExperimentPlan {
     /// The stages whose outcome the report needs.
     pub fn awaited(&self) -> Vec<Key> {
         let runs = self.runs.iter().map(|run| run.records.key.clone());
-        runs.chain(self.floors.clone()).chain([self.dataset_key.clone()]).collect()
+        runs.chain(self.references.clone()).chain([self.dataset_key.clone()]).collect()
     }
 
     /// The report's stage, once the outcome of all others is known. `failure` says why a stage
@@ -434,7 +435,12 @@ impl ExperimentPlan {
             dataset: self.dataset_key.clone(),
             runs,
             plot: self.experiment.plot.iter().map(Variant::name).collect(),
-            floors: self.floors.iter().filter(|key| failure(key).is_none()).cloned().collect(),
+            references: self
+                .references
+                .iter()
+                .filter(|key| failure(key).is_none())
+                .cloned()
+                .collect(),
             conditions: match &self.experiment.measure {
                 Measure::Answers(answers) => Some(answers.conditions.clone()),
                 Measure::Probe { .. } => None,
@@ -549,7 +555,7 @@ mod tests {
             assert_eq!(inputs.contains(&trainings[0]), is_network);
         }
         let experiment = &probes.experiments[0];
-        assert!(experiment.floors.is_empty() && experiment.runs.len() > 3);
+        assert!(experiment.references.is_empty() && experiment.runs.len() > 3);
         assert!(experiment.runs.iter().all(|run| run.generate.is_none()));
         let failed = experiment.runs[0].records.key.clone();
         let report = experiment.report(|key| (*key == failed).then(String::new)).unwrap();

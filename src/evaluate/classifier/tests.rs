@@ -97,9 +97,9 @@ fn one_column_by_hand() {
     let labels = [true, true, false, false];
     let model = Linear::fit(Loss::Logistic, &rows, &labels, 1.0).expect("both classes");
     let (one, zero) = (model.probability(&[(0, 1.0)]), model.probability(&[]));
-    // The intercept's slope: probabilities sum to the number of true rows.
+    // The derivative of the intercept: probabilities sum to the number of true rows.
     assert!((one + 3.0 * zero - 2.0).abs() < 1e-7);
-    // The weight's slope: p(1) − 1 + w = 0.
+    // The derivative of the weight: p(1) − 1 + w = 0.
     assert!((one - 1.0 + model.weights[0]).abs() < 1e-7);
 }
 

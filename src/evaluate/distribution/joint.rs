@@ -26,7 +26,7 @@ pub const CORRELATION_SIMILARITY: &Metric =
 /// calls below a root in test graphs and q in valid synthetic graphs (as ContingencySimilarity of
 /// SDMetrics). Range 0 to 1, higher is better; bootstrap interval over services.
 ///
-/// Pitfall: rare pairs differ between two samples of the truth, so read it against the floor.
+/// Pitfall: rare pairs differ between two samples of the truth, so read it against the reference rows.
 pub const CONTINGENCY_SIMILARITY: &Metric =
     &Metric::plain("contingency-similarity/2", "similarity of caller-called pairs")
         .higher()

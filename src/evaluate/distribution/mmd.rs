@@ -19,7 +19,7 @@ use crate::evaluate::WHOLE;
 /// better; bootstrap interval over services, with σ held fixed. NaN for fewer than two graphs on a
 /// side.
 ///
-/// Pitfalls: its size depends on kernel and descriptors, and means nothing without the floor; with
+/// Pitfalls: its size depends on kernel and descriptors, and means nothing without reference rows; with
 /// other bandwidths other generators can win, so [`super::polygraph::PGD`] is the headline; the
 /// largest of several estimates is a little above 0 for equal distributions; a resample takes
 /// services twice, whose graphs are alike, so intervals lie somewhat above the value.

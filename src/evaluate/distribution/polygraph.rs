@@ -37,7 +37,7 @@ pub const PGD: &Metric =
 /// side.
 ///
 /// Pitfall: an AUC below ½ counts as ½, and one of a small fold strays above it by chance, so real
-/// graphs are below 1 as well: read it against the floor.
+/// graphs are below 1 as well: read it against the reference rows.
 pub const DETECTION: &Metric =
     &Metric::plain("detection-logistic/3", "detection score").higher().bootstrap().of_samples();
 

@@ -154,7 +154,7 @@ fn names_do_not_matter() {
 }
 
 #[test]
-fn the_floor_has_both_references() {
+fn the_reference_rows_have_both_references() {
     let records = references(&dataset(graphs(160), graphs(80)), 80, 2);
     for (metric, cell) in [(PGD, ""), (MMD, ""), (EMD_OUT_DEGREE, "nodes=calls")] {
         let halves = find(&records, metric, cell);
@@ -166,7 +166,7 @@ fn the_floor_has_both_references() {
     assert_eq!(find(&records, PGD, "").count, 80);
     assert_eq!(find(&records, PGD, "reference=train").count, 80);
     assert!(references(&dataset(Vec::new(), graphs(1)), 80, 2).is_empty());
-    // No training graphs: half against half remains.
+    // No training graphs: split-half remains.
     let records = references(&dataset(Vec::new(), graphs(100)), 80, 2);
     assert!(!find(&records, PGD, "").value.is_nan());
     assert!(find(&records, PGD, "reference=train").value.is_nan());

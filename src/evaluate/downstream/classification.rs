@@ -53,7 +53,7 @@ pub fn records(task: &Classification, case: &Case) -> Vec<Record> {
 
 /// Real training graphs; the larger class of the real training examples always; and how often the
 /// group of an example (its service, or its service and call) is true in real training graphs.
-pub fn floor(task: &Classification, dataset: &Dataset, seed: u64) -> Vec<Record> {
+pub fn references(task: &Classification, dataset: &Dataset, seed: u64) -> Vec<Record> {
     let about = |name: &str| WHOLE.task(task.task).reference(name);
     let usual = Usual::new(&dataset.train());
     let test = Test::new(task, &usual, &real_test(dataset, seed));

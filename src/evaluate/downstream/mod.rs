@@ -34,7 +34,7 @@ pub const CRITICAL_COMPONENTS: Family = Family {
     version: Version::new("evaluate/critical-components", 2),
     metrics: &[ACCURACY, BALANCED_ACCURACY, F1, AUC, GAP, ACCURACY_GAP, TRAINING, APPLICATION],
     score: Some(|case, _| Ok(critical::records(case))),
-    references: Some(|asked, seed| Ok(critical::floor(asked.dataset, seed))),
+    references: Some(|asked, seed| Ok(critical::references(asked.dataset, seed))),
     has_perfect_generator: false,
     reads_likelihoods: false,
     reports: &[Report {
@@ -56,7 +56,9 @@ pub const ANOMALIES: Family = Family {
     version: Version::new("evaluate/anomalies", 2),
     metrics: &[anomalies::AUC, anomalies::AUC_PR],
     score: Some(|case, _| anomalies::records(case)),
-    references: Some(|asked, seed| anomalies::floor(asked.dataset, asked.conditions.len(), seed)),
+    references: Some(|asked, seed| {
+        anomalies::references(asked.dataset, asked.conditions.len(), seed)
+    }),
     has_perfect_generator: false,
     reads_likelihoods: false,
     reports: &[Report { id: "anomalies", draw: report::anomalies, compared: &[], claims: &[] }],
@@ -69,7 +71,7 @@ pub const HIGH_LATENCY: Family = Family {
     metrics: &[ACCURACY, BALANCED_ACCURACY, F1, AUC, GAP, ACCURACY_GAP, TRAINING],
     score: Some(|case, _| Ok(classification::records(&latency::HIGH_LATENCY, case))),
     references: Some(|asked, seed| {
-        Ok(classification::floor(&latency::HIGH_LATENCY, asked.dataset, seed))
+        Ok(classification::references(&latency::HIGH_LATENCY, asked.dataset, seed))
     }),
     has_perfect_generator: false,
     reads_likelihoods: false,
@@ -88,7 +90,7 @@ pub const UNCOMMON_COMMUNICATION: Family = Family {
     metrics: &[ACCURACY, BALANCED_ACCURACY, F1, AUC, GAP, ACCURACY_GAP, TRAINING],
     score: Some(|case, _| Ok(classification::records(&uncommon::UNCOMMON, case))),
     references: Some(|asked, seed| {
-        Ok(classification::floor(&uncommon::UNCOMMON, asked.dataset, seed))
+        Ok(classification::references(&uncommon::UNCOMMON, asked.dataset, seed))
     }),
     has_perfect_generator: false,
     reads_likelihoods: false,

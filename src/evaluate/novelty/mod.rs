@@ -83,7 +83,7 @@ fn references(dataset: &Dataset, seed: u64) -> Vec<Record> {
     let asked: Vec<_> = test.iter().map(|graph| condition_of(graph)).collect();
     let mut records = occurrence::of(&dataset.train(), &test, &asked, Some(TEST)).records;
     records.extend(occurrence::halves(&dataset.normal(), seed, Some(HALF)));
-    records.extend(privacy::floor(dataset, seed, Some(TEST)));
+    records.extend(privacy::references(dataset, seed, Some(TEST)));
     records
 }
 

@@ -86,7 +86,7 @@ pub fn records(case: &Case) -> Vec<Record> {
 }
 
 /// The test graphs as if they had been generated.
-pub fn floor(dataset: &Dataset, seed: u64, reference: Option<&str>) -> Vec<Record> {
+pub fn references(dataset: &Dataset, seed: u64, reference: Option<&str>) -> Vec<Record> {
     let test = dataset.test();
     let answers = test.iter().enumerate();
     let answers = answers.map(|(index, graph)| Answer { graph, behind: Some(index) }).collect();

@@ -101,7 +101,7 @@ pub const FAMILY: Family = Family {
     version: Version::new("evaluate/truth", 2),
     metrics: &[CALLS_TV, CALLS_KL, SHAPES_TV, FALSE_CALLS, BRANCH_RECALL, EXPECTED_RECALL],
     score: Some(|case, _| records(case)),
-    references: Some(|asked, seed| floor(asked.dataset, asked.compared, seed)),
+    references: Some(|asked, seed| references(asked.dataset, asked.compared, seed)),
     has_perfect_generator: true,
     reads_likelihoods: false,
     reports: &[Report { id: "truth", draw: report::report, compared: &[], claims: &[] }],
@@ -135,7 +135,7 @@ fn answers_against(cloud: &Cloud, case: &Case) -> Vec<Record> {
 ///
 /// # Errors
 /// A dataset whose truth is not known.
-fn floor(dataset: &Dataset, size: usize, seed: u64) -> Result<Vec<Record>> {
+fn references(dataset: &Dataset, size: usize, seed: u64) -> Result<Vec<Record>> {
     let cloud = cloud_of(dataset)?;
     let sides = [("train", dataset.train()), ("test", dataset.test())];
     let records =

@@ -212,7 +212,7 @@ fn training_and_test_graphs_are_references() {
         _ => crate::data::Side::Train,
     });
     let dataset = Dataset::new(card, graphs, sides.collect());
-    let records = floor(&dataset, 500, 1).unwrap();
+    let records = super::references(&dataset, 500, 1).unwrap();
     for (reference, count) in ["train", "test"].map(|reference| (reference, 500)) {
         let cell = format!("graphs=valid/reference={reference}");
         let record = find(&records, CALLS_TV, &cell);
@@ -222,7 +222,7 @@ fn training_and_test_graphs_are_references() {
         find(&records, BRANCH_RECALL, &format!("probability=0-0.1%/reference={reference}"));
     }
     let real = crate::evaluate::tests::dataset(Vec::new(), Vec::new());
-    assert!(floor(&real, 75, 1).is_err());
+    assert!(super::references(&real, 75, 1).is_err());
 }
 
 /// What a perfect model loses by its temperature alone: rare branches above all. At 1 it finds what is

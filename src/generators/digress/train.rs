@@ -21,7 +21,7 @@ pub struct Example {
 
 /// Noisy graphs and their clean types.
 #[derive(Default)]
-struct Lesson {
+struct NoisedBatch {
     batch: Batch,
     /// By node and by pair, with the weight of each in the loss: 0 for what is always known.
     types: Vec<usize>,
@@ -30,7 +30,7 @@ struct Lesson {
     kind_weights: Vec<f32>,
 }
 
-impl Lesson {
+impl NoisedBatch {
     fn push(
         &mut self,
         shape: &DigressShape,
@@ -123,12 +123,12 @@ pub fn train(
     let (mut seen, mut last) = (0, Vec::new());
     for step in 0..steps {
         let mut rng = random::stream(context.seed, "training", &[step]);
-        let mut lesson = Lesson::default();
+        let mut noised = NoisedBatch::default();
         for index in order.next(examples, batch_pairs) {
-            lesson.push(shape, noise, &examples[index], &mut rng);
+            noised.push(shape, noise, &examples[index], &mut rng);
             seen += 1;
         }
-        let loss = |tensors: &Tensors| lesson.loss(shape, tensors, edge_weight);
+        let loss = |tensors: &Tensors| noised.loss(shape, tensors, edge_weight);
         let loss = learner.step(rates.rate(step), loss)?;
         if step >= steps - steps.div_ceil(10) {
             last.push(loss);

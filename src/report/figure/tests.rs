@@ -140,7 +140,7 @@ fn learning_curves() {
         lines: vec![curve("recursive-llm", [4.0, 2.0, 0.9, 0.3, 0.2])],
         levels: vec![
             level("probabilistic", Style::Generator(1), 1.4),
-            level("real (half against half)", Style::Real, 0.05),
+            level("split-half (real vs. real)", Style::Real, 0.05),
         ],
     };
     let accuracy = Lines {
@@ -168,7 +168,7 @@ fn learning_curves() {
         row_height: 230.0,
         notes: Vec::new(),
     };
-    check("learning", &figure, &["training tokens", "half against half", "100k"]);
+    check("learning", &figure, &["training tokens", "split-half", "100k"]);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn bars() {
     let hitters = Bars {
         backdrop: None,
         series: vec![
-            cut(series("real (half against half)", Style::Real, 1.3)),
+            cut(series("split-half (real vs. real)", Style::Real, 1.3)),
             cut(series("recursive-llm", Style::Generator(0), 1.2)),
             cut(series("probabilistic", Style::Generator(1), 0.4)),
         ],
@@ -285,11 +285,11 @@ fn long_names_leave_room_for_what_they_name() {
     let long = "Recursive LLM (remaining counts; tokens 8_000_000; self-trained), T = 0.8";
     let mut few = Figure { width: PAGE, ..figure };
     few.panels[0].x =
-        Axis::names("", (0..8).map(|n| [long, "Resample"][n % 2].to_owned()).collect());
+        Axis::names("", (0..8).map(|n| [long, "Training-set copy"][n % 2].to_owned()).collect());
     let values = vec![share(0.5); 8];
     let series = vec![BarSeries { label: "bars".into(), style: Style::Real, values }];
     few.panels[0].content = Content::Bars(Bars { backdrop: None, series });
-    check("long-names-in-lines", &few, &["Resample", "tokens"]);
+    check("long-names-in-lines", &few, &["Training-set copy", "tokens"]);
     // In lines side by side, where there is room for them.
     assert!(!few.to_svg().unwrap().contains(long));
 }

@@ -27,7 +27,7 @@ pub struct EvaluateWork {
 
 /// Measures the reference rows of a family: real graphs, simple rules and a perfect generator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct FloorWork {
+pub struct ReferencesWork {
     pub family: FamilyId,
     /// What the generators are asked for, with the same seed.
     pub conditions: Conditions,
@@ -82,9 +82,9 @@ impl StageKind for EvaluateWork {
     }
 }
 
-impl StageKind for FloorWork {
+impl StageKind for ReferencesWork {
     fn kind(&self) -> &'static str {
-        "floor"
+        "references"
     }
 
     fn versions(&self) -> Vec<Version> {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use checkpoint_selection::CheckpointSelectionWork;
 pub use dataset::DatasetWork;
-pub use evaluate::{EvaluateWork, FloorWork};
+pub use evaluate::{EvaluateWork, ReferencesWork};
 pub use generate::{GenerateWork, TrainedGenerator, answer};
 pub use likelihood::LikelihoodWork;
 pub use probe::{NetworkWork, ProbeWork};
@@ -130,7 +130,7 @@ stage_kinds! {
     Generate(GenerateWork),
     Likelihood(LikelihoodWork),
     Evaluate(EvaluateWork),
-    Floor(FloorWork),
+    References(ReferencesWork),
     Probe(ProbeWork),
     Report(ReportWork),
 }

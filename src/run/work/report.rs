@@ -34,7 +34,7 @@ pub struct ReportWork {
     pub runs: Vec<VariantRun>,
     #[serde(default)]
     pub plot: Vec<String>,
-    pub floors: Vec<Key>,
+    pub references: Vec<Key>,
     /// What the runs were asked for; probes are asked for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Conditions>,
@@ -104,7 +104,7 @@ impl StageKind for ReportWork {
             inputs.extend(run.generate.iter().chain(&run.selected).cloned());
             inputs.push(run.records.key.clone());
         }
-        inputs.extend(self.floors.clone());
+        inputs.extend(self.references.clone());
         inputs
     }
 
@@ -134,9 +134,9 @@ impl StageKind for ReportWork {
         let card = read_json(&context.input("dataset", &self.dataset).join(CARD))?;
         let runs = self.runs.iter().map(|run| run.records(context));
         let runs: Vec<RunRecords> = runs.collect::<Result<_>>()?;
-        let floors = self.floors.iter().map(|key| load(&context.input("floor", key)));
-        let floors: Vec<Vec<Record>> = floors.collect::<Result<_>>()?;
-        let floor = (!floors.is_empty()).then(|| floors.concat());
+        let references = self.references.iter().map(|key| load(&context.input("references", key)));
+        let references: Vec<Vec<Record>> = references.collect::<Result<_>>()?;
+        let references = (!references.is_empty()).then(|| references.concat());
         let known = self.family.reports;
         let reports: Vec<_> =
             known.iter().filter(|report| self.reports.iter().any(|id| id == report.id)).collect();
@@ -149,7 +149,7 @@ impl StageKind for ReportWork {
                 profile: &self.profile,
                 runs: &runs,
                 plotted: &self.plot,
-                references: floor.as_deref(),
+                references: references.as_deref(),
                 training_logs: &self.logs(context),
                 grid: self.conditions.as_ref().and_then(Conditions::grid),
             },

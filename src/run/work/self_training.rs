@@ -111,9 +111,9 @@ fn with_training_graphs(dataset: &Dataset, more: Vec<CallGraph>) -> Dataset {
     sides.resize(sides.len() + test.len(), Side::Test);
     let (train, test) = (train.into_iter().cloned(), test.into_iter().cloned());
     let HeldOutCard { from, .. } = card.held_out.clone();
-    let mut taught = Dataset::new(card, train.chain(more).chain(test).collect(), sides);
-    taught.set_held_out(dataset.held_out().to_vec(), from);
-    taught
+    let mut combined = Dataset::new(card, train.chain(more).chain(test).collect(), sides);
+    combined.set_held_out(dataset.held_out().to_vec(), from);
+    combined
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ pub fn records(case: &Case) -> Result<Vec<Record>> {
 ///
 /// # Errors
 /// A training that diverges.
-pub fn floor(dataset: &Dataset, prompts: usize, seed: u64) -> Result<Vec<Record>> {
+pub fn references(dataset: &Dataset, prompts: usize, seed: u64) -> Result<Vec<Record>> {
     let test = TestSet::new(dataset, seed);
     let all = sample(dataset.train(), TRAINING, seed, "anomalies/train");
     let equal = &all[..all.len().min(prompts)];

@@ -26,7 +26,7 @@ fn score(dataset: &Dataset, answers: &[CallGraph]) -> Vec<Record> {
 fn anomalies_are_found() {
     let real = dataset(cloud(150, 0..1_000), cloud(150, 2_000..2_150));
     let records = score(&real, &cloud(150, 4_000..5_000));
-    let floor = floor(&real, 1_000, 5).expect("records");
+    let references = references(&real, 1_000, 5).expect("records");
     for (metric, cell, least) in [
         (AUC, "kind=all", 0.58),
         (AUC, "kind=structure", 0.62),
@@ -34,11 +34,12 @@ fn anomalies_are_found() {
         (AUC_PR, "kind=all", 0.58),
     ] {
         let trained = find(&records, metric, cell);
-        let reference = find(&floor, metric, &format!("{cell}/reference=train"));
+        let reference = find(&references, metric, &format!("{cell}/reference=train"));
         assert!(trained.value > least && reference.value > least, "{metric} {cell} {trained:?}");
         assert!(trained.low <= trained.value && trained.value <= trained.high, "{trained:?}");
     }
-    let of = |reference: &str| find(&floor, AUC, &format!("kind=all/reference={reference}")).value;
+    let of =
+        |reference: &str| find(&references, AUC, &format!("kind=all/reference={reference}")).value;
     assert!(of("train") > of("counting") && of("counting") > of("size"));
     assert!((of("size") - 0.5).abs() < 0.05);
     assert_eq!(find(&records, AUC, "kind=all").count, 300);
@@ -89,7 +90,7 @@ fn too_few_graphs_give_no_number() {
             assert!(record.value.is_nan() && record.low.is_nan(), "{record:?}");
         }
     }
-    let records = floor(&cases[1].0, 30, 1).expect("records");
+    let records = references(&cases[1].0, 30, 1).expect("records");
     let of = |reference: &str| find(&records, AUC, &format!("kind=all/reference={reference}"));
     assert!(of("train").value.is_nan() && of("counting").value.is_nan());
     assert!(of("size").value > 0.0);
@@ -150,7 +151,7 @@ fn the_latency_of_the_prompt_teaches_nothing() {
         test.iter().enumerate().map(|(index, graph)| random(graph, index)).collect();
     let real = dataset(train, test);
     let records = evaluate(&ANOMALIES, &real, &asked, &answers, 5).expect("records");
-    let reference = floor(&real, asked.len(), 5).expect("records");
+    let reference = references(&real, asked.len(), 5).expect("records");
     for kind in ["all", "structure", "latency"] {
         let ours = find(&records, AUC, &format!("kind={kind}"));
         let real = find(&reference, AUC, &format!("kind={kind}/reference=train"));

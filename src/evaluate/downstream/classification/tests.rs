@@ -36,13 +36,13 @@ fn score(family: &Family, answers: &[CallGraph]) -> Vec<Record> {
 
 #[test]
 fn real_graphs_teach_what_others_do_not() {
-    let floor = floor(&HIGH_LATENCY, &dataset(graphs(0..400), graphs(401..561)), 3);
+    let references = references(&HIGH_LATENCY, &dataset(graphs(0..400), graphs(401..561)), 3);
     let reference = |name: &str| format!("{CELL}/reference={name}");
-    let real = find(&floor, BALANCED_ACCURACY, &reference("real"));
+    let real = find(&references, BALANCED_ACCURACY, &reference("real"));
     assert!(real.value > 0.65 && real.value < 1.0, "{real:?}");
-    assert_eq!(find(&floor, BALANCED_ACCURACY, &reference("majority")).value, 0.5);
-    assert_eq!(find(&floor, AUC, &reference("majority")).value, 0.5);
-    let rates = find(&floor, AUC, &reference("rates"));
+    assert_eq!(find(&references, BALANCED_ACCURACY, &reference("majority")).value, 0.5);
+    assert_eq!(find(&references, AUC, &reference("majority")).value, 0.5);
+    let rates = find(&references, AUC, &reference("rates"));
     assert!(rates.value < real.value, "{rates:?}");
     let same = score(&downstream::HIGH_LATENCY, &graphs(600..760));
     assert!(find(&same, GAP, CELL).value.abs() < 15.0, "{:?}", find(&same, GAP, CELL));
@@ -71,7 +71,7 @@ fn one_class_is_named_always_and_no_graph_is_not_a_number() {
         let own = none.iter().filter(|record| record.metric.id.starts_with("downstream-"));
         assert!(own.clone().count() == 7 && own.clone().all(|record| record.value.is_nan()));
     }
-    let empty = floor(&HIGH_LATENCY, &dataset(Vec::new(), Vec::new()), 3);
+    let empty = references(&HIGH_LATENCY, &dataset(Vec::new(), Vec::new()), 3);
     assert!(empty.len() == 13 && empty.iter().all(|record| record.value.is_nan()));
 }
 
@@ -91,7 +91,7 @@ fn names_do_not_matter() {
     let other = renamed_dataset(&one);
     for task in [&HIGH_LATENCY, &UNCOMMON] {
         let [one, other] = [&one, &other].map(|dataset| {
-            let mut records = floor(task, dataset, 3);
+            let mut records = references(task, dataset, 3);
             records.retain(|record| record.metric != AUC);
             records
         });
@@ -116,7 +116,7 @@ fn uncommon_communications_are_found_by_what_they_do() {
     assert_eq!(find(&records, AUC, cell).value, 1.0);
     assert_eq!(find(&records, AUC, cell).count, 160);
     assert!((find(&records, TRAINING, cell).value - 1.0 / 13.0).abs() < 0.01);
-    let floor = floor(&UNCOMMON, &dataset, 3);
-    let rates = find(&floor, AUC, &format!("{cell}/reference=rates")).value;
+    let references = references(&UNCOMMON, &dataset, 3);
+    let rates = find(&references, AUC, &format!("{cell}/reference=rates")).value;
     assert!((rates - 0.5).abs() < 0.2, "{rates}");
 }

@@ -55,7 +55,7 @@ pub fn records(case: &Case) -> Vec<Record> {
 }
 
 /// Real training graphs; and the larger class of their components always.
-pub fn floor(dataset: &Dataset, seed: u64) -> Vec<Record> {
+pub fn references(dataset: &Dataset, seed: u64) -> Vec<Record> {
     let graphs = real_training(dataset, MAX_TRAIN, seed);
     let mut records = Vec::new();
     for (place, application) in applications(dataset) {

@@ -49,12 +49,12 @@ fn score_against(dataset: &Dataset, answers: &[CallGraph]) -> Vec<Record> {
 
 #[test]
 fn real_graphs_teach_what_constant_ones_do_not() {
-    let floor = floor(&real(), 3);
-    let real = find(&floor, BALANCED_ACCURACY, &format!("{CELL}/reference=real"));
+    let references = references(&real(), 3);
+    let real = find(&references, BALANCED_ACCURACY, &format!("{CELL}/reference=real"));
     assert!(real.value > 0.7 && real.low > 0.5, "{real:?}");
-    let majority = find(&floor, BALANCED_ACCURACY, &format!("{CELL}/reference=majority"));
+    let majority = find(&references, BALANCED_ACCURACY, &format!("{CELL}/reference=majority"));
     assert_eq!(majority.value, 0.5);
-    assert_eq!(find(&floor, APPLICATION, "application=1/service=S_1").value, 300.0);
+    assert_eq!(find(&references, APPLICATION, "application=1/service=S_1").value, 300.0);
     // Other graphs of the same kind come near; graphs without slowness name no component.
     let same = score(&graphs(1_000..1_200, 90));
     assert!(find(&same, GAP, CELL).value.abs() < 12.0, "{:?}", find(&same, GAP, CELL));
@@ -71,9 +71,9 @@ fn what_cannot_be_measured_is_not_a_number() {
     assert!(find(&none, BALANCED_ACCURACY, CELL).value.is_nan());
     let second = find(&none, GAP, "task=critical-components/application=2");
     assert!(second.value.is_nan() && second.count == 0);
-    let floor = floor(&dataset(Vec::new(), Vec::new()), 3);
-    assert_eq!(floor.len(), 2 * (4 + 1 + 4));
-    assert!(floor.iter().all(|record| record.value.is_nan()));
+    let references = references(&dataset(Vec::new(), Vec::new()), 3);
+    assert_eq!(references.len(), 2 * (4 + 1 + 4));
+    assert!(references.iter().all(|record| record.value.is_nan()));
 }
 
 /// Components come in another order, which the last digits of the machines depend on.
