@@ -434,6 +434,7 @@ impl ExperimentPlan {
             dataset: self.dataset_key.clone(),
             arms,
             plot: self.experiment.plot.iter().map(Variant::name).collect(),
+            pairs: self.experiment.pairs.clone(),
             floors: self.floors.iter().filter(|key| failure(key).is_none()).cloned().collect(),
             conditions: match &self.experiment.measure {
                 Measure::Answers(answers) => Some(answers.conditions.clone()),
