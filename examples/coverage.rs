@@ -11,10 +11,10 @@ use rayon::prelude::*;
 use tracegym::evaluate::fidelity::popular_calls::divergence;
 use tracegym::evaluate::fidelity::shape::{kolmogorov_smirnov, total_variation};
 use tracegym::random;
-use tracegym::records::{Interval, Metric, PromptScores, bootstrap, resamples};
+use tracegym::records::{Groups, Interval, Metric, PromptScores, Resamples, bootstrap, resamples};
 use tracegym::report::statistics::{
-    Bounded, Resampled, Resampling, Seeds, Services, compare, difference, fraction, holm, of_seeds,
-    seeds_differ, services_differ,
+    Bounded, Difference, Resampled, Resampling, Seeds, Services, compare, difference, fraction,
+    holm, independent, of_seeds, seeds_differ, services_differ,
 };
 
 /// Simulations behind a number: its own 95 % interval is ± 2 points at 95 % held.
@@ -86,13 +86,12 @@ fn of_fractions(simulations: u64) {
                     .into_iter()
                     .map(|share| (0..10).filter(|_| rng.random_bool(share)).count() as f64)
                     .collect();
-                let value = hits.iter().sum::<f64>() / (10 * services) as f64;
                 if !cluster {
                     let all = hits.iter().sum::<f64>() as u64;
                     return holds(Interval::wilson(all, 10 * services as u64), truth);
                 }
-                let seed = rng.random();
-                let interval = bootstrap(seed, services, &[value], |drawn| {
+                let groups = Groups::numbered(rng.random(), services);
+                let drawn = bootstrap(groups, |drawn| {
                     let (mut sum, mut count) = (0.0, 0.0);
                     for (hits, times) in hits.iter().zip(drawn) {
                         sum += f64::from(*times) * hits;
@@ -100,7 +99,7 @@ fn of_fractions(simulations: u64) {
                     }
                     vec![sum / count]
                 });
-                holds(interval[0], truth)
+                holds(drawn[0].interval, truth)
             })
         };
         row("Wilson", "fraction, 10 prompts per service", services, 10 * services, held(false));
@@ -361,7 +360,7 @@ fn of_distinct(simulations: u64) {
     }
 }
 
-/// Differences of two arms that do not differ: intervals, and tests.
+/// Differences of two variants that do not differ: intervals, and tests.
 fn sizes(simulations: u64) {
     let mut intervals = Vec::new();
     for (seeds, services, spread) in [
@@ -441,11 +440,8 @@ fn sizes(simulations: u64) {
         intervals.push((seeds, services, spread, held.count() as f64 / count));
     }
     let distances = distances_compared(simulations);
-    for (seeds, services, found, _) in &distances {
-        println!(
-            "| difference of distances (TV) | {seeds} | {services} | 0 | {:.0} % |",
-            100.0 * found
-        );
+    for Compared { how, seeds, services, found, .. } in &distances {
+        println!("| distances (TV), {how} | {seeds} | {services} | 0 | {:.0} % |", 100.0 * found);
     }
     println!("\nIntervals of differences, nominal 95 %:\n");
     println!("| difference of | seeds | services | spread of seeds | held |");
@@ -453,14 +449,23 @@ fn sizes(simulations: u64) {
     for (seeds, services, spread, held) in intervals {
         println!("| fractions | {seeds} | {services} | {spread} | {:.0} % |", 100.0 * held);
     }
-    for (seeds, services, _, held) in distances {
-        println!("| distances (TV) | {seeds} | {services} | 0 | {:.0} % |", 100.0 * held);
+    for Compared { how, seeds, services, held, .. } in distances {
+        println!("| distances (TV), {how} | {seeds} | {services} | 0 | {:.0} % |", 100.0 * held);
     }
 }
 
-/// Two arms that are equally far from the real side: seeds, services, how often a difference is found, and
-/// how often the interval holds none.
-fn distances_compared(simulations: u64) -> Vec<(usize, usize, f64, f64)> {
+/// Variants that are equally far from the real side.
+struct Compared {
+    how: &'static str,
+    seeds: usize,
+    services: usize,
+    /// How often a difference is found.
+    found: f64,
+    /// How often the interval holds none.
+    held: f64,
+}
+
+fn distances_compared(simulations: u64) -> Vec<Compared> {
     let (real, other) = (zipf(1.0), zipf(1.15));
     let of = |(seeds, services): (usize, usize)| {
         let simulate = |simulation: u64| {
@@ -479,24 +484,45 @@ fn distances_compared(simulations: u64) -> Vec<(usize, usize, f64, f64)> {
                     vec![total_variation(&sums[0], &sums[1])]
                 };
                 let drawn = resamples(simulation, services, of);
-                let resamples = drawn.into_iter().map(|values| values[0]).collect();
-                Resampled { value: of(&vec![1; services])[0], resamples }
+                let values = drawn.into_iter().map(|values| values[0]).collect();
+                let resamples = Resamples { draws: 0, groups: services as u32, values };
+                (of(&vec![1; services])[0], resamples)
             };
-            let one: Vec<Resampled> = (0..seeds)
-                .map(|_| arm(&sides(&mut rng, [&real, &other], services, 5 * services)))
-                .collect();
-            let two: Vec<Resampled> = (0..seeds)
-                .map(|_| arm(&sides(&mut rng, [&real, &other], services, 5 * services)))
-                .collect();
-            difference(&one, &two, services).expect("a difference")
+            let mut variant = || -> Vec<(f64, Resamples)> {
+                let seed = |_| arm(&sides(&mut rng, [&real, &other], services, 5 * services));
+                (0..seeds).map(seed).collect()
+            };
+            let (one, two) = (variant(), variant());
+            [together(&one, &two), independent(all(&one), all(&two))]
         };
         let found: Vec<_> = (0..simulations).into_par_iter().map(simulate).collect();
-        let count = found.len() as f64;
-        let low = found.iter().filter(|found| found.p < 0.05).count() as f64 / count;
-        let held = found
-            .iter()
-            .filter(|found| found.difference.low <= 0.0 && 0.0 <= found.difference.high);
-        (seeds, services, low, held.count() as f64 / count)
+        let share = |how: usize, of: fn(&Difference) -> bool| {
+            found.iter().filter(|found| of(&found[how])).count() as f64 / found.len() as f64
+        };
+        [(0, "on shared draws"), (1, "from two intervals")].map(|(place, how)| Compared {
+            how,
+            seeds,
+            services,
+            found: share(place, |found| found.p < 0.05),
+            held: share(place, |found| found.difference.low <= 0.0 && 0.0 <= found.difference.high),
+        })
     };
-    [(1, 100), (3, 100), (3, 30)].map(of).to_vec()
+    [(1, 100), (3, 100), (3, 30)].into_iter().flat_map(of).collect()
+}
+
+fn together(one: &[(f64, Resamples)], two: &[(f64, Resamples)]) -> Difference {
+    let [one, two] = [one, two].map(|seeds| {
+        let seeds = seeds.iter();
+        seeds.map(|(value, resamples)| Resampled { value: *value, resamples }).collect::<Vec<_>>()
+    });
+    difference(&one, &two).expect("a difference")
+}
+
+/// The number of several seeds, as tables have it.
+fn all(seeds: &[(f64, Resamples)]) -> Bounded {
+    let seeds = seeds.iter().map(|(value, resamples)| {
+        let Interval { low, high } = Interval::recentred(*value, &resamples.values);
+        Bounded { value: *value, low, high }
+    });
+    of_seeds(&seeds.collect::<Vec<_>>()).expect("seeds")
 }

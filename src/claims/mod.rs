@@ -11,18 +11,19 @@ use crate::number;
 use crate::report::figure::Bounded;
 use crate::report::table::{Cell, Column, Table};
 use crate::report::{
-    COST, Entry, Found, ReportFiles, ReportInput, Results, Variant, cell_or_missing, comparisons,
-    cost_table,
+    COST, DeclaredPair, Entry, Found, ReportFiles, ReportInput, Results, Variant, cell_or_missing,
+    cost_table, differences,
 };
 
 /// Draws the reports of an experiment. Failed runs are shown as such.
 pub fn draw(reports: &[&Report], input: &ReportInput) -> ReportFiles {
     let results = Results::new(*input);
     let mut files = ReportFiles::default();
-    let (mut claims, mut compared) = (Vec::new(), Vec::new());
+    let (mut claims, mut compared, mut columns) = (Vec::new(), Vec::new(), Vec::new());
     for report in reports {
         files.add((report.draw)(&results));
         claims.extend_from_slice(report.claims);
+        columns.push((report.columns)(&results));
         for one in report.compared {
             if !compared.contains(one) {
                 compared.push(*one);
@@ -36,8 +37,22 @@ pub fn draw(reports: &[&Report], input: &ReportInput) -> ReportFiles {
         files.table("decoding-cost", table);
     }
     files.table(COST, cost_table(&results));
-    files.add(comparisons(&results, &compared));
+    let pairs = match input.pairs {
+        Some(declared) => declared.to_vec(),
+        None => DeclaredPair::usual().into_iter().chain(published_pairs(&claims)).collect(),
+    };
+    files.add(differences(&results, &pairs, &compared, &columns));
     files
+}
+
+/// The pairs that the paper compares in these claims.
+fn published_pairs(claims: &[&str]) -> Vec<DeclaredPair> {
+    let claims = claims.iter().filter_map(|id| CLAIMS.get(*id));
+    let pairs = claims.filter_map(|claim| {
+        let other = claim.above.as_ref()?;
+        Some(DeclaredPair::of(&claim.generator, other))
+    });
+    pairs.collect()
 }
 
 #[derive(Deserialize)]

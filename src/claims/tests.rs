@@ -51,13 +51,13 @@ fn share(id: &str, dimensions: Dimensions, share: f64, count: u64) -> Record {
     let hits = (share.clamp(0.0, 1.0) * count as f64).round() as u64;
     let Interval { low, high } = Interval::wilson(hits, count);
     let value = hits as f64 / count as f64;
-    Record { metric, dimensions, value, low, high, count }
+    Record { metric, dimensions, value, low, high, count, resamples: None }
 }
 
 fn number(id: &str, dimensions: Dimensions, value: f64) -> Record {
     let metric = described(id);
     let (low, high) = (value * 0.8, value * 1.3);
-    Record { metric, dimensions, value, low, high, count: 500 }
+    Record { metric, dimensions, value, low, high, count: 500, resamples: None }
 }
 
 /// Accuracy falls with edges and depth, by `skill`.
@@ -166,7 +166,15 @@ fn anomaly_records(skill: f64) -> Vec<Record> {
             let (low, high) = (value - 0.03, value + 0.02);
             let dimensions = WHOLE.kind(kind);
             let metric = described(metric);
-            records.push(Record { metric, dimensions, value, low, high, count: 4_000 });
+            records.push(Record {
+                metric,
+                dimensions,
+                value,
+                low,
+                high,
+                count: 4_000,
+                resamples: None,
+            });
         }
     }
     records
@@ -256,6 +264,7 @@ fn input<'a>(
         profile: "quick",
         runs,
         plotted: &[],
+        pairs: None,
         references: None,
         grid: None,
         training_logs: &[],
@@ -327,7 +336,7 @@ fn accuracy() {
             "accuracy-by-edges",
             "accuracy-by-depth",
             "accuracy-by-training-graphs",
-            "comparisons",
+            "superiority",
         ],
     );
     hold_to_version(&files, "accuracy");
@@ -388,7 +397,7 @@ fn accuracy_at_two_temperatures() {
 fn accuracy_at_several_temperatures() {
     let files = at_temperatures(&[0.0, 0.4, 0.8]);
     let names: Vec<&str> = files.figures.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["accuracy-by-temperature", "comparisons"]);
+    assert_eq!(names, ["accuracy-by-temperature", "superiority"]);
     assert_eq!(files.tables[0].1.rows.len(), 6);
     let by_depth = &files.tables[1].1;
     let names: Vec<&str> = by_depth.columns.iter().map(|column| column.name.as_str()).collect();
@@ -407,7 +416,7 @@ fn fidelity() {
     insta::assert_snapshot!("fidelity-md", text(&files, Table::to_markdown));
     insta::assert_snapshot!("fidelity-csv", text(&files, Table::to_csv));
     insta::assert_snapshot!("fidelity-tex", text(&files, Table::to_latex));
-    check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes", "comparisons"]);
+    check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes", "superiority"]);
     hold_to_version(&files, "fidelity");
 }
 
@@ -458,9 +467,9 @@ fn popular_calls_are_drawn_of_arms_with_valid_answers() {
     assert!(bars.series.iter().all(|series| series.label != "probabilistic"));
 }
 
-/// Three seeds of more generators than are compared in all pairs, one of which failed.
+/// Three seeds of several generators, one of which failed.
 #[test]
-fn comparisons() {
+fn differences() {
     let names = ["recursive-llm", "tabular-llm", "graph-rnn", "markov", "tvae", "resample"];
     let skills = [0.9, 0.86, 0.9, 0.55, 0.2, 0.9];
     let mut all = Vec::new();
@@ -473,15 +482,70 @@ fn comparisons() {
         }
     }
     let files = drawn("fidelity", &all, &[]);
-    let tables = files.tables.iter().filter(|(name, _)| name == "seeds" || name == "comparisons");
+    let tables = files.tables.iter().filter(|(name, _)| name == "seeds" || name == "differences");
     let text: String = tables.map(|(_, table)| table.to_markdown() + "\n").collect();
-    insta::assert_snapshot!("comparisons-md", text);
-    check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes", "comparisons"]);
-    hold_to_version(&files, "comparisons");
-    // Old results have no per-prompt scores: no table, and nothing else is missing.
+    insta::assert_snapshot!("differences-md", text);
+    check_files(&files, &["divergence", "popular-calls", "heavy-hitters", "sizes", "superiority"]);
+    hold_to_version(&files, "differences");
+    // Old results have no per-prompt scores: no table of seeds, and nothing else is missing.
     all.iter_mut().for_each(|run| run.prompt_scores = None);
     let without = drawn("fidelity", &all, &[]);
-    assert_eq!(without.tables.len(), files.tables.len() - 2);
+    assert_eq!(without.tables.len(), files.tables.len() - 1);
+}
+
+/// Text of a cell of a table of differences, by the metric, the generator and what it is compared with.
+fn cell_of(table: &Table, row: [&str; 3], column: &str) -> Option<String> {
+    let csv = table.to_csv();
+    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(csv.as_bytes());
+    let headings = reader.headers().expect("headings").clone();
+    let place = headings.iter().position(|heading| heading == column).expect("a column");
+    let found = reader.records().map(|record| record.expect("a row"));
+    let mut found = found.filter(|record| (0..3).all(|place| record[place] == *row[place]));
+    Some(found.next()?[place].to_owned())
+}
+
+/// Two generators that were resampled on the same draws, which each moves far more than it moves their
+/// difference. Overlap of their intervals would say nothing.
+#[test]
+fn differences_are_those_declared() {
+    use crate::evaluate::distribution::PGD;
+    use crate::records::Resamples;
+
+    let of = |value: f64, draws: u64| {
+        let drawn = |draw: u32| value + f64::from(draw % 41) / 100.0 - 0.2;
+        let values = (0..200).map(|draw| drawn(draw) + value * f64::from(draw % 7) / 1e3);
+        let resamples = Some(Resamples { draws, groups: 300, values: values.collect() });
+        vec![Record { resamples, ..number(PGD.id, WHOLE, value) }]
+    };
+    let all = [
+        run("recursive-llm", 0, Ok(of(0.40, 1))),
+        run("tabular-llm", 0, Ok(of(0.45, 1))),
+        run("markov", 0, Ok(of(0.45, 2))),
+    ];
+    let pairs = [["each", "best"], ["tabular-llm", "markov"], ["tvae", "best"], ["markov", "real"]];
+    let pairs = pairs.map(|[one, other]| DeclaredPair::of(one, other));
+    let card = card();
+    let reference = [number(PGD.id, WHOLE, 0.1)];
+    let input = ReportInput {
+        pairs: Some(&pairs),
+        references: Some(&reference),
+        ..input("example", &card, &all)
+    };
+    let files = draw(&[report("distribution")], &input);
+    let table = &files.tables.iter().find(|(name, _)| name == "differences").expect("a table").1;
+    let cell = |one: &str, other: &str, column: &str| cell_of(table, ["PGD", one, other], column);
+    let [tabular, markov] = ["tabular-LLM", "markov"].map(|name| {
+        let number = |column: &str| cell(name, "recursive-LLM", column).expect("a pair");
+        (number("paired"), number("p").parse::<f64>().expect("a number"))
+    });
+    assert!(tabular.0 == "by service" && tabular.1 < 1e-6, "{tabular:?}");
+    assert!(markov.0 == "no" && markov.1 > 0.05, "{markov:?}");
+    assert_eq!(cell("tabular-LLM", "markov", "paired").as_deref(), Some("no"));
+    assert!(cell("markov", "split-half (real vs. real)", "p").is_some());
+    assert_eq!(cell("tabular-LLM", "split-half (real vs. real)", "p"), None);
+    assert_eq!(cell("recursive-LLM", "recursive-LLM", "p"), None);
+    // Four tests, and that of tabular against markov as a possible best.
+    assert!(table.notes.iter().any(|note| note.contains("corrected for 5 tests")));
 }
 
 /// Numbers of the distribution report, at `distance` from the real graphs; `about_of` says

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use polars::prelude::{DataType, SortMultipleOptions, col, lit};
 
 use super::answers::{ACCURACY, COMPARED, accurate};
-use super::{Bin, Case, Dimensions, Family, Interval, Metric, Record, Report, WHOLE};
+use super::family::no_columns;
+use super::{
+    Bin, Case, Dimensions, Family, Groups, Interval, Metric, Record, Report, WHOLE, bootstrap,
+};
 use crate::data::Dataset;
 use crate::graph::{Condition, Grid, Name, Verdict, ViolationCode, grid_cells};
 use crate::report::figure::{
@@ -29,6 +32,7 @@ pub const FAMILY: Family = Family {
         id: "accuracy",
         draw: report,
         compared: COMPARED,
+        columns: no_columns,
         claims: &[
             "fig3a-tabular-16-edges",
             "fig3b-tabular-depth-5",
@@ -96,8 +100,8 @@ fn records(case: &Case) -> Vec<Record> {
     let train = train_graphs(dataset);
     let train_of = |cell: &(u32, u32)| train.get(cell).copied().unwrap_or(0);
     let mut by_cell: BTreeMap<(u32, u32), Tally> = BTreeMap::new();
-    let mut by_edges: BTreeMap<u32, Tally> = BTreeMap::new();
-    let mut by_depth: BTreeMap<u32, Tally> = BTreeMap::new();
+    let mut by_edges: BTreeMap<u32, BTreeMap<&Name, Tally>> = BTreeMap::new();
+    let mut by_depth: BTreeMap<u32, BTreeMap<&Name, Tally>> = BTreeMap::new();
     let mut by_train = [Tally::default(); TRAIN_BINS.len()];
     let mut by_group: BTreeMap<&str, Tally> = BTreeMap::new();
     let services = service_graphs(dataset);
@@ -108,10 +112,12 @@ fn records(case: &Case) -> Vec<Record> {
             by_group.entry(group).or_default().add(accurate);
         }
         if let Some(edges) = condition.num_edges {
-            by_edges.entry(edges).or_default().add(accurate);
+            let services = by_edges.entry(edges).or_default();
+            services.entry(&condition.service).or_default().add(accurate);
         }
         if let Some(depth) = condition.depth {
-            by_depth.entry(depth).or_default().add(accurate);
+            let services = by_depth.entry(depth).or_default();
+            services.entry(&condition.service).or_default().add(accurate);
         }
         if let (Some(edges), Some(depth)) = (condition.num_edges, condition.depth) {
             by_cell.entry((edges, depth)).or_default().add(accurate);
@@ -123,8 +129,9 @@ fn records(case: &Case) -> Vec<Record> {
     let mut records = vec![accurate(case)];
     let name = |(edges, depth): &(u32, u32)| WHOLE.edges(*edges).depth(*depth);
     records.extend(by_cell.iter().map(|(cell, tally)| share(name(cell), tally)));
-    records.extend(by_edges.iter().map(|(edges, tally)| share(WHOLE.edges(*edges), tally)));
-    records.extend(by_depth.iter().map(|(depth, tally)| share(WHOLE.depth(*depth), tally)));
+    let of = |about: Dimensions, services| by_services(about, services, case.seed);
+    records.extend(by_edges.iter().map(|(edges, of_edges)| of(WHOLE.edges(*edges), of_edges)));
+    records.extend(by_depth.iter().map(|(depth, of_depth)| of(WHOLE.depth(*depth), of_depth)));
     let bins = TRAIN_BINS.iter().zip(&by_train);
     records.extend(bins.map(|(bin, tally)| share(WHOLE.train_graphs(*bin), tally)));
     records.extend(by_group.iter().map(|(group, tally)| share(WHOLE.group(*group), tally)));
@@ -134,6 +141,25 @@ fn records(case: &Case) -> Vec<Record> {
         Record::new(TRAIN_GRAPHS, name(cell), graphs as f64, Interval::NONE, graphs)
     }));
     records
+}
+
+/// Accuracy on the prompts of these services: with Wilson's interval, and with what draws of services make of
+/// it, for differences between variants.
+fn by_services(about: Dimensions, services: &BTreeMap<&Name, Tally>, seed: u64) -> Record {
+    let groups = Groups::named(seed, services.keys().map(|name| name.as_str()));
+    let tallies: Vec<Tally> = services.values().copied().collect();
+    let drawn = bootstrap(groups, |drawn| {
+        let (mut hits, mut count) = (0, 0);
+        for (tally, times) in tallies.iter().zip(drawn) {
+            hits += u64::from(*times) * tally.hits;
+            count += u64::from(*times) * tally.count;
+        }
+        vec![hits as f64 / count as f64]
+    });
+    let resamples = drawn.into_iter().next().and_then(|estimate| estimate.resamples);
+    let sum = |of: fn(&Tally) -> u64| tallies.iter().map(of).sum();
+    let (hits, count) = (sum(|tally| tally.hits), sum(|tally| tally.count));
+    Record { resamples, ..Record::share(ACCURACY, about, hits, count) }
 }
 
 /// Number of training graphs by (num_edges, depth).
@@ -431,10 +457,10 @@ fn failure_cell(variant: &Variant, found: &Found, entry: usize) -> Cell {
         return Cell::Failed(String::new());
     }
     let (met, whole) = (found.rows(variant, entry), found.rows(variant, 0));
-    let not_met = whole.iter().skip(met.len()).map(|Row { count, .. }| {
-        let Interval { low, high } = Interval::wilson(0, *count);
-        let value = if *count == 0 { f64::NAN } else { 0.0 };
-        Row { estimate: Bounded { value, low, high }, count: *count }
+    let not_met = whole.iter().skip(met.len()).map(|row| {
+        let Interval { low, high } = Interval::wilson(0, row.count);
+        let value = if row.count == 0 { f64::NAN } else { 0.0 };
+        row.with(Bounded { value, low, high })
     });
     let rows: Vec<Row> = met.iter().copied().chain(not_met).collect();
     cell_or_missing(FAILURE, combine(FAILURE, &rows))

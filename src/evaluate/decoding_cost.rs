@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::answers::ACCURACY;
-use super::{Case, Metric, Record, WHOLE, bootstrap};
+use super::{Case, Groups, Metric, Record, WHOLE, bootstrap};
 use crate::graph::Name;
 use crate::report::table::{Cell, Column, Table};
 use crate::report::{Entry, Results};
@@ -66,6 +66,7 @@ pub fn records(case: &Case) -> Vec<Record> {
         sums.choices += answer.cost.choices as f64;
         sums.mass += answer.cost.allowed_mass;
     }
+    let groups = Groups::named(case.seed, services.keys().map(|name| name.as_str()));
     let services: Vec<Sums> = services.into_values().collect();
     let weighted = |drawn: &[u32]| {
         let mut sums = Sums::default();
@@ -83,16 +84,13 @@ pub fn records(case: &Case) -> Vec<Record> {
     if whole.tokens == 0.0 {
         return Vec::new();
     }
-    let values = whole.statistics();
-    let intervals =
-        bootstrap(case.seed, services.len(), &values, |drawn| weighted(drawn).statistics());
-    let values = values.into_iter().zip(intervals);
+    let values = bootstrap(groups, |drawn| weighted(drawn).statistics());
     let count = case.answers.len() as u64;
     let masked = whole.mass < whole.choices;
     let records = METRICS
         .iter()
         .zip(values)
-        .map(|(metric, (value, interval))| Record::new(metric, WHOLE, value, interval, count));
+        .map(|(metric, estimate)| Record::estimated(metric, WHOLE, estimate, count));
     // Without a mask its mass is 1 and says nothing.
     records.filter(|record| masked || record.metric != FEASIBLE_MASS).collect()
 }

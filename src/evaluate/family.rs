@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Asked, Case, FAMILIES};
 use crate::records::{Metric, PromptScores, Record};
-use crate::report::{Compared, ReportFiles, Results};
+use crate::report::{Columns, Compared, ReportFiles, Results};
 use crate::version::Version;
 
 /// Metrics that are computed and reported together: definitions, scores, reference rows, tables and figures.
@@ -55,8 +55,15 @@ pub struct Report {
     pub draw: fn(&Results) -> ReportFiles,
     /// In what, prompt by prompt, variants are compared with each other.
     pub compared: &'static [Compared],
+    /// In what else they are, on the same draws of services.
+    pub columns: fn(&Results) -> Columns,
     /// Ids of the published claims that stand beside it.
     pub claims: &'static [&'static str],
+}
+
+/// Of a report that compares nothing but what it has by prompt.
+pub fn no_columns(_: &Results) -> Columns {
+    Columns::default()
 }
 
 /// A family by its id, as manifests and stages name it.

@@ -34,7 +34,7 @@ use anyhow::{Context, Result};
 use crate::data::Dataset;
 use crate::graph::{CallGraph, Condition, Generated, Verdict, judge_all};
 pub use crate::records::{
-    Bin, Dimensions, Interval, Metric, PromptScores, Record, WHOLE, bootstrap,
+    Bin, Dimensions, Estimate, Groups, Interval, Metric, PromptScores, Record, WHOLE, bootstrap,
 };
 use novelty::membership::Likelihood;
 

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use rayon::prelude::*;
 
-use super::Interval;
-use super::bootstrap;
+use super::Groups;
 use crate::graph::{CallGraph, CallRow, CallType, Name};
 
 /// Source, destination and type of a call.
@@ -38,7 +37,8 @@ pub struct Observations<'a> {
     /// Id of each call's destination among all destinations, by call id.
     pub destination: Vec<u32>,
     pub microservices: usize,
-    pub services: usize,
+    /// Names of the services, ascending.
+    pub services: Vec<&'a Name>,
     pub real: Vec<Observed>,
     /// By prompt; without calls where nothing was understood.
     pub synthetic: Vec<Observed>,
@@ -86,8 +86,13 @@ impl<'a> Observations<'a> {
         names.dedup();
         let of = |key: &CallKey| names.partition_point(|name| *name < key.1) as u32;
         let destination = calls.iter().map(of).collect();
-        let (microservices, services) = (names.len(), services.len());
+        let (microservices, services) = (names.len(), services.into_keys().collect());
         Self { calls, destination, microservices, services, real, synthetic }
+    }
+
+    /// The services, which a bootstrap draws.
+    pub fn groups(&self, seed: u64) -> Groups {
+        Groups::named(seed, self.services.iter().map(|name| name.as_str()))
     }
 }
 
@@ -152,17 +157,6 @@ impl Sides {
     }
 }
 
-/// `statistics` of all services, each with its bootstrap interval. One set of draws serves both
-/// sides: a service that is drawn twice counts twice in real and in synthetic graphs.
-pub fn with_intervals<F>(seed: u64, services: usize, statistics: F) -> Vec<(f64, Interval)>
-where
-    F: Fn(&[u32]) -> Vec<f64> + Sync,
-{
-    let values = statistics(&vec![1; services]);
-    let intervals = bootstrap(seed, services, &values, statistics);
-    values.into_iter().zip(intervals).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,7 +170,7 @@ mod tests {
         assert_eq!(one.calls, two.calls);
         assert_eq!(one.real[0].calls, two.real[1].calls);
         assert_eq!((one.real[0].service, two.real[1].service), (1, 1));
-        assert_eq!((one.microservices, one.services), (3, 2));
+        assert_eq!((one.microservices, one.services.len()), (3, 2));
     }
 
     #[test]

@@ -103,25 +103,86 @@ impl Interval {
     }
 }
 
-/// Bootstrap clustered by service: each resample draws services with replacement, one less than there are
-/// ([`drawn`]), and `statistics` is given how often each one was drawn. Its values for one of each are
-/// `values`, each of which gets a [recentred](Interval::recentred) interval. All statistics see the same
-/// draws for the same seed and number of services, so that arms asked for the same conditions are
-/// compared pairwise. None for fewer than [`LEAST_GROUPS`] services.
+/// Services, or other things that resemble each other within and are drawn whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    seed: u64,
+    count: usize,
+    /// Of the seed and the groups, in order.
+    fingerprint: u64,
+}
+
+impl Groups {
+    /// Groups by name, in the order in which they are counted.
+    pub fn named<'a>(seed: u64, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let (mut hash, mut count) = (blake3::Hasher::new(), 0);
+        hash.update(&seed.to_le_bytes());
+        for name in names {
+            hash.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+            count += 1;
+        }
+        let mut first = [0; 8];
+        hash.finalize_xof().fill(&mut first);
+        Self { seed, count, fingerprint: u64::from_le_bytes(first) }
+    }
+
+    /// So many groups without names, which are the same for all that have as many.
+    pub fn numbered(seed: u64, count: usize) -> Self {
+        Self { count, ..Self::named(seed, [count.to_string().as_str()]) }
+    }
+}
+
+/// A number for each draw of groups. Two of the same draws are resampled in step, so that what they share has
+/// no part in their difference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resamples {
+    /// Fingerprint of the groups that were drawn, and of the seed.
+    pub draws: u64,
+    /// How many groups there are.
+    pub groups: u32,
+    pub values: Vec<f64>,
+}
+
+/// A number with its interval, and what it is for each draw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    pub value: f64,
+    pub interval: Interval,
+    /// `None` where there is no interval.
+    pub resamples: Option<Resamples>,
+}
+
+impl Estimate {
+    /// No number.
+    pub const NONE: Self = Self { value: f64::NAN, interval: Interval::NONE, resamples: None };
+}
+
+/// Bootstrap clustered by service or other `groups`: each resample draws groups with replacement, one less
+/// than there are ([`drawn`]), and `statistics` is given how often each one was drawn. Its values for one of
+/// each get [recentred](Interval::recentred) intervals. All statistics see the same draws for the same seed
+/// and number of groups, so that variants asked for the same conditions are compared pairwise. No intervals
+/// for fewer than [`LEAST_GROUPS`] groups.
 ///
 /// Graphs of one service resemble each other, and one service may be 15 % of the data: resampling
 /// single graphs would give intervals that are far too narrow.
-pub fn bootstrap<F>(seed: u64, services: usize, values: &[f64], statistics: F) -> Vec<Interval>
+pub fn bootstrap<F>(groups: Groups, statistics: F) -> Vec<Estimate>
 where
     F: Fn(&[u32]) -> Vec<f64> + Sync,
 {
-    if services < LEAST_GROUPS {
-        return vec![Interval::NONE; values.len()];
+    let values = statistics(&vec![1; groups.count]);
+    if groups.count < LEAST_GROUPS {
+        let without = |value| Estimate { value, ..Estimate::NONE };
+        return values.into_iter().map(without).collect();
     }
-    let resamples = resamples(seed, services, statistics);
-    let of = |index: usize| resamples.iter().map(|values| values[index]).collect::<Vec<f64>>();
-    let of = |(index, value): (usize, &f64)| Interval::recentred(*value, &of(index));
-    values.iter().enumerate().map(of).collect()
+    let resamples = resamples(groups.seed, groups.count, statistics);
+    let of = |(index, value): (usize, f64)| {
+        let values: Vec<f64> = resamples.iter().map(|values| values[index]).collect();
+        let interval = Interval::recentred(value, &values);
+        let (draws, count) = (groups.fingerprint, groups.count as u32);
+        let resamples = Resamples { draws, groups: count, values };
+        Estimate { value, interval, resamples: (!interval.low.is_nan()).then_some(resamples) }
+    };
+    values.into_iter().enumerate().map(of).collect()
 }
 
 /// What `statistics` gives for each of [`RESAMPLES`] draws of services: the draws behind [`bootstrap`].
@@ -196,13 +257,27 @@ mod tests {
             let sum: f64 = drawn.iter().zip(&values).map(|(n, value)| f64::from(*n) * value).sum();
             vec![sum / 400.0]
         };
-        let interval = bootstrap(3, 400, &[0.5], mean)[0];
+        let of = |services, mean: &(dyn Fn(&[u32]) -> Vec<f64> + Sync)| {
+            bootstrap(Groups::numbered(3, services), mean).remove(0)
+        };
+        let estimate = of(400, &mean);
+        let interval = estimate.interval;
         // 0.5 ± 1.96 · 0.5 / 20, give or take the noise of 200 resamples.
         assert!((0.44..0.47).contains(&interval.low), "{interval:?}");
         assert!((0.53..0.56).contains(&interval.high), "{interval:?}");
-        assert_eq!(interval, bootstrap(3, 400, &[0.5], mean)[0]);
-        assert!(bootstrap(3, 9, &[1.0], |_| vec![1.0])[0].low.is_nan());
-        assert_eq!(bootstrap(3, 10, &[1.0], |_| vec![1.0])[0], Interval { low: 1.0, high: 1.0 });
+        assert_eq!(estimate, of(400, &mean));
+        assert_eq!(estimate.resamples.map(|drawn| drawn.values.len()), Some(200));
+        let few = of(9, &|_| vec![1.0]);
+        assert!(few.interval.low.is_nan() && few.resamples.is_none() && few.value == 1.0);
+        assert_eq!(of(10, &|_| vec![1.0]).interval, Interval { low: 1.0, high: 1.0 });
+    }
+
+    #[test]
+    fn draws_are_those_of_the_same_groups_and_seed() {
+        let draws = |seed, names: &[&str]| Groups::named(seed, names.iter().copied()).fingerprint;
+        assert_eq!(draws(1, &["a", "b"]), draws(1, &["a", "b"]));
+        assert_ne!(draws(1, &["a", "b"]), draws(2, &["a", "b"]));
+        assert_ne!(draws(1, &["a", "b"]), draws(1, &["ab", ""]));
     }
 
     /// Total variation of 300 draws from one of 100 equal cells: about 0.23 by chance alone, and that of a
@@ -228,8 +303,9 @@ mod tests {
         for seed in 0..40 {
             let cells = sample(seed);
             let value = of(&cells, &whole);
+            let groups = Groups::numbered(seed, 300);
             let Interval { low, high } =
-                bootstrap(seed, 300, &[value], |drawn| vec![of(&cells, drawn)])[0];
+                bootstrap(groups, |drawn| vec![of(&cells, drawn)])[0].interval;
             assert!(low <= value && value <= high, "{low} {value} {high}");
             held += u32::from(low <= usual && usual <= high);
         }

@@ -9,7 +9,9 @@ mod prompt_scores;
 mod record;
 
 pub use dimensions::{Bin, Dimensions, PERFECT, WHOLE};
-pub use interval::{Interval, LEAST_GROUPS, bootstrap, drawn, resamples};
+pub use interval::{
+    Estimate, Groups, Interval, LEAST_GROUPS, Resamples, bootstrap, drawn, resamples,
+};
 pub use metric::{Better, IntervalKind, Metric, Unit};
 pub use parquet::{load, load_prompt_scores, save, save_prompt_scores, to_frame};
 pub use prompt_scores::PromptScores;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use polars::prelude::{Column, DataFrame};
 
-use super::{Dimensions, Metric, PromptScores, Record};
+use super::{Dimensions, Metric, PromptScores, Record, Resamples};
 use crate::data::calls as table;
 use crate::error::UserError;
 use crate::graph::Name;
@@ -13,6 +13,10 @@ use crate::graph::Name;
 /// A row per record: the metric's id, a column for each dimension that occurs, the number.
 const RECORDS: &str = "records.parquet";
 const NUMBERS: [&str; 4] = ["value", "low", "high", "count"];
+/// A row per record that has resamples, and draw of them: place of the record, fingerprint and number of the
+/// groups that were drawn, the number.
+const RESAMPLES: &str = "resamples.parquet";
+const RESAMPLE: [&str; 4] = ["record", "draws", "groups", "value"];
 /// A row per prompt: its fingerprint and service, then a column per metric.
 const PROMPT_SCORES: &str = "units.parquet";
 const PROMPT: [&str; 2] = ["prompt", "service"];
@@ -42,24 +46,65 @@ pub fn to_frame(records: &[&Record], every_dimension: bool) -> Result<DataFrame>
     Ok(DataFrame::new(records.len(), columns)?)
 }
 
-/// Writes records into the folder of a stage's outputs.
+/// Writes records, and their resamples, into the folder of a stage's outputs.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub fn save(dir: &Path, records: &[Record]) -> Result<()> {
     let records: Vec<&Record> = records.iter().collect();
-    table::write(&dir.join(RECORDS), &mut to_frame(&records, false)?)
+    table::write(&dir.join(RECORDS), &mut to_frame(&records, false)?)?;
+    let mut drawn: (Vec<u32>, Vec<u64>, Vec<u32>, Vec<f64>) = Default::default();
+    for (place, record) in (0..).zip(&records) {
+        let Some(Resamples { draws, groups, values }) = &record.resamples else { continue };
+        for value in values {
+            drawn.0.push(place);
+            drawn.1.push(*draws);
+            drawn.2.push(*groups);
+            drawn.3.push(*value);
+        }
+    }
+    let columns = vec![
+        Column::new(RESAMPLE[0].into(), &drawn.0),
+        Column::new(RESAMPLE[1].into(), &drawn.1),
+        Column::new(RESAMPLE[2].into(), &drawn.2),
+        Column::new(RESAMPLE[3].into(), &drawn.3),
+    ];
+    table::write(&dir.join(RESAMPLES), &mut DataFrame::new(drawn.0.len(), columns)?)
 }
 
-/// Reads the records of a finished stage.
+/// Reads the records of a finished stage, with their resamples where it kept them.
 ///
 /// # Errors
 /// A file that cannot be read, or holds what no record is.
 pub fn load(dir: &Path, find: Find) -> Result<Vec<Record>> {
     let path = dir.join(RECORDS);
-    let frame = table::read(&path)?;
-    let records = records_of(&frame, find);
-    Ok(records.map_err(|error| UserError::input(&path, "records", format!("{error:#}")))?)
+    let wrong = |path: &Path, what: &str, error: anyhow::Error| {
+        UserError::input(path, what, format!("{error:#}"))
+    };
+    let mut records =
+        records_of(&table::read(&path)?, find).map_err(|error| wrong(&path, "records", error))?;
+    let path = dir.join(RESAMPLES);
+    if path.exists() {
+        add_resamples(&mut records, &table::read(&path)?)
+            .map_err(|error| wrong(&path, "resamples", error))?;
+    }
+    Ok(records)
+}
+
+fn add_resamples(records: &mut [Record], frame: &DataFrame) -> Result<()> {
+    let [places, groups] = [0, 2].map(|place: usize| frame.column(RESAMPLE[place])?.u32());
+    let (places, groups, draws) = (places?, groups?, frame.column(RESAMPLE[1])?.u64()?);
+    let numbers = places.iter().zip(groups.iter()).zip(draws.iter());
+    for (((place, groups), draws), value) in numbers.zip(floats(frame, RESAMPLE[3])?) {
+        let place = place.context("a resample without a record")?;
+        let record = records.get_mut(place as usize);
+        let record = record.with_context(|| format!("no record {place}"))?;
+        let draws = draws.context("a resample without draws")?;
+        let groups = groups.context("a resample without groups")?;
+        let none = || Resamples { draws, groups, values: Vec::new() };
+        record.resamples.get_or_insert_with(none).values.push(value);
+    }
+    Ok(())
 }
 
 fn records_of(frame: &DataFrame, find: Find) -> Result<Vec<Record>> {
@@ -73,7 +118,7 @@ fn records_of(frame: &DataFrame, find: Find) -> Result<Vec<Record>> {
         let metric = find(id).with_context(|| format!("no metric `{id}`"))?;
         let count = counts.get(row).context("a record without a count")?;
         let (value, low, high) = (value[row], low[row], high[row]);
-        Ok(Record { metric, dimensions, value, low, high, count })
+        Ok(Record { metric, dimensions, value, low, high, count, resamples: None })
     };
     about.map(record).collect()
 }
@@ -169,8 +214,15 @@ mod tests {
             low,
             high: f64::INFINITY,
             count: 3,
+            resamples: None,
         };
-        let records = [record(0.1 + 0.2, f64::NAN), record(1e-310, -0.0)];
+        let drawn = |draws| Resamples { draws, groups: 12, values: vec![0.1 + 0.2, -0.0] };
+        let with = |value: f64, low: f64, draws: u64| Record {
+            resamples: Some(drawn(draws)),
+            ..record(value, low)
+        };
+        let records =
+            [record(0.1 + 0.2, f64::NAN), with(1e-310, -0.0, u64::MAX), with(2.0, 1.0, 3)];
         let dir = tempfile::tempdir().unwrap();
         save(dir.path(), &records).unwrap();
         let read = load(dir.path(), find).unwrap();
@@ -180,6 +232,9 @@ mod tests {
         assert_eq!(read[1].low.to_bits(), records[1].low.to_bits());
         assert_eq!(read[0].dimensions, records[0].dimensions);
         assert_eq!((read[0].metric, read[0].count), (KL, 3));
+        let resamples = read.iter().map(|record| record.resamples.clone());
+        let expected = [None, Some(drawn(u64::MAX)), Some(drawn(3))];
+        assert_eq!(resamples.collect::<Vec<_>>(), expected);
         let unknown = [Record { metric: TASTE, ..record(1.0, 1.0) }];
         save(dir.path(), &unknown).unwrap();
         let error = load(dir.path(), find).unwrap_err().to_string();

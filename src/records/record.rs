@@ -1,5 +1,5 @@
 use super::dimensions::Dimensions;
-use super::interval::Interval;
+use super::interval::{Estimate, Interval, Resamples};
 use super::metric::Metric;
 
 /// One measured number with its uncertainty, in long form.
@@ -16,6 +16,8 @@ pub struct Record {
     pub high: f64,
     /// Graphs (or prompts) behind the number.
     pub count: u64,
+    /// The number for each draw of services, where its interval comes from drawing them.
+    pub resamples: Option<Resamples>,
 }
 
 impl Record {
@@ -26,7 +28,19 @@ impl Record {
         interval: Interval,
         count: u64,
     ) -> Self {
-        Self { metric, dimensions, value, low: interval.low, high: interval.high, count }
+        let Interval { low, high } = interval;
+        Self { metric, dimensions, value, low, high, count, resamples: None }
+    }
+
+    /// A number with all that is known of it.
+    pub fn estimated(
+        metric: &'static Metric,
+        dimensions: Dimensions,
+        estimate: Estimate,
+        count: u64,
+    ) -> Self {
+        let Estimate { value, interval, resamples } = estimate;
+        Self { resamples, ..Self::new(metric, dimensions, value, interval, count) }
     }
 
     /// `hits` of `count`, with a Wilson interval.

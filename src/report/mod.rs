@@ -1,12 +1,12 @@
-//! What tables and figures are made with: records put together by variant, comparisons, formats. Nothing
+//! What tables and figures are made with: records put together by variant, differences, formats. Nothing
 //! here knows a metric family.
 //!
 //! A report takes the records of all runs of an experiment and gives named tables and figures.
 //! Nothing in them depends on wall time, except for the table `cost`, which is kept apart for that
 //! reason (docs/snapshots.md).
 
-mod comparisons;
 mod cost;
+mod differences;
 pub mod figure;
 mod results;
 pub mod splice;
@@ -20,11 +20,12 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-pub use comparisons::{Compared, comparisons};
 pub use cost::{COST, cost_table};
+pub use differences::{Compared, DeclaredPair, Field, Numbers, Tested, differences};
 pub use figure::Figure;
 pub use results::{
-    Entry, Found, Reference, Results, Row, Variant, cell_or_missing, combine, list, table_cell,
+    Columns, Entry, Found, Reference, Results, Row, Variant, cell_or_missing, combine, list,
+    table_cell,
 };
 pub use table::Table;
 
@@ -36,7 +37,7 @@ use crate::records::{PromptScores, Record};
 use crate::version::Version;
 
 /// Version of tables and figures, of all families. Their snapshots are those of the tests of `claims`.
-pub const VERSION: Version = Version::new("report", 3);
+pub const VERSION: Version = Version::new("report", 4);
 
 /// Results of one generator, seed, temperature and snapshot.
 #[derive(Clone, Debug)]
@@ -89,6 +90,8 @@ pub struct ReportInput<'a> {
     pub runs: &'a [RunRecords],
     /// Generators in figures that have a series for each; all where it is empty.
     pub plotted: &'a [String],
+    /// Whom the experiment compares with whom; the usual pairs where it declares none.
+    pub pairs: Option<&'a [DeclaredPair]>,
     /// Records of real against real graphs.
     pub references: Option<&'a [Record]>,
     /// The grid of edges and depths that the runs were asked for, if it was one.

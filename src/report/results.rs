@@ -18,7 +18,9 @@ use super::table::{Cell, Column, Table};
 use super::{MAX_DRAWN, ReportInput, RunRecords};
 use crate::graph::Name;
 use crate::number::grouped;
-use crate::records::{Better, Dimensions, Interval, Metric, PERFECT, Record, Unit, to_frame};
+use crate::records::{
+    Better, Dimensions, Interval, Metric, PERFECT, Record, Resamples, Unit, to_frame,
+};
 
 /// All seeds of one generator, temperature and checkpoint.
 #[derive(Clone, Debug)]
@@ -61,6 +63,29 @@ pub struct Results<'a> {
     pub input: ReportInput<'a>,
     pub variants: Vec<Variant<'a>>,
     records: DataFrame,
+    /// The rows of the table, in order.
+    all: Vec<&'a Record>,
+}
+
+/// Columns in which variants are compared with each other and with rows of real graphs.
+#[derive(Clone, Default)]
+pub struct Columns {
+    pub entries: Vec<Entry>,
+    pub references: &'static [Reference],
+}
+
+impl Columns {
+    pub fn new(entries: impl Into<Vec<Entry>>, references: &'static [Reference]) -> Self {
+        Self { entries: entries.into(), references }
+    }
+}
+
+/// A reference row.
+pub struct ReferenceRow {
+    pub label: String,
+    /// The temperature of a perfect generator.
+    pub perfect: Option<Name>,
+    pub found: Found,
 }
 
 /// Whose number it is in the table of records: absent for reference rows.
@@ -80,21 +105,26 @@ impl<'a> Results<'a> {
             runs.flatten().map(|record| (Some(variant.number), record))
         });
         let references = input.references.unwrap_or_default().iter().map(|record| (None, record));
-        let (numbers, records): (Vec<Option<u32>>, Vec<&Record>) =
+        let (numbers, all): (Vec<Option<u32>>, Vec<&Record>) =
             of_variants.chain(references).unzip();
-        let places: Vec<u32> = (0..).take(records.len()).collect();
-        let mut records = to_frame(&records, true).expect(COLUMNS);
+        let places: Vec<u32> = (0..).take(all.len()).collect();
+        let mut records = to_frame(&all, true).expect(COLUMNS);
         for column in [Series::new(VARIANT.into(), numbers), Series::new(PLACE.into(), places)] {
             records.with_column(column).expect(COLUMNS);
         }
-        Self { input, variants, records }
+        Self { input, variants, records, all }
     }
 
     /// Those of some variants.
     #[must_use]
     pub fn only(&self, keep: impl Fn(&Variant) -> bool) -> Self {
         let variants = self.variants.iter().filter(|variant| keep(variant)).cloned().collect();
-        Self { variants, records: self.records.clone(), ..*self }
+        Self { variants, records: self.records.clone(), all: self.all.clone(), ..*self }
+    }
+
+    /// What a number is for each draw of services, where that is known.
+    pub fn resamples(&self, row: &Row) -> Option<&'a Resamples> {
+        self.all.get(row.place as usize)?.resamples.as_ref()
     }
 
     /// Those of variants without a failure, of which there are numbers.
@@ -262,19 +292,33 @@ impl<'a> Results<'a> {
         references: &[Reference],
         entries: &[Entry],
     ) -> Vec<(String, Vec<Option<Bounded>>)> {
+        let numbers = |row: ReferenceRow| {
+            let values = (0..entries.len()).map(|entry| row.found.reference(entry)).collect();
+            (row.label, values)
+        };
+        self.reference_rows(references, entries).into_iter().map(numbers).collect()
+    }
+
+    /// As [`Results::references`], seed by seed.
+    pub fn reference_rows(&self, references: &[Reference], entries: &[Entry]) -> Vec<ReferenceRow> {
         let found = |of: &dyn Fn(Dimensions) -> Dimensions| {
             let about = |entry: &Entry| Entry { about: of(entry.about.clone()), ..entry.clone() };
-            let found = self.find(&entries.iter().map(about).collect::<Vec<_>>());
-            (0..entries.len()).map(|entry| found.reference(entry)).collect::<Vec<_>>()
+            self.find(&entries.iter().map(about).collect::<Vec<_>>())
         };
-        let mut rows: Vec<(String, Vec<Option<Bounded>>)> =
-            references.iter().map(|(label, of)| ((*label).to_owned(), found(of))).collect();
-        for temperature in self.perfect() {
+        let rows = references.iter().map(|(label, of)| ReferenceRow {
+            label: (*label).to_owned(),
+            perfect: None,
+            found: found(of),
+        });
+        let perfect = self.perfect().into_iter().map(|temperature| {
             let of = |about: Dimensions| about.temperature(temperature.clone()).reference(PERFECT);
-            rows.push((format!("perfect generator, T = {temperature}"), found(&of)));
-        }
-        rows.retain(|(_, values)| values.iter().any(Option::is_some));
-        rows
+            let label = format!("perfect generator, T = {temperature}");
+            ReferenceRow { label, found: found(&of), perfect: Some(temperature) }
+        });
+        let has_any = |row: &ReferenceRow| {
+            (0..entries.len()).any(|entry| row.found.reference(entry).is_some())
+        };
+        rows.chain(perfect).filter(has_any).collect()
     }
 
     /// Temperatures of the perfect generator's rows, in their order.
@@ -449,6 +493,16 @@ impl Variant<'_> {
 pub struct Row {
     pub estimate: Bounded,
     pub count: u64,
+    /// Place among all records.
+    place: u32,
+}
+
+impl Row {
+    /// The same of another number.
+    #[must_use]
+    pub fn with(self, estimate: Bounded) -> Self {
+        Self { estimate, ..self }
+    }
 }
 
 /// Numbers that were asked for.
@@ -469,12 +523,14 @@ impl Found {
         let [value, low, high] = ends;
         let (value, low, high) = (value?, low?, high?);
         let count = joined.column("count")?.u64()?;
+        let place = joined.column(PLACE)?.u32()?;
         for (row, (variant, entry)) in keys.enumerate() {
             let number =
                 |column: &polars::prelude::Float64Chunked| column.get(row).unwrap_or(f64::NAN);
             let estimate =
                 Bounded { value: number(&value), low: number(&low), high: number(&high) };
-            let row = Row { estimate, count: count.get(row).unwrap_or(0) };
+            let (count, place) = (count.get(row).unwrap_or(0), place.get(row).unwrap_or(u32::MAX));
+            let row = Row { estimate, count, place };
             rows.entry((variant, entry.unwrap_or(u32::MAX))).or_default().push(row);
         }
         Ok(Self { metrics: entries.iter().map(|entry| entry.metric).collect(), rows })
@@ -720,7 +776,7 @@ mod tests {
     const DISTANCE: &Metric = &Metric::plain("distance/1", "a distance").bootstrap();
 
     fn row(value: f64, low: f64, high: f64, count: u64) -> Row {
-        Row { estimate: Bounded { value, low, high }, count }
+        Row { estimate: Bounded { value, low, high }, count, place: 0 }
     }
 
     fn combined(metric: &Metric, rows: &[Row]) -> Bounded {

@@ -12,6 +12,7 @@ use crate::error::UserError;
 use crate::evaluate::probes::Probe;
 use crate::evaluate::{Conditions, FamilyId, samples};
 use crate::manifests::{Kind, Manifest, as_named};
+use crate::report::DeclaredPair;
 use crate::{check, toml_file};
 
 /// Manifests of experiments.
@@ -76,6 +77,7 @@ struct ExperimentFile {
     #[serde(default)]
     checkpoints: bool,
     compared: Option<u32>,
+    pairs: Option<Vec<DeclaredPair>>,
     conditions: Option<toml::Table>,
     sampling: Option<toml::Table>,
     probe: Option<toml::Table>,
@@ -124,6 +126,8 @@ pub struct Experiment {
     /// Those in figures that have a series for each generator, which more than a few would make
     /// unreadable; all where it is empty.
     pub plot: Vec<Variant>,
+    /// Whom it compares with whom; the usual pairs where it is absent.
+    pub pairs: Option<Vec<DeclaredPair>>,
     /// Whether checkpoints saved during training are rows of their own.
     pub checkpoints: bool,
     #[serde(flatten)]
@@ -215,6 +219,10 @@ impl Experiment {
                 format!("`{name}` is not one of `generators`: leave it out, or add it there");
             return Err(UserError::input(path, "plot", message).into());
         }
+        if let Some(pairs) = &file.pairs {
+            check_pairs(pairs, &names(&all))
+                .map_err(|message| UserError::input(path, "pairs", message))?;
+        }
         let generators = overrides.generators.as_deref().map_or(Ok(all), listed)?;
         if generators.is_empty() {
             return Err(empty("generators").into());
@@ -250,6 +258,7 @@ impl Experiment {
             reports,
             generators,
             plot,
+            pairs: file.pairs.clone(),
             checkpoints: file.checkpoints,
             measure,
             seeds: overrides.seeds.clone(),
@@ -314,6 +323,25 @@ impl Measure {
         probe.check().map_err(|error| wrong("probe", &error.to_string()))?;
         Ok(Self::Probe { probe })
     }
+}
+
+/// Whether pairs name generators of the experiment.
+fn check_pairs(pairs: &[DeclaredPair], generators: &[String]) -> Result<(), String> {
+    if pairs.is_empty() {
+        return Err("is empty: name at least one, or leave it out for the usual ones".to_owned());
+    }
+    for pair in pairs {
+        let [one, other]: [String; 2] = pair.clone().into();
+        if one == other {
+            return Err(format!("`{one}` is compared with itself: name two"));
+        }
+        if let Some(name) = pair.generators().find(|name| !generators.iter().any(|g| g == name)) {
+            return Err(format!(
+                "`{name}` is not one of `generators`: a pair is [\"each\" or a generator, \"best\", \"real\" or a generator]"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Graphs of each row that distances are measured on, where the manifest declares them.
@@ -459,6 +487,24 @@ methods = ["pretrained", "majority"]
 seeds = [0]
 probe = { train = 20, tuning = { epochs = 1 } }
 "#;
+
+    #[test]
+    fn pairs_name_generators_or_roles() {
+        let with = |pairs: &str| {
+            let keys = format!("family = \"accuracy\"\npairs = {pairs}");
+            let text = EXAMPLE.replace("family = \"accuracy\"", &keys);
+            read(&text, Profile::Smoke).map(|experiment| experiment.pairs)
+        };
+        let pairs = with("[[\"each\", \"best\"], [\"training-set-copy\", \"real\"]]").unwrap();
+        let expected = [("each", "best"), ("training-set-copy", "real")];
+        assert_eq!(pairs, Some(expected.map(|(one, other)| DeclaredPair::of(one, other)).to_vec()));
+        let unknown = with("[[\"each\", \"marcov\"]]").unwrap_err();
+        assert!(unknown.contains("pairs: `marcov` is not one of `generators`"), "{unknown}");
+        let same = with("[[\"training-set-copy\", \"training-set-copy\"]]").unwrap_err();
+        assert!(same.contains("compared with itself"), "{same}");
+        assert!(with("[]").unwrap_err().contains("pairs: is empty"));
+        assert_eq!(read(EXAMPLE, Profile::Smoke).unwrap().pairs, None);
+    }
 
     #[test]
     fn the_number_of_compared_graphs_is_declared_or_refused() {

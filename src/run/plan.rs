@@ -435,6 +435,7 @@ impl ExperimentPlan {
             dataset: self.dataset_key.clone(),
             runs,
             plot: self.experiment.plot.iter().map(Variant::name).collect(),
+            pairs: self.experiment.pairs.clone(),
             references: self
                 .references
                 .iter()

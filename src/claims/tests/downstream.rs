@@ -12,6 +12,7 @@ fn downstream_records(gap: f64, reference: Option<&str>) -> Vec<Record> {
         low: value - width,
         high: value + width,
         count: 500,
+        resamples: None,
     };
     let mut records = Vec::new();
     let critical = WHOLE.task("critical-components");

@@ -70,7 +70,7 @@ fn novelty() {
     insta::assert_snapshot!("novelty-md", text(&files, Table::to_markdown));
     insta::assert_snapshot!("novelty-csv", text(&files, Table::to_csv));
     insta::assert_snapshot!("novelty-tex", text(&files, Table::to_latex));
-    check_files(&files, &["novelty", "privacy", "comparisons"]);
+    check_files(&files, &["novelty", "privacy", "superiority"]);
     hold_to_version(&files, "novelty");
 }
 
@@ -85,7 +85,7 @@ fn memorisation_at_several_temperatures() {
         all.extend(warm.map(|run| RunRecords { temperature, ..run }));
     }
     let files = drawn("novelty", &all, &[]);
-    check_files(&files, &["memorisation", "comparisons"]);
+    check_files(&files, &["memorisation", "superiority"]);
     hold_to_version(&files, "memorisation");
     let Content::Lines(lines) = &files.figures[0].1.panels[0].content else { panic!("lines") };
     assert_eq!((lines.lines.len(), lines.levels.len()), (1, 3));

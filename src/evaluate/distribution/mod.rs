@@ -26,9 +26,10 @@ pub use times::{
 use rand::seq::SliceRandom;
 
 use super::answers::valid;
-use super::observed::with_intervals;
 use super::samples::{behind, cut, means, samples};
-use super::{Case, Dimensions, Family, Interval, Metric, Record, Report};
+use super::{
+    Case, Dimensions, Estimate, Family, Groups, Interval, Metric, Record, Report, bootstrap,
+};
 use crate::data::Dataset;
 use crate::graph::CallGraph;
 use crate::random;
@@ -63,6 +64,7 @@ pub const FAMILY: Family = Family {
         id: "distribution",
         draw: report::report,
         compared: &[],
+        columns: |_| report::columns(),
         claims: &[
             "fig16-tabular-in-degree",
             "fig16-tabular-out-degree",
@@ -90,8 +92,8 @@ impl Measured {
         Self { metric, dimensions, count }
     }
 
-    fn record(self, value: f64, interval: Interval) -> Record {
-        Record::new(self.metric, self.dimensions, value, interval, self.count)
+    fn record(self, estimate: Estimate) -> Record {
+        Record::estimated(self.metric, self.dimensions, estimate, self.count)
     }
 }
 
@@ -156,15 +158,15 @@ fn with_bootstrap(
         let nothing = [Pair::among(&services, &[], &[])];
         return parts(&nothing, seed, |part| {
             let metrics = part.metrics().into_iter();
-            let none =
-                |metric: Measured| Measured { count, ..metric }.record(f64::NAN, Interval::NONE);
+            let none = |metric: Measured| Measured { count, ..metric }.record(Estimate::NONE);
             metrics.map(none).collect()
         });
     }
+    let groups = Groups::named(seed, services.keys().map(|name| name.as_str()));
     parts(&pairs, seed, |part| {
-        let values = with_intervals(seed, services.len(), |drawn| part.values(drawn));
+        let values = bootstrap(groups, |drawn| part.values(drawn));
         let metrics = part.metrics().into_iter().zip(values);
-        metrics.map(|(metric, (value, interval))| metric.record(value, interval)).collect()
+        metrics.map(|(metric, estimate)| metric.record(estimate)).collect()
     })
 }
 
@@ -201,8 +203,9 @@ fn references(dataset: &Dataset, size: usize, seed: u64) -> Vec<Record> {
     let mut records: Vec<Record> = metrics
         .map(|(index, (metric, _))| {
             let values: Vec<f64> = cuts.iter().map(|cut| cut[index].1).collect();
-            let mean = values.iter().sum::<f64>() / values.len() as f64;
-            metric.clone().record(mean, Interval::percentiles(&values))
+            let value = values.iter().sum::<f64>() / values.len() as f64;
+            let interval = Interval::percentiles(&values);
+            metric.clone().record(Estimate { value, interval, resamples: None })
         })
         .collect();
     let against_test = with_bootstrap(&dataset.test(), &dataset.train(), size, seed);

@@ -9,12 +9,19 @@ use crate::evaluate::answers::VALID;
 use crate::evaluate::{Metric, WHOLE};
 use crate::report::figure::{Axis, Bars, Figure, PAGE};
 use crate::report::table::{Cell, Table};
-use crate::report::{Entry, Reference, ReportFiles, Results, list};
+use crate::report::{Columns, Entry, Reference, ReportFiles, Results, list};
 
 const REFERENCES: [Reference; 2] = [
     ("split-half (real vs. real)", |about| about),
     ("train vs. test", |about| about.reference("train")),
 ];
+
+/// What the overview shows of distributions.
+pub fn columns() -> Columns {
+    let mut entries = overview_entries();
+    entries.retain(|entry| entry.metric.of_samples);
+    Columns::new(entries, &REFERENCES)
+}
 
 pub fn report(results: &Results) -> ReportFiles {
     let table = |title: &str, entries: &[Entry], note: &str| -> Table {

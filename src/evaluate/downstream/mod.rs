@@ -41,6 +41,7 @@ pub const CRITICAL_COMPONENTS: Family = Family {
         id: "critical-components",
         draw: report::critical_components,
         compared: &[],
+        columns: |_| report::critical_components_columns(),
         claims: &[
             "fig5-critical-instruction-1",
             "fig5-critical-instruction-2",
@@ -61,7 +62,13 @@ pub const ANOMALIES: Family = Family {
     }),
     has_perfect_generator: false,
     reads_likelihoods: false,
-    reports: &[Report { id: "anomalies", draw: report::anomalies, compared: &[], claims: &[] }],
+    reports: &[Report {
+        id: "anomalies",
+        draw: report::anomalies,
+        compared: &[],
+        columns: report::anomaly_columns,
+        claims: &[],
+    }],
 };
 
 /// Whether a graph's latency is high, its times hidden (paper, table 2).
@@ -79,6 +86,7 @@ pub const HIGH_LATENCY: Family = Family {
         id: "high-latency",
         draw: report::high_latency,
         compared: &[],
+        columns: |_| report::high_latency_columns(),
         claims: &["table2-high-latency", "table2-high-latency-gap"],
     }],
 };
@@ -98,6 +106,7 @@ pub const UNCOMMON_COMMUNICATION: Family = Family {
         id: "uncommon-communication",
         draw: report::uncommon_communication,
         compared: &[],
+        columns: |_| report::uncommon_communication_columns(),
         claims: &["table2-uncommon", "table2-uncommon-gap"],
     }],
 };

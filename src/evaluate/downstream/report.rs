@@ -7,7 +7,7 @@ use super::{ACCURACY, ACCURACY_GAP, APPLICATION, AUC, BALANCED_ACCURACY, F1, GAP
 use crate::evaluate::{Metric, WHOLE};
 use crate::number::grouped;
 use crate::report::figure::{Axis, Bars, Figure, PAGE};
-use crate::report::{Entry, Reference, ReportFiles, Results, list};
+use crate::report::{Columns, Entry, Reference, ReportFiles, Results, list};
 
 /// A task, whose table and figure are named after it.
 struct Shown {
@@ -29,49 +29,58 @@ const MAJORITY: Reference = ("majority class", |about| about.reference("majority
 const RATES: Reference = ("real rates by service", |about| about.reference("rates"));
 const CALL_RATES: Reference = ("real rates by service and call", |about| about.reference("rates"));
 
+const CRITICAL: Shown = Shown {
+    task: "critical-components",
+    title: "Critical components (trained on generated and tested on real graphs)",
+    references: &[REAL, MAJORITY],
+    entries: critical,
+    measures: (&[BALANCED_ACCURACY], "balanced accuracy"),
+    gap: (ACCURACY_GAP, "accuracy: difference to real (points)"),
+    note: "Which microservices make an application slow, from relative importance and congestion intensity in windows of 20 traces (FIRM), by a support vector machine, mean of 5 fits. Critical: in a slow trace of the window its own time exceeds the usual most. Accuracy is to be read beside the majority class.",
+};
+
+const LATENCY: Shown = Shown {
+    task: "high-latency",
+    title: "High latency (trained on generated and tested on real graphs)",
+    references: &[REAL, RATES, MAJORITY],
+    entries: classification,
+    measures: (&[BALANCED_ACCURACY, AUC], "balanced accuracy and ROC AUC"),
+    gap: (GAP, "difference to real (points)"),
+    note: "Whether a graph's latency reaches the p90 of its service, from its calls without any times, by logistic regression. Cross-fitted: no model has seen an answer to the prompt that was taken from the graph it judges.",
+};
+
+const UNCOMMON: Shown = Shown {
+    task: "uncommon-communication",
+    title: "Uncommon communications (trained on generated and tested on real graphs)",
+    references: &[REAL, CALL_RATES, MAJORITY],
+    entries: classification,
+    measures: (&[BALANCED_ACCURACY, AUC], "balanced accuracy and ROC AUC"),
+    gap: (GAP, "difference to real (points)"),
+    note: "Whether a call's children hold a communication that occurs in fewer than 10 % of the service's graphs, from the call, its parent and its siblings, by logistic regression. Cross-fitted: no model has seen an answer to the prompt that was taken from the graph it judges.",
+};
+
 pub fn critical_components(results: &Results) -> ReportFiles {
-    report(
-        results,
-        &Shown {
-            task: "critical-components",
-            title: "Critical components (trained on generated and tested on real graphs)",
-            references: &[REAL, MAJORITY],
-            entries: critical,
-            measures: (&[BALANCED_ACCURACY], "balanced accuracy"),
-            gap: (ACCURACY_GAP, "accuracy: difference to real (points)"),
-            note: "Which microservices make an application slow, from relative importance and congestion intensity in windows of 20 traces (FIRM), by a support vector machine, mean of 5 fits. Critical: in a slow trace of the window its own time exceeds the usual most. Accuracy is to be read beside the majority class.",
-        },
-    )
+    report(results, &CRITICAL)
+}
+
+pub fn critical_components_columns() -> Columns {
+    CRITICAL.columns()
 }
 
 pub fn high_latency(results: &Results) -> ReportFiles {
-    report(
-        results,
-        &Shown {
-            task: "high-latency",
-            title: "High latency (trained on generated and tested on real graphs)",
-            references: &[REAL, RATES, MAJORITY],
-            entries: classification,
-            measures: (&[BALANCED_ACCURACY, AUC], "balanced accuracy and ROC AUC"),
-            gap: (GAP, "difference to real (points)"),
-            note: "Whether a graph's latency reaches the p90 of its service, from its calls without any times, by logistic regression. Cross-fitted: no model has seen an answer to the prompt that was taken from the graph it judges.",
-        },
-    )
+    report(results, &LATENCY)
+}
+
+pub fn high_latency_columns() -> Columns {
+    LATENCY.columns()
 }
 
 pub fn uncommon_communication(results: &Results) -> ReportFiles {
-    report(
-        results,
-        &Shown {
-            task: "uncommon-communication",
-            title: "Uncommon communications (trained on generated and tested on real graphs)",
-            references: &[REAL, CALL_RATES, MAJORITY],
-            entries: classification,
-            measures: (&[BALANCED_ACCURACY, AUC], "balanced accuracy and ROC AUC"),
-            gap: (GAP, "difference to real (points)"),
-            note: "Whether a call's children hold a communication that occurs in fewer than 10 % of the service's graphs, from the call, its parent and its siblings, by logistic regression. Cross-fitted: no model has seen an answer to the prompt that was taken from the graph it judges.",
-        },
-    )
+    report(results, &UNCOMMON)
+}
+
+pub fn uncommon_communication_columns() -> Columns {
+    UNCOMMON.columns()
 }
 
 const MEASURE: &str = "balanced accuracy";
@@ -117,6 +126,13 @@ fn classification(task: &'static str) -> Vec<Entry> {
 }
 
 impl Shown {
+    /// What the models reach. Their differences from real graphs are tested against the row of these.
+    fn columns(&self) -> Columns {
+        let mut entries = (self.entries)(self.task);
+        entries.retain(|entry| [BALANCED_ACCURACY, ACCURACY, AUC].contains(&entry.metric));
+        Columns::new(entries, self.references)
+    }
+
     fn notes(&self, results: &Results) -> Vec<String> {
         let mut notes = vec![self.note.to_owned(), GAPS.to_owned()];
         notes.extend(self.tested_on(results));
@@ -219,6 +235,11 @@ fn detected(results: &Results, metric: &'static Metric, name: &str) -> Vec<Entry
     // Where nothing is known, failed variants need a column for the reason.
     let kept = all.into_iter().zip(&known);
     kept.filter(|(_, is_known)| **is_known || !known.contains(&true)).map(|kept| kept.0).collect()
+}
+
+/// Areas of all kinds of anomalies that there are.
+pub fn anomaly_columns(results: &Results) -> Columns {
+    Columns::new(detected(results, ANOMALY_AUC, "AUC: "), &DETECTORS)
 }
 
 /// Anomaly detectors trained on generated graphs (figure 5, right).

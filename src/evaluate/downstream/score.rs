@@ -1,9 +1,8 @@
 //! How right a model is on real test examples, with intervals, and how much less than a model that
 //! real graphs have trained.
 
-use crate::evaluate::observed::with_intervals;
 use crate::evaluate::ranking::Ranking;
-use crate::evaluate::{Dimensions, Interval, Metric, Record};
+use crate::evaluate::{Dimensions, Estimate, Groups, Interval, Metric, Record, bootstrap};
 
 /// Share of the test examples whose class the model finds. Range 0 to 1, higher is better; interval
 /// by bootstrap over clusters of examples (services; for critical components windows of traces).
@@ -82,7 +81,8 @@ impl Truth {
     /// The measures of a model in `cell`.
     pub fn records(&self, about: &Dimensions, scores: &Scores, seed: u64) -> Vec<Record> {
         let measure = self.measure(scores);
-        let values = with_intervals(seed, self.num_clusters, |drawn| measure(drawn).to_vec());
+        let groups = Groups::numbered(seed, self.num_clusters);
+        let values = bootstrap(groups, |drawn| measure(drawn).to_vec());
         MEASURES.into_iter().zip(values).map(|(metric, v)| self.record(metric, about, v)).collect()
     }
 
@@ -95,7 +95,7 @@ impl Truth {
         seed: u64,
     ) -> Vec<Record> {
         let (ours, theirs) = (self.measure(scores), self.measure(real));
-        let values = with_intervals(seed, self.num_clusters, |drawn| {
+        let values = bootstrap(Groups::numbered(seed, self.num_clusters), |drawn| {
             let (ours, theirs) = (ours(drawn), theirs(drawn));
             vec![100.0 * (ours[0] - theirs[0]), 100.0 * (ours[1] - theirs[1])]
         });
@@ -103,14 +103,9 @@ impl Truth {
         metrics.map(|(metric, value)| self.record(metric, about, value)).collect()
     }
 
-    fn record(
-        &self,
-        metric: &'static Metric,
-        about: &Dimensions,
-        (value, interval): (f64, Interval),
-    ) -> Record {
-        let interval = if value.is_nan() { Interval::NONE } else { interval };
-        Record::new(metric, about.clone(), value, interval, self.graphs)
+    fn record(&self, metric: &'static Metric, about: &Dimensions, estimate: Estimate) -> Record {
+        let estimate = if estimate.value.is_nan() { Estimate::NONE } else { estimate };
+        Record::estimated(metric, about.clone(), estimate, self.graphs)
     }
 
     /// The four measures, with each cluster as often as it was drawn.

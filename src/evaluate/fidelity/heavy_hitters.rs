@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::evaluate::observed::{Counts, Observations, Observed, Sides, with_intervals};
+use crate::evaluate::observed::{Counts, Observations, Observed, Sides};
 use crate::evaluate::samples::{behind, means, samples};
-use crate::evaluate::{Interval, Metric, Record, WHOLE};
+use crate::evaluate::{Interval, Metric, Record, WHOLE, bootstrap};
 use crate::graph::{Condition, Name};
 use crate::random;
 
@@ -67,12 +67,13 @@ pub fn records(
         false => samples(&valid, size, seed),
     };
     let pairs: Vec<Called> = (0..).zip(&samples).map(pair).collect();
-    let values = with_intervals(seed, observations.services, |drawn| {
+    let values = bootstrap(observations.groups(seed), |drawn| {
         means(&pairs, KS.len(), |pair| pair.overlaps(drawn).to_vec())
     });
-    let records = KS.iter().zip(values).map(|(k, (value, interval))| {
-        Record::new(HEAVY_HITTERS, WHOLE.k(*k as u32), value, interval, count)
-    });
+    let records = KS
+        .iter()
+        .zip(values)
+        .map(|(k, estimate)| Record::estimated(HEAVY_HITTERS, WHOLE.k(*k as u32), estimate, count));
     records.collect()
 }
 
@@ -149,7 +150,7 @@ pub fn overlaps(
     real: &[&Observed],
     synthetic: &[&Observed],
 ) -> [f64; KS.len()] {
-    Called::of([real, synthetic], observations).overlaps(&vec![1; observations.services])
+    Called::of([real, synthetic], observations).overlaps(&vec![1; observations.services.len()])
 }
 
 /// Mean and spread over repeats.

@@ -10,6 +10,7 @@ pub mod shape;
 use rand::seq::SliceRandom;
 
 use super::answers::{COMPARED, accurate, valid};
+use super::family::no_columns;
 use super::observed::{Answer, Observations, Observed};
 use super::samples::cut;
 use super::{Case, Dimensions, Family, Interval, Metric, Record, Report, WHOLE};
@@ -42,6 +43,7 @@ pub const FAMILY: Family = Family {
             id: "fidelity",
             draw: report::report,
             compared: COMPARED,
+            columns: |_| report::columns(),
             claims: &[
                 "fig4a-recursive",
                 "fig4a-tabular",
@@ -56,7 +58,13 @@ pub const FAMILY: Family = Family {
                 "fig4b-recursive-above-probabilistic",
             ],
         },
-        Report { id: "learning", draw: learning::report, compared: &[], claims: &[] },
+        Report {
+            id: "learning",
+            draw: learning::report,
+            compared: &[],
+            columns: no_columns,
+            claims: &[],
+        },
     ],
 };
 

@@ -1,8 +1,8 @@
 //! Popular calls: figure 4a.
 
-use crate::evaluate::observed::{Counts, Observations, Observed, Sides, in_order, with_intervals};
+use crate::evaluate::observed::{Counts, Observations, Observed, Sides, in_order};
 use crate::evaluate::samples::{behind, means, samples};
-use crate::evaluate::{Dimensions, Interval, Metric, Record, WHOLE};
+use crate::evaluate::{Dimensions, Estimate, Metric, Record, WHOLE, bootstrap};
 use crate::graph::Communication;
 
 /// Kullback-Leibler divergence KL(real ‖ synthetic), in nats, of the distributions over the 100
@@ -130,7 +130,7 @@ pub fn divergences(
     real: &[&Observed],
     synthetic: &[&Observed],
 ) -> Vec<f64> {
-    let everything = vec![1; observations.services];
+    let everything = vec![1; observations.services.len()];
     PopularCalls::new(observations, real, synthetic).divergences(&everything)
 }
 
@@ -146,13 +146,13 @@ pub fn divergence_records(
     let popular = |sample: &Vec<&Observed>| PopularCalls::new(observations, &real, sample);
     let popular: Vec<PopularCalls> =
         samples(&in_order(graphs), size, seed).iter().map(popular).collect();
-    let values = with_intervals(seed, observations.services, |drawn| {
+    let values = bootstrap(observations.groups(seed), |drawn| {
         means(&popular, 2, |popular| popular.divergences(drawn))
     });
     let metrics = [KL_TOP100, KL_TOP100_OTHER].iter().zip(values);
     let count = behind(graphs.len(), size);
     metrics
-        .map(|(metric, (value, interval))| Record::new(metric, of.clone(), value, interval, count))
+        .map(|(metric, estimate)| Record::estimated(metric, of.clone(), estimate, count))
         .collect()
 }
 
@@ -166,7 +166,7 @@ pub fn records(observations: &Observations, size: usize, seed: u64) -> Vec<Recor
     let mut records = divergence_records(observations, &of("valid"), &valid, size, seed);
     records.extend(divergence_records(observations, &of("all"), &all, size, seed));
     let popular = PopularCalls::new(observations, &real, &valid);
-    let shares = with_intervals(seed, observations.services, |drawn| popular.shares(drawn));
+    let shares = bootstrap(observations.groups(seed), |drawn| popular.shares(drawn));
     let counts = [(REAL, real.len()), (SYNTHETIC, valid.len())];
     let places = popular.top.iter().zip(1..).flat_map(|place| counts.map(|side| (place, side)));
     for (((call, rank), (side, count)), share) in places.zip(shares) {
@@ -177,13 +177,8 @@ pub fn records(observations: &Observations, size: usize, seed: u64) -> Vec<Recor
     records
 }
 
-fn share_record(
-    call: &PopularCall,
-    side: &str,
-    (value, interval): (f64, Interval),
-    count: u64,
-) -> Record {
-    Record::new(POPULAR_CALL, call.dimensions(side), value, interval, count)
+fn share_record(call: &PopularCall, side: &str, share: Estimate, count: u64) -> Record {
+    Record::estimated(POPULAR_CALL, call.dimensions(side), share, count)
 }
 
 #[cfg(test)]

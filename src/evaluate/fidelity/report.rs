@@ -13,7 +13,7 @@ use crate::report::figure::{
     Axis, BarSeries, Bars, Bounded, COLUMN, Content, Figure, Line, Lines, PAGE, Panel, Style,
 };
 use crate::report::table::{Align, Cell, Column, Table};
-use crate::report::{Entry, Found, Reference, ReportFiles, Results, list, table_cell};
+use crate::report::{Columns, Entry, Found, Reference, ReportFiles, Results, list, table_cell};
 
 /// Two halves of all real graphs, of which each is as good as valid or all answers; and all training graphs
 /// against the test graphs.
@@ -34,6 +34,17 @@ fn overview() -> [Entry; 9] {
         Entry::new("TV depth", DEPTH_TV, WHOLE),
         Entry::new("KS latency", LATENCY_KS, WHOLE),
     ]
+}
+
+/// Distances of valid graphs and the overlap of heavy hitters.
+pub fn columns() -> Columns {
+    let mut entries = Vec::from(overview());
+    entries.retain(|entry| entry.metric.of_samples && entry.about.graphs.as_deref() != Some("all"));
+    entries.extend(
+        [10u32, 50]
+            .map(|k| Entry::new(format!("heavy hitters: K = {k}"), HEAVY_HITTERS, WHOLE.k(k))),
+    );
+    Columns::new(entries, &REFERENCES)
 }
 
 pub fn report(results: &Results) -> ReportFiles {

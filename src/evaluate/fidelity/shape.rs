@@ -1,10 +1,8 @@
 //! Sizes, depths and latencies of graphs: figure 8.
 
-use crate::evaluate::observed::{
-    Counts, Observations, Observed, Shape, Sides, in_order, with_intervals,
-};
+use crate::evaluate::observed::{Counts, Observations, Observed, Shape, Sides, in_order};
 use crate::evaluate::samples::{behind, means, samples};
-use crate::evaluate::{Bin, Dimensions, Metric, Record, WHOLE};
+use crate::evaluate::{Bin, Dimensions, Metric, Record, WHOLE, bootstrap};
 
 /// Share of a side's graphs with a number of edges (paper, figure 8): test graphs, or valid
 /// synthetic graphs. Cells 1 to 30 and `31+`, so that they add up to 1. Wilson interval, which
@@ -112,7 +110,7 @@ pub fn distances(
     real: &[&Observed],
     synthetic: &[&Observed],
 ) -> Vec<f64> {
-    Shapes::new(real, synthetic).distances(&vec![1; observations.services])
+    Shapes::new(real, synthetic).distances(&vec![1; observations.services.len()])
 }
 
 /// The distances of samples of `size` of valid `graphs` from the real ones, with intervals.
@@ -126,13 +124,13 @@ pub fn distance_records(
     let real: Vec<&Observed> = observations.real.iter().collect();
     let shapes = |sample: &Vec<&Observed>| Shapes::new(&real, sample);
     let shapes: Vec<Shapes> = samples(&in_order(graphs), size, seed).iter().map(shapes).collect();
-    let distances = with_intervals(seed, observations.services, |drawn| {
+    let distances = bootstrap(observations.groups(seed), |drawn| {
         means(&shapes, 3, |shapes| shapes.distances(drawn))
     });
     let metrics = [EDGES_TV, DEPTH_TV, LATENCY_KS].iter().zip(distances);
     let count = behind(graphs.len(), size);
     metrics
-        .map(|(metric, (value, interval))| Record::new(metric, of.clone(), value, interval, count))
+        .map(|(metric, estimate)| Record::estimated(metric, of.clone(), estimate, count))
         .collect()
 }
 

@@ -9,7 +9,8 @@ use anyhow::Result;
 
 use super::answers::{ACCURACY, accurate};
 use super::{
-    Case, Dimensions, Family, Interval, Metric, PromptScores, Record, Report, WHOLE, bootstrap,
+    Case, Dimensions, Family, Groups, Interval, Metric, PromptScores, Record, Report, WHOLE,
+    bootstrap,
 };
 use crate::data::{Dataset, ServiceStatistics};
 use crate::error::UserError;
@@ -32,6 +33,7 @@ pub const FAMILY: Family = Family {
         id: "instructions",
         draw: report::report,
         compared: &[("instruction-following rate", FOLLOWED)],
+        columns: report::columns,
         claims: &["fig6-high-latency", "fig6-uncommon", "fig6-both"],
     }],
 };
@@ -124,11 +126,11 @@ impl<'a> Paired<'a> {
                 prompts += f64::from(*times) * sums.prompts as f64;
                 difference += f64::from(*times) * (with - without);
             }
-            difference / prompts
+            vec![difference / prompts]
         };
-        let value = of(&vec![1; services.len()]);
-        let interval = bootstrap(seed, services.len(), &[value], |drawn| vec![of(drawn)])[0];
-        Record::new(metric, dimensions.clone(), value, interval, self.whole().prompts)
+        let groups = Groups::named(seed, self.0.keys().map(|name| name.as_str()));
+        let estimate = bootstrap(groups, of).remove(0);
+        Record::estimated(metric, dimensions.clone(), estimate, self.whole().prompts)
     }
 }
 
@@ -296,12 +298,11 @@ fn mean_rate(dimensions: Dimensions, services: &[(u64, f64)], seed: u64) -> Reco
             prompts += f64::from(*times) * *count as f64;
             total += f64::from(*times) * sum;
         }
-        total / prompts
+        vec![total / prompts]
     };
     let count = services.iter().map(|(count, _)| count).sum();
-    let value = of(&vec![1; services.len()]);
-    let interval: Interval = bootstrap(seed, services.len(), &[value], |drawn| vec![of(drawn)])[0];
-    Record::new(FOLLOWED, dimensions, value, interval, count)
+    let estimate = bootstrap(Groups::numbered(seed, services.len()), of).remove(0);
+    Record::estimated(FOLLOWED, dimensions, estimate, count)
 }
 
 #[cfg(test)]

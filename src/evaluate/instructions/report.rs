@@ -6,13 +6,20 @@ use crate::evaluate::WHOLE;
 use crate::evaluate::answers::ACCURACY;
 use crate::report::figure::{Axis, Figure, PAGE};
 use crate::report::table::{Cell, Column, Table};
-use crate::report::{Entry, Reference, ReportFiles, Results};
+use crate::report::{Columns, Entry, Reference, ReportFiles, Results};
 
 /// Reference rows: real graphs other than the one that lends the prompt.
 const REFERENCES: [Reference; 2] = [
     ("real (same service)", |about| about.reference("service")),
     ("real (same shape)", |about| about.reference("shape")),
 ];
+
+/// The lift of each kind of request.
+pub fn columns(_: &Results) -> Columns {
+    let lift =
+        |kind: Kind| Entry::new(format!("lift: {}", words(kind)), GAIN, WHOLE.kind(kind.id()));
+    Columns::new(Kind::ALL.map(lift), &REFERENCES)
+}
 
 pub fn report(results: &Results) -> ReportFiles {
     let mut files = ReportFiles::default();

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::evaluate::observed::with_intervals;
 use crate::evaluate::ranking::Ranking;
-use crate::evaluate::{Dimensions, Interval, Metric, Record, WHOLE};
+use crate::evaluate::{Dimensions, Estimate, Groups, Metric, Record, WHOLE, bootstrap};
 use crate::graph::Name;
 
 /// Area under the ROC curve of the loss attack (Yeom et al., CSF 2018): a graph is taken for a member
@@ -99,11 +98,12 @@ pub fn records(likelihoods: &[Likelihood], seed: u64) -> Vec<Record> {
     records
 }
 
-/// Index of each graph's service among all of them, and how many services there are.
-fn services(graphs: &[&Likelihood]) -> (Vec<usize>, usize) {
+/// Index of each graph's service among all of them, and the services.
+fn services(graphs: &[&Likelihood], seed: u64) -> (Vec<usize>, Groups) {
     let mut index: BTreeMap<&Name, usize> = graphs.iter().map(|one| (&one.service, 0)).collect();
     index.values_mut().zip(0..).for_each(|(index, order)| *index = order);
-    (graphs.iter().map(|one| index[&one.service]).collect(), index.len())
+    let groups = Groups::named(seed, index.keys().map(|name| name.as_str()));
+    (graphs.iter().map(|one| index[&one.service]).collect(), groups)
 }
 
 fn area(
@@ -115,13 +115,13 @@ fn area(
 ) -> Record {
     let labels: Vec<bool> = graphs.iter().map(|one| one.standing == Standing::Member).collect();
     let ranking = Ranking::new(&graphs.iter().map(|one| score(one)).collect::<Vec<f64>>());
-    let (service, services) = services(graphs);
+    let (service, services) = services(graphs, seed);
     let of = |drawn: &[u32]| vec![ranking.auc(&labels, |index| f64::from(drawn[service[index]]))];
-    put(metric, at, graphs.len(), with_intervals(seed, services, of))
+    put(metric, at, graphs.len(), bootstrap(services, of))
 }
 
 fn mean(standing: Standing, graphs: &[&Likelihood], seed: u64) -> Record {
-    let (service, services) = services(graphs);
+    let (service, services) = services(graphs, seed);
     let of = |drawn: &[u32]| {
         let (mut sum, mut calls) = (0.0, 0.0);
         for (one, service) in graphs.iter().zip(&service) {
@@ -131,17 +131,12 @@ fn mean(standing: Standing, graphs: &[&Likelihood], seed: u64) -> Record {
         vec![sum / calls]
     };
     let at = WHOLE.graphs(standing.name());
-    put(LOG_LIKELIHOOD, at, graphs.len(), with_intervals(seed, services, of))
+    put(LOG_LIKELIHOOD, at, graphs.len(), bootstrap(services, of))
 }
 
-fn put(
-    metric: &'static Metric,
-    at: Dimensions,
-    graphs: usize,
-    values: Vec<(f64, Interval)>,
-) -> Record {
-    let (value, interval) = values.first().copied().unwrap_or((f64::NAN, Interval::NONE));
-    Record::new(metric, at, value, interval, graphs as u64)
+fn put(metric: &'static Metric, at: Dimensions, graphs: usize, values: Vec<Estimate>) -> Record {
+    let value = values.into_iter().next().unwrap_or(Estimate::NONE);
+    Record::estimated(metric, at, value, graphs as u64)
 }
 
 #[cfg(test)]

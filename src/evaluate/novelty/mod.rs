@@ -9,6 +9,7 @@ pub mod privacy;
 mod report;
 
 use super::answers::{VALID, accurate, valid};
+use super::family::no_columns;
 use super::{Case, Family, PromptScores, Record, Report};
 use crate::data::Dataset;
 use crate::graph::{CallGraph, condition_of};
@@ -42,6 +43,7 @@ pub const FAMILY: Family = Family {
         id: "novelty",
         draw: report::report,
         compared: &[("valid", VALID), ("novel by names", NOVELTY)],
+        columns: no_columns,
         claims: &[
             "fig15-tabular-least",
             "fig15-tabular-most",

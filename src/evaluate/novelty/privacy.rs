@@ -11,8 +11,7 @@ use rayon::prelude::*;
 use super::distance::{Calls, Vocabulary};
 use super::nearest::{Nearest, Scratch, Set};
 use crate::data::Dataset;
-use crate::evaluate::observed::with_intervals;
-use crate::evaluate::{Case, Dimensions, Interval, Metric, Record, WHOLE};
+use crate::evaluate::{Case, Dimensions, Groups, Metric, Record, WHOLE, bootstrap};
 use crate::graph::{CallGraph, Condition, Level, Name, condition_of};
 use crate::random;
 
@@ -318,6 +317,7 @@ fn summary(rows: &[Row], services: &[&Name], seed: u64, reference: Option<&str>)
     for (row, service) in rows.iter().zip(services) {
         by_service.entry(*service).or_default().add(row, 1.0);
     }
+    let groups = Groups::named(seed, by_service.keys().map(|name| name.as_str()));
     let by_service: Vec<Row> = by_service.into_values().collect();
     let statistics = |drawn: &[u32]| {
         let mut sum = Row::default();
@@ -326,9 +326,9 @@ fn summary(rows: &[Row], services: &[&Name], seed: u64, reference: Option<&str>)
         }
         sum.statistics()
     };
-    let values: Vec<(f64, Interval)> = with_intervals(seed, by_service.len(), statistics);
-    let records = metrics().into_iter().zip(values).map(|((metric, at), (value, interval))| {
-        Record::new(metric, at.referring(reference), value, interval, rows.len() as u64)
+    let values = bootstrap(groups, statistics);
+    let records = metrics().into_iter().zip(values).map(|((metric, at), estimate)| {
+        Record::estimated(metric, at.referring(reference), estimate, rows.len() as u64)
     });
     records.collect()
 }

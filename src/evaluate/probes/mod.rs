@@ -21,11 +21,12 @@ use serde::{Deserialize, Serialize, Serializer};
 pub use self::references::Reference;
 pub use self::tasks::{Sample, Samples, Task, draw};
 pub use self::tune::{Start, Tuning};
+use super::family::no_columns;
 use crate::check::{each_once, within};
 use crate::data::Dataset;
 use crate::device::DeviceChoice;
 use crate::error::UserError;
-use crate::evaluate::{Dimensions, Family, Metric, Record, Report, WHOLE};
+use crate::evaluate::{Dimensions, Family, Metric, PromptScores, Record, Report, WHOLE};
 use crate::generators::{self, FitReport};
 use crate::progress::Progress;
 use crate::report::figure::{Axis, Bars, COLUMN};
@@ -46,7 +47,7 @@ pub const ACCURACY: &Metric =
 /// The family of probes: networks tuned for other tasks.
 pub const FAMILY: Family = Family {
     id: "probes",
-    version: Version::new("probes", 2),
+    version: Version::new("probes", 3),
     metrics: &[ACCURACY],
     score: None,
     references: None,
@@ -55,7 +56,8 @@ pub const FAMILY: Family = Family {
     reports: &[Report {
         id: "probes",
         draw: report,
-        compared: &[],
+        compared: &[("right answers", ACCURACY)],
+        columns: no_columns,
         claims: &[
             "fig7-later-trained",
             "fig7-later-untrained",
@@ -260,6 +262,8 @@ fn as_text<S: Serializer>(about: &Dimensions, serializer: S) -> Result<S::Ok, S:
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     pub records: Vec<Record>,
+    /// Whether each question was answered right.
+    pub of_prompts: PromptScores,
     pub answers: Vec<Answered>,
     pub fit: FitReport,
 }
@@ -307,7 +311,13 @@ pub fn run(
             answered: answered.unwrap_or_default(),
         })
         .collect();
-    Ok(Outcome { records: records(task, &answers), answers, fit })
+    // The arms of an experiment are asked the same questions in the same order.
+    let numbers = (0..).take(answers.len()).collect();
+    let services = samples.test.iter().take(answers.len()).map(Sample::service).collect();
+    let mut of_prompts = PromptScores::of(numbers, services);
+    let right = |answer: &Answered| f64::from(u8::from(answer.right == answer.answered));
+    of_prompts.add(ACCURACY, answers.iter().map(right).collect());
+    Ok(Outcome { records: records(task, &answers), of_prompts, answers, fit })
 }
 
 /// Accuracy of the whole, then of its parts in order.

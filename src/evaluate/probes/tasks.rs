@@ -362,6 +362,18 @@ impl Sample {
         }
     }
 
+    /// The service of the graph that it is about.
+    pub fn service(&self) -> Name {
+        match self {
+            Self::Later { first: graph, .. } | Self::HighLatency { graph, .. } => {
+                graph.service().clone()
+            }
+            Self::Attribute { layer, .. } | Self::Call { above: layer, .. } => {
+                layer.service().into()
+            }
+        }
+    }
+
     /// Situations in which the answer was given, the most specific first; the last is the kind of
     /// question, without anything of the graph.
     pub fn situations(&self) -> Vec<Joined> {

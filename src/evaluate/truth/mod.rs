@@ -18,9 +18,9 @@ use rayon::prelude::*;
 pub use self::cloud::cloud_of;
 use self::strata::{Strata, Stratum};
 use super::answers::{accurate, valid};
-use super::observed::{Answer, Observations, Observed, in_order, with_intervals};
+use super::observed::{Answer, Observations, Observed, in_order};
 use super::samples::{behind, means, samples};
-use super::{Case, Family, Interval, Metric, Record, Report, WHOLE};
+use super::{Case, Family, Groups, Interval, Metric, Record, Report, WHOLE, bootstrap};
 use crate::data::Dataset;
 use crate::data::simulator::{Cloud, Frequency};
 use crate::graph::{CallGraph, Name};
@@ -83,7 +83,7 @@ pub const FALSE_CALLS: &Metric =
 /// expectation answers vary more than the truth does. More prompts find more branches, so only arms with
 /// the same prompts can be compared.
 pub const BRANCH_RECALL: &Metric =
-    &Metric::fraction("branch-recall/1", "rare-branch recall").as_real().wilson();
+    &Metric::fraction("branch-recall/1", "rare-branch recall").as_real().bootstrap();
 
 /// Recall that as many draws from the truth as there are prompts have on average: mean of 1 − (1 − p)ⁿ
 /// over the branches of a cell of [`BRANCH_RECALL`], with the probability p of the branch and the n
@@ -104,7 +104,13 @@ pub const FAMILY: Family = Family {
     references: Some(|asked, seed| references(asked.dataset, asked.compared, seed)),
     has_perfect_generator: true,
     reads_likelihoods: false,
-    reports: &[Report { id: "truth", draw: report::report, compared: &[], claims: &[] }],
+    reports: &[Report {
+        id: "truth",
+        draw: report::report,
+        compared: &[],
+        columns: |_| report::columns(),
+        claims: &[],
+    }],
 };
 
 /// All records of the distance from the truth.
@@ -244,6 +250,7 @@ fn measured(
     seed: u64,
 ) -> Vec<Record> {
     let services = services(cloud, observations, graphs, names);
+    let groups = Groups::named(seed, names.iter().map(|name| name.as_str()));
     let understood: Vec<&Observed> =
         graphs.iter().filter(|graph| !graph.calls.is_empty()).collect();
     let valid: Vec<&Observed> = graphs.iter().filter(|graph| graph.shape.is_some()).collect();
@@ -254,54 +261,85 @@ fn measured(
     let mut records = Vec::new();
     for (about, graphs) in [(WHOLE.graphs("valid"), &valid), (WHOLE.graphs("all"), &understood)] {
         let strata = drawn_from(graphs, &calls);
-        let distances = with_intervals(seed, services.len(), |drawn| {
+        let distances = bootstrap(groups, |drawn| {
             means(&strata, 2, |strata| {
                 vec![strata.total_variation(drawn), strata.divergence(drawn)]
             })
         });
         // A share, which does not depend on the number of graphs.
         let all = calls(graphs);
-        let outside = with_intervals(seed, services.len(), |drawn| vec![all.outside(drawn)]);
+        let outside = bootstrap(groups, |drawn| vec![all.outside(drawn)]);
         let counts = [behind(graphs.len(), size), behind(graphs.len(), size), graphs.len() as u64];
         let values = distances.into_iter().chain(outside).zip(counts);
         let metrics = [CALLS_TV, CALLS_KL, FALSE_CALLS].into_iter().zip(values);
-        records.extend(metrics.map(|(metric, ((value, interval), count))| {
-            Record::new(metric, about.clone().referring(reference), value, interval, count)
+        records.extend(metrics.map(|(metric, (estimate, count))| {
+            Record::estimated(metric, about.clone().referring(reference), estimate, count)
         }));
     }
     let shapes = |graphs: &[&Observed]| shapes(&services, graphs.iter().copied());
     let strata = drawn_from(&valid, &shapes);
-    let distance = with_intervals(seed, services.len(), |drawn| {
-        means(&strata, 1, |strata| vec![strata.total_variation(drawn)])
-    });
-    let (value, interval) = distance[0];
+    let distance =
+        bootstrap(groups, |drawn| means(&strata, 1, |strata| vec![strata.total_variation(drawn)]));
     let count = behind(valid.len(), size);
-    records.push(Record::new(SHAPES_TV, WHOLE.referring(reference), value, interval, count));
-    records.extend(branches(&services, &calls(&valid), reference));
+    records.extend(
+        distance.into_iter().map(|estimate| {
+            Record::estimated(SHAPES_TV, WHOLE.referring(reference), estimate, count)
+        }),
+    );
+    records.extend(branches(&services, &calls(&valid), groups, reference));
     records
 }
 
+/// Branches of a service: how many were found, how many there are, and how many true draws are expected to
+/// find.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    hits: u64,
+    count: u64,
+    expected: f64,
+}
+
 /// Recall of branches by their true probability, and what is expected of true draws.
-fn branches(services: &[Service], valid: &Strata, reference: Option<&str>) -> Vec<Record> {
-    let mut tallies = [(0u64, 0u64, 0.0f64); BRANCHES.len()];
-    for (service, stratum) in services.iter().zip(&valid.0) {
+fn branches(
+    services: &[Service],
+    valid: &Strata,
+    groups: Groups,
+    reference: Option<&str>,
+) -> Vec<Record> {
+    let tallies = services.iter().zip(&valid.0).map(|(service, stratum)| {
+        let mut tallies = [Tally::default(); BRANCHES.len()];
         for (frequency, found) in service.frequencies.iter().zip(&stratum.found) {
             let probability = frequency.probability.clamp(0.0, 1.0);
             let bin = BRANCHES.iter().position(|(_, least)| probability >= *least);
-            let (hits, count, expected) = &mut tallies[bin.unwrap_or(BRANCHES.len() - 1)];
-            *hits += u64::from(*found > 0);
-            *count += 1;
-            *expected += seen_once(probability, service.prompts);
+            let tally = &mut tallies[bin.unwrap_or(BRANCHES.len() - 1)];
+            tally.hits += u64::from(*found > 0);
+            tally.count += 1;
+            tally.expected += seen_once(probability, service.prompts);
         }
-    }
-    let records = BRANCHES.iter().zip(tallies).flat_map(|((bin, _), (hits, count, expected))| {
-        let about = WHOLE.probability(*bin).referring(reference);
-        let expected = expected / count as f64;
-        [
-            Record::share(BRANCH_RECALL, about.clone(), hits, count),
-            Record::new(EXPECTED_RECALL, about, expected, Interval::NONE, count),
-        ]
+        tallies
     });
+    let tallies: Vec<[Tally; BRANCHES.len()]> = tallies.collect();
+    let recalls = bootstrap(groups, |drawn| {
+        let recall = |bin: usize| {
+            let of = tallies.iter().zip(drawn).map(|(tallies, times)| (tallies[bin], *times));
+            let (hits, count) = of.fold((0, 0), |(hits, count), (tally, times)| {
+                (hits + tally.hits * u64::from(times), count + tally.count * u64::from(times))
+            });
+            hits as f64 / count as f64
+        };
+        (0..BRANCHES.len()).map(recall).collect()
+    });
+    let records =
+        BRANCHES.iter().zip(recalls).enumerate().flat_map(|(bin, ((name, _), recall))| {
+            let about = WHOLE.probability(*name).referring(reference);
+            let of_bin = || tallies.iter().map(|tallies| tallies[bin]);
+            let count: u64 = of_bin().map(|tally| tally.count).sum();
+            let expected = of_bin().map(|tally| tally.expected).sum::<f64>() / count as f64;
+            [
+                Record::estimated(BRANCH_RECALL, about.clone(), recall, count),
+                Record::new(EXPECTED_RECALL, about, expected, Interval::NONE, count),
+            ]
+        });
     records.collect()
 }
 

@@ -8,12 +8,31 @@ use crate::evaluate::{Metric, WHOLE};
 use crate::number::grouped;
 use crate::report::figure::{Axis, BarSeries, Bars, Bounded, COLUMN, Figure, PAGE, Style};
 use crate::report::table::Table;
-use crate::report::{Entry, Reference, ReportFiles, Results};
+use crate::report::{Columns, Entry, Reference, ReportFiles, Results};
 
 const REFERENCES: [Reference; 2] = [
     ("real (training)", |about| about.reference("train")),
     ("real (test)", |about| about.reference("test")),
 ];
+
+/// Distances and hallucinations of valid graphs, and recall of branches.
+pub fn columns() -> Columns {
+    let valid = WHOLE.graphs("valid");
+    let mut entries = vec![
+        Entry::new("TV calls: valid", CALLS_TV, valid.clone()),
+        Entry::new("KL calls: valid", CALLS_KL, valid.clone()),
+        Entry::new("TV shapes", SHAPES_TV, WHOLE),
+        Entry::new("hallucinated calls: valid", FALSE_CALLS, valid),
+    ];
+    let recall = by_probability(BRANCH_RECALL);
+    entries.extend(
+        recall.map(|entry| Entry {
+            heading: format!("rare-branch recall: {}", entry.heading),
+            ..entry
+        }),
+    );
+    Columns::new(entries, &REFERENCES)
+}
 
 pub fn report(results: &Results) -> ReportFiles {
     let mut files = ReportFiles::default();

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
-pub use difference::{Difference, Resampled, difference};
+pub use difference::{Difference, Resampled, difference, independent};
 pub use pair::{Comparison, compare};
 pub use significance::{holm, seeds_differ, services_differ};
 

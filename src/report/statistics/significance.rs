@@ -1,7 +1,10 @@
 //! P-values, and their correction for number.
 
+use std::ops::Range;
+
 use rand::Rng;
-use statrs::distribution::{ContinuousCDF, StudentsT};
+use rayon::prelude::*;
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 use super::{average, deviation};
 use crate::random;
@@ -9,15 +12,18 @@ use crate::random;
 /// Sign flips beyond which they are drawn at random: 2 to this power.
 const MOST_EXACT: usize = 13;
 
-/// Random sign flips. The smallest p-value is one in ten thousand.
-const FLIPS: u64 = 9_999;
+/// Random sign flips. Where few are as far, there are more: the correction for hundreds of tests needs
+/// small p-values, of which the smallest is one in a hundred thousand.
+const FLIPS: [u64; 2] = [9_999, 99_999];
+/// As many that are as far are enough to know the p-value (Besag and Clifford, 1991).
+const ENOUGH: u64 = 100;
 
 /// Paired permutation test, two-sided: how often is the sum of `differences` at least as far from 0
 /// when their signs are drawn by chance? If two variants do the same, which of them got which answers to
 /// a service is chance.
 ///
-/// Differences of 0 have no sign. All combinations of signs of up to 13 services are tried, 9,999
-/// random ones of more.
+/// Differences of 0 have no sign. All combinations of signs of up to 13 services are tried; of more 9,999
+/// random ones, and 99,999 where fewer than a hundred of these are as far.
 pub fn services_differ(differences: &[f64]) -> f64 {
     if differences.is_empty() || differences.iter().any(|difference| difference.is_nan()) {
         return f64::NAN;
@@ -38,12 +44,20 @@ pub fn services_differ(differences: &[f64]) -> f64 {
         return far as f64 / all as f64;
     }
     let words = parts.len().div_ceil(64);
-    let far = (0..FLIPS).filter(|flip| {
-        let mut rng = random::stream(0, "statistics/flips", &[*flip]);
-        is_far(&(0..words).map(|_| rng.next_u64()).collect::<Vec<u64>>())
-    });
+    let far = |flips: Range<u64>| {
+        let far = flips.into_par_iter().filter(|flip| {
+            let mut rng = random::stream(0, "statistics/flips", &[*flip]);
+            is_far(&(0..words).map(|_| rng.next_u64()).collect::<Vec<u64>>())
+        });
+        far.count() as u64
+    };
+    let (mut count, mut flips) = (far(0..FLIPS[0]), FLIPS[0]);
+    if count < ENOUGH {
+        count += far(FLIPS[0]..FLIPS[1]);
+        flips = FLIPS[1];
+    }
     // What was observed is one of the combinations.
-    (1 + far.count()) as f64 / (1 + FLIPS) as f64
+    (1 + count) as f64 / (1 + flips) as f64
 }
 
 /// Student's paired t-test of one difference per seed, two-sided; `None` for one seed, which says
@@ -64,6 +78,13 @@ pub fn seeds_differ(differences: &[f64]) -> Option<f64> {
 /// Probability of a value of Student's distribution that is at least as far from 0 as `t`.
 pub fn two_sided(t: f64, freedom: f64) -> f64 {
     StudentsT::new(0.0, 1.0, freedom).map_or(f64::NAN, |student| 2.0 * student.cdf(-t.abs()))
+}
+
+/// The same of a normal value whose 95 % interval is `half` wide on the side of 0.
+pub fn normal_two_sided(value: f64, half: f64) -> f64 {
+    let normal = Normal::standard();
+    let z = value.abs() / half * normal.inverse_cdf(0.975);
+    if z.is_nan() { f64::NAN } else { 2.0 * normal.cdf(-z) }
 }
 
 /// 97.5 % point of Student's distribution.

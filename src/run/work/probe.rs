@@ -92,6 +92,7 @@ impl StageKind for ProbeWork {
         let tuning = network.map_or_else(Tuning::default, |network| network.tuning.clone());
         let questions = (self.train_questions, self.test_questions);
         let outcome = probes::run(self.task, questions, self.method, &tuning, &context)?;
+        records::save_prompt_scores(context.out, &outcome.of_prompts)?;
         records::save(context.out, &outcome.records)?;
         write_json(&context.out.join(FIT), &outcome.fit)?;
         let path = context.out.join(ANSWERS);

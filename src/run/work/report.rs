@@ -11,7 +11,7 @@ use super::{StageContext, StageKind, TIMING, Timing, answers, read_json, timing}
 use crate::durable::create_folder;
 use crate::evaluate::{Conditions, FamilyId, Record};
 use crate::generators::FitReport;
-use crate::report::{self, Format, ReportInput, RunRecords, TrainingLog};
+use crate::report::{self, DeclaredPair, Format, ReportInput, RunRecords, TrainingLog};
 use crate::run::cache::Key;
 use crate::run::contents::Reading;
 use crate::run::facts;
@@ -34,6 +34,9 @@ pub struct ReportWork {
     pub runs: Vec<VariantRun>,
     #[serde(default)]
     pub plot: Vec<String>,
+    /// Whom the experiment compares with whom; the usual pairs where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<Vec<DeclaredPair>>,
     pub references: Vec<Key>,
     /// What the runs were asked for; probes are asked for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +152,7 @@ impl StageKind for ReportWork {
                 profile: &self.profile,
                 runs: &runs,
                 plotted: &self.plot,
+                pairs: self.pairs.as_deref(),
                 references: references.as_deref(),
                 training_logs: &self.logs(context),
                 grid: self.conditions.as_ref().and_then(Conditions::grid),

@@ -19,9 +19,8 @@ use rand::RngExt;
 use rayon::prelude::*;
 
 use crate::data::{Dataset, Side};
-use crate::evaluate::observed::with_intervals;
 use crate::evaluate::ranking::Ranking;
-use crate::evaluate::{Case, Interval, Metric, Record, WHOLE};
+use crate::evaluate::{Case, Estimate, Groups, Metric, Record, WHOLE, bootstrap};
 use crate::graph::{CallGraph, Level, Name};
 use crate::random;
 use counting::Counting;
@@ -228,23 +227,23 @@ impl TestSet {
     fn records(&self, scores: Option<Vec<f64>>, reference: Option<&str>, seed: u64) -> Vec<Record> {
         let values = match scores {
             Some(scores) if !self.is_too_small() => self.areas(&scores, seed),
-            _ => vec![(f64::NAN, Interval::NONE); 2 * self.cells.len()],
+            _ => vec![Estimate::NONE; 2 * self.cells.len()],
         };
         let metrics =
             values.chunks_exact(2).zip(&self.cells).flat_map(|(areas, (kind, within))| {
                 let graphs = within.iter().filter(|within| **within).count() as u64;
                 let about = WHOLE.kind(*kind).referring(reference);
-                [AUC, AUC_PR].into_iter().zip(areas).map(move |(metric, (value, interval))| {
-                    Record::new(metric, about.clone(), *value, *interval, graphs)
+                [AUC, AUC_PR].into_iter().zip(areas).map(move |(metric, estimate)| {
+                    Record::estimated(metric, about.clone(), estimate.clone(), graphs)
                 })
             });
         metrics.collect()
     }
 
     /// Both areas, cell by cell.
-    fn areas(&self, scores: &[f64], seed: u64) -> Vec<(f64, Interval)> {
+    fn areas(&self, scores: &[f64], seed: u64) -> Vec<Estimate> {
         let ranking = Ranking::new(scores);
-        with_intervals(seed, self.service_count, |drawn| {
+        bootstrap(Groups::numbered(seed, self.service_count), |drawn| {
             let areas = self.cells.iter().flat_map(|(_, within)| {
                 let weight = |index: usize| {
                     if within[index] { f64::from(drawn[self.services[index]]) } else { 0.0 }
