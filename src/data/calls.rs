@@ -3,6 +3,7 @@
 //! `start`, `finish` (u32, milliseconds).
 
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::Result;
@@ -117,6 +118,12 @@ pub fn write(path: &Path, frame: &mut DataFrame) -> Result<()> {
         File::create(path).map_err(|error| UserError::io(path, "cannot be written", error))?;
     ParquetWriter::new(file).with_compression(ParquetCompression::Snappy).finish(frame)?;
     Ok(())
+}
+
+/// Whether a file begins as a Parquet table does.
+pub fn is_parquet(path: &Path) -> bool {
+    let mut head = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == *b"PAR1"
 }
 
 /// Reads a Parquet table.
