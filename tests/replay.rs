@@ -320,3 +320,23 @@ fn mistakes_are_told_with_the_remedy() {
     let message = workplace.refused(&["replay", "simulatr", "--to", "http://127.0.0.1:1"]);
     assert!(message.contains("did you mean `simulator`"), "{message}");
 }
+
+/// The commands of docs/using-a-generator.md, one after the other, on a backend of ours.
+#[test]
+fn the_commands_of_the_document_work() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/using-a-generator.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let commands: Vec<&str> =
+        document.lines().filter_map(|line| line.strip_prefix("    tracegym ")).collect();
+    assert!(commands.len() > 8, "{commands:?}");
+    let workplace = Workplace::new();
+    let backend = Backend::start(&[]);
+    for command in commands {
+        let command = command.replace("http://127.0.0.1:4318", &backend.url);
+        let arguments: Vec<&str> = command.split_whitespace().collect();
+        let output = workplace.run(&arguments);
+        assert!(output.status.success(), "{command}: {}", text(&output));
+    }
+    let traces: HashSet<Vec<u8>> = backend.taken().into_iter().map(|span| span.trace).collect();
+    assert!(traces.len() > 1_900, "{}", traces.len());
+}
