@@ -106,7 +106,7 @@ struct Tally {
 
 /// Runs `tracegym generate`.
 pub fn run(args: &GenerateArgs) -> Result<Ending> {
-    args.output.check()?;
+    args.output.check(args.count.into())?;
     let progress = Progress::detect(args.quiet);
     let requests = requests(args, progress)?;
     let model = args.model.find()?;
