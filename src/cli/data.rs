@@ -245,6 +245,9 @@ fn print_card(card: &DatasetCard) {
         println!("  input {name} ({} bytes, blake3 {})", input.bytes, &input.hash);
     }
     print!("{}", card.funnel);
+    for (words, count) in &card.changes {
+        println!("  {count} {words}");
+    }
     println!(
         "{} graphs, {} calls, {} services, {} microservices",
         card.graphs, card.calls, card.services, card.microservices

@@ -56,7 +56,7 @@ impl Source for CallTable {
     }
 
     fn inputs(&self) -> Vec<SourceInput<'_>> {
-        vec![SourceInput { path: &self.path, extension: "csv" }]
+        vec![SourceInput { path: &self.path, extensions: &["csv"] }]
     }
 
     fn read(&self, request: &SourceRequest<'_>) -> Result<SourceOutput> {

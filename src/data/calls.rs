@@ -3,7 +3,7 @@
 //! `start`, `finish` (u32, milliseconds).
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use anyhow::Result;
@@ -147,6 +147,12 @@ impl<W: Write + Send> Appender<W> {
         self.0.finish()?;
         Ok(())
     }
+}
+
+/// Whether a file begins as a Parquet table does.
+pub fn is_parquet(path: &Path) -> bool {
+    let mut head = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == *b"PAR1"
 }
 
 /// Reads a Parquet table.

@@ -55,6 +55,9 @@ pub struct DatasetCard {
     pub labels: Vec<String>,
     pub inputs: Vec<InputFile>,
     pub funnel: Funnel,
+    /// What was changed in what the funnel kept, in words that follow a number, with this number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<(String, u64)>,
     pub graphs: u64,
     pub calls: u64,
     pub services: u64,

@@ -18,6 +18,14 @@ pub enum Reason {
     UnreadableId,
     /// A time of more than 2^32 ms after the start of the trace.
     TimeRange,
+    /// A span whose start is not known.
+    NoStart,
+    /// Spans that are their own ancestors.
+    Circle,
+    /// A span that ends before it starts.
+    Backwards,
+    /// A call that lies outside of the one that made it.
+    Outside,
     /// The first constraint of section 1 that the rows break.
     Invalid(ViolationCode),
     TooDeep,
@@ -35,6 +43,10 @@ impl Reason {
             Self::NoService => "has a service".into(),
             Self::UnreadableId => "rpc ids are paths of numbers".into(),
             Self::TimeRange => "times fit into 32 bits".into(),
+            Self::NoStart => "all of its spans have a start".into(),
+            Self::Circle => "no span is its own ancestor".into(),
+            Self::Backwards => "no span ends before it starts".into(),
+            Self::Outside => "no call lies outside of its caller".into(),
             Self::Invalid(code) => format!("valid: not {code}"),
             Self::TooDeep => format!("depth is at most {MAX_DEPTH}"),
             Self::Duplicate => "differs from all other graphs".into(),
@@ -64,11 +76,27 @@ impl Losses {
     /// Adds one step per reason to the funnel, which must end with the graphs before these
     /// losses. Reasons that never occurred are left out, except the paper's own steps.
     pub fn push_to(&self, funnel: &mut Funnel, rows: u64, traces: u64) {
+        self.push_with_calls(funnel, rows, traces, None);
+    }
+
+    /// As [`Self::push_to`], where a row is a span until the graphs are made, and these have `calls` in all
+    /// before duplicates are removed: a step of its own, if not every span is a call.
+    pub fn push_with_calls(&self, funnel: &mut Funnel, rows: u64, traces: u64, calls: Option<u64>) {
         let (mut rows, mut traces) = (rows, traces);
         let mut losses = self.0.clone();
         losses.entry(Reason::TooDeep).or_default();
         losses.entry(Reason::Duplicate).or_default();
         for (reason, (lost_rows, lost_traces)) in losses {
+            if reason == Reason::Duplicate
+                && let Some(calls) = calls.filter(|calls| *calls != rows)
+            {
+                rows = calls;
+                funnel.push(
+                    "is a call (two sides are one, spans inside of a service none)",
+                    rows,
+                    Some(traces),
+                );
+            }
             rows -= lost_rows;
             traces -= lost_traces;
             funnel.push(reason.step(), rows, Some(traces));

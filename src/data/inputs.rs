@@ -10,7 +10,8 @@ use super::InputFile;
 use crate::durable;
 use crate::error::UserError;
 
-/// The files of `path`: itself, or a folder's files with `extension` (plain or gzip) in order of name.
+/// The files of `path`: itself, or a folder's files with one of the `extensions` (plain or gzip) in order of
+/// name.
 /// A relative path is looked for in `data_root`, then in the manifest's folder.
 ///
 /// # Errors
@@ -18,7 +19,7 @@ use crate::error::UserError;
 pub fn files(
     dataset: &str,
     path: &Path,
-    extension: &str,
+    extensions: &[&str],
     data_root: Option<&Path>,
     folder: Option<&Path>,
 ) -> Result<Vec<PathBuf>> {
@@ -39,7 +40,7 @@ pub fn files(
     }
     names.sort();
     let tables =
-        tables(&names, extension).map_err(|message| UserError::input(found, "folder", message))?;
+        tables(&names, extensions).map_err(|message| UserError::input(found, "folder", message))?;
     Ok(tables.into_iter().map(|name| found.join(name)).collect())
 }
 
@@ -57,8 +58,10 @@ fn candidates(path: &Path, data_root: Option<&Path>, folder: Option<&Path>) -> V
 
 /// The tables among the files of a folder, or what is wrong with them: one that is there twice would
 /// be counted twice, one that is still in its archive not at all.
-fn tables<'a>(names: &'a [OsString], extension: &str) -> Result<Vec<&'a OsStr>, String> {
-    let (plain, gzip) = (format!(".{extension}"), format!(".{extension}.gz"));
+fn tables<'a>(names: &'a [OsString], extensions: &[&str]) -> Result<Vec<&'a OsStr>, String> {
+    let endings: Vec<String> =
+        extensions.iter().flat_map(|plain| [format!(".{plain}"), format!(".{plain}.gz")]).collect();
+    let endings: Vec<&str> = endings.iter().map(String::as_str).collect();
     let mut tables = Vec::new();
     let mut stems: BTreeMap<String, String> = BTreeMap::new();
     let mut archives: Vec<(String, String)> = Vec::new();
@@ -68,7 +71,7 @@ fn tables<'a>(names: &'a [OsString], extension: &str) -> Result<Vec<&'a OsStr>, 
         let stem = |endings: &[&str]| {
             endings.iter().find_map(|ending| text.strip_suffix(ending)).map(str::to_owned)
         };
-        if let Some(stem) = stem(&[&plain, &gzip]) {
+        if let Some(stem) = stem(&endings) {
             if let Some(other) = stems.insert(stem, text.to_string()) {
                 return Err(format!("{other} and {text} are one table twice: keep one of them"));
             }
@@ -80,7 +83,7 @@ fn tables<'a>(names: &'a [OsString], extension: &str) -> Result<Vec<&'a OsStr>, 
     archives.retain(|(stem, _)| !stems.contains_key(stem));
     let Some((_, archive)) = archives.first() else {
         return if tables.is_empty() {
-            Err(format!("holds no {plain} or {gzip} file"))
+            Err(format!("holds no {} file", endings.join(" or ")))
         } else {
             Ok(tables)
         };
@@ -132,7 +135,7 @@ mod tests {
 
     fn found(names: &[&str], extension: &str) -> Result<Vec<String>, String> {
         let names: Vec<OsString> = names.iter().map(OsString::from).collect();
-        let tables = tables(&names, extension)?;
+        let tables = tables(&names, &[extension])?;
         Ok(tables.into_iter().map(|name| name.to_string_lossy().into_owned()).collect())
     }
 

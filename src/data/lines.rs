@@ -34,30 +34,7 @@ impl Lines {
     /// # Errors
     /// A folder, or an archive that has to be unpacked first, in gzip or not.
     pub fn open(path: &Path, limit: usize) -> Result<Self> {
-        let failed = |error| UserError::io(path, "cannot be read", error);
-        let file = File::open(path).map_err(failed)?;
-        if file.metadata().map_err(failed)?.is_dir() {
-            let message = "is a folder, not a file";
-            return Err(UserError::input(path, "content", message).into());
-        }
-        let mut reader = BufReader::with_capacity(1 << 18, file);
-        let gzip = reader.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
-        let mut reader: Box<dyn BufRead + Send> = match gzip {
-            true => Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(reader))),
-            false => Box::new(reader),
-        };
-        let mut head = Vec::new();
-        reader
-            .by_ref()
-            .take(HEAD_BYTES)
-            .read_to_end(&mut head)
-            .map_err(|error| UserError::input(path, "line 1", damage(&error)))?;
-        if let Some((archive, remedy)) = archive(&head) {
-            let file = path.file_name().unwrap_or_default().to_string_lossy();
-            let message = format!("is {archive}: unpack it first (`{remedy} {file}`)");
-            return Err(UserError::input(path, "content", message).into());
-        }
-        let reader = Box::new(Cursor::new(head).chain(reader));
+        let reader = open(path)?;
         Ok(Self { path: path.to_owned(), reader, limit, buffer: Vec::new(), number: 0 })
     }
 
@@ -108,7 +85,7 @@ impl Lines {
     }
 
     fn broken(&self, error: &std::io::Error) -> UserError {
-        UserError::input(&self.path, format!("line {}", self.number), damage(error))
+        broken(&self.path, self.number, error)
     }
 
     fn skip_line(&mut self) -> std::io::Result<()> {
@@ -125,6 +102,42 @@ impl Lines {
             }
         }
     }
+}
+
+/// The bytes of a file, unpacked if they are gzip, which is recognised by content.
+///
+/// # Errors
+/// A folder, or an archive that has to be unpacked first, in gzip or not.
+pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
+    let failed = |error| UserError::io(path, "cannot be read", error);
+    let file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.is_dir() {
+        let message = "is a folder, not a file";
+        return Err(UserError::input(path, "content", message).into());
+    }
+    let mut reader = BufReader::with_capacity(1 << 18, file);
+    let gzip = reader.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
+    let mut reader: Box<dyn BufRead + Send> = match gzip {
+        true => Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(reader))),
+        false => Box::new(reader),
+    };
+    let mut head = Vec::new();
+    reader
+        .by_ref()
+        .take(HEAD_BYTES)
+        .read_to_end(&mut head)
+        .map_err(|error| UserError::input(path, "line 1", damage(&error)))?;
+    if let Some((archive, remedy)) = archive(&head) {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let message = format!("is {archive}: unpack it first (`{remedy} {file}`)");
+        return Err(UserError::input(path, "content", message).into());
+    }
+    Ok(Box::new(Cursor::new(head).chain(reader)))
+}
+
+/// That a file cannot be read on from a line.
+pub fn broken(path: &Path, line: u64, error: &std::io::Error) -> UserError {
+    UserError::input(path, format!("line {line}"), damage(error))
 }
 
 fn damage(error: &std::io::Error) -> String {

@@ -149,7 +149,7 @@ impl DatasetManifest {
         let inputs = self.source.settings().inputs();
         let files = inputs.iter().map(|input| {
             let folder = self.folder.as_deref();
-            inputs::files(&self.name, input.path, input.extension, data_root, folder)
+            inputs::files(&self.name, input.path, input.extensions, data_root, folder)
         });
         files.collect()
     }

@@ -7,36 +7,23 @@
 //! Traces that reach a component while a fault is injected into it are kept apart: they are neither
 //! trained on nor tested on, and serve as real anomalies.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use chrono::NaiveDateTime;
 use serde::{Deserialize, Serialize};
 
-use super::Funnel;
-use super::finish::{self, Losses, Reason};
 use super::source::{Source, SourceInput, SourceOutput, SourceRequest};
-use super::table::{BadValue, Row, Table, TableEntry, shown};
+use super::spans::table::{Columns, Form, Together, component, output};
+use super::spans::{Entry, Names, Policy, Span};
 use crate::check;
 use crate::error::UserError;
-use crate::graph::{CallGraph, CallRow, CallType, EdgeId, Interner, Name, USER, ViolationCode};
 use crate::version::Version;
 
 /// Version of this source: what spans become.
 pub const VERSION: Version = Version::new("source/nezha", 1);
 
-const COLUMNS: [&str; 7] = [
-    "TraceID",
-    "SpanID",
-    "ParentID",
-    "PodName",
-    "OperationName",
-    "StartTimeUnixNano",
-    "EndTimeUnixNano",
-];
-/// The parent of a root span.
-const ROOT: &str = "root";
 /// A fault is taken to last for the minute of its injection and the two after it, of which the data
 /// set has the traces.
 const FAULT_MINUTES: i64 = 3;
@@ -63,8 +50,8 @@ impl Source for Nezha {
     }
 
     fn inputs(&self) -> Vec<SourceInput<'_>> {
-        let spans = SourceInput { path: &self.path, extension: "csv" };
-        let faults = self.faults.iter().map(|path| SourceInput { path, extension: "json" });
+        let spans = SourceInput { path: &self.path, extensions: &["csv"] };
+        let faults = self.faults.iter().map(|path| SourceInput { path, extensions: &["json"] });
         [spans].into_iter().chain(faults).collect()
     }
 
@@ -74,22 +61,27 @@ impl Source for Nezha {
     }
 }
 
-struct Span {
-    id: String,
-    parent: String,
-    /// Name of the pod without the parts that differ between its replicas.
-    component: Name,
-    operation: String,
-    /// Nanoseconds.
-    start: i64,
-    finish: i64,
-}
-
-impl Span {
-    /// Its place among its siblings; the last three only where clocks are coarse or ids repeat.
-    fn place(&self) -> (i64, i64, &str, &str, &str) {
-        (self.start, self.finish, &self.id, &self.component, &self.operation)
-    }
+/// What is in which column, and that every span is a call to its operation. The first operation outside
+/// of the gateway is what a request was for.
+fn mapping() -> (Columns, Form, Policy) {
+    let one = |name: &str| Together::One(name.to_owned());
+    let columns = Columns {
+        trace: "TraceID".into(),
+        span: one("SpanID"),
+        parent: one("ParentID"),
+        remote_parent: None,
+        service: "PodName".into(),
+        operation: "OperationName".into(),
+        kind: None,
+        start: "StartTimeUnixNano".into(),
+        end: Some("EndTimeUnixNano".into()),
+        duration: None,
+        call_type: None,
+        peer: None,
+    };
+    let form = Form { root: Some("root".to_owned()), service_is_pod: true, ..Form::default() };
+    let policy = Policy { names: Names::Operation, entry: Entry::BehindRoot, ..Policy::default() };
+    (columns, form, policy)
 }
 
 /// Reads the graphs of `files`, in the order of their traces' ids: neither they nor the split, which goes by
@@ -99,55 +91,15 @@ impl Span {
 /// A file that is not a span table, or not a list of faults.
 fn read(files: &[PathBuf], faults: &[PathBuf], skip_bad_rows: bool) -> Result<SourceOutput> {
     let faults = Faults::read(faults)?;
-    let mut names = Interner::default();
-    let mut traces: BTreeMap<String, Vec<Span>> = BTreeMap::new();
-    let mut incomplete: HashSet<String> = HashSet::new();
-    let (mut rows, mut bad) = (0, 0);
-    for path in files {
-        let counts = Table::open(path, &COLUMNS)?.for_each(skip_bad_rows, 0, |entry| {
-            match entry {
-                TableEntry::Row(row) => {
-                    let span = span(&row, &mut names)?;
-                    traces.entry(row.text(0).to_owned()).or_default().push(span);
-                }
-                TableEntry::Incomplete(trace) => {
-                    incomplete.insert(trace.to_owned());
-                }
-            }
-            Ok(())
-        })?;
-        rows += counts.0;
-        bad += counts.1;
-    }
-    let mut funnel = Funnel::default();
-    let count = traces.len() as u64;
-    funnel.push("row of the table", rows, None);
-    if skip_bad_rows {
-        funnel.push("can be read", rows - bad, Some(count));
-    }
-    let mut losses = Losses::default();
-    let mut read = SourceOutput::default();
-    let (mut mended, mut spans) = (Mended::default(), 0);
-    for (id, trace) in &traces {
-        spans += trace.len();
-        if incomplete.contains(id) {
-            losses.add(Reason::BadRow, trace.len() as u64);
-            continue;
-        }
-        match graph(trace, &mut names, &mut mended) {
-            Ok(graph) if faults.touch(trace) => read.faulty.push(graph),
-            Ok(graph) => read.graphs.push(graph),
-            Err(reason) => losses.add(reason, trace.len() as u64),
-        }
-    }
-    read.graphs = finish::distinct(read.graphs, &mut losses);
-    read.faulty = finish::distinct(read.faulty, &mut losses);
-    losses.push_to(&mut funnel, rows - bad, count);
-    read.funnel = funnel;
+    let (columns, form, policy) = mapping();
+    let touched = |spans: &[Span]| faults.touch(spans);
+    let (mut read, changes) = output(files, (&columns, &form, &policy), skip_bad_rows, &touched)?;
+    let spans = read.funnel.0.iter().take(if skip_bad_rows { 2 } else { 1 }).last();
+    let spans = spans.map_or(0, |step| step.rows);
     if faults.0.is_empty() {
         read.labels.push("Traces during injected faults are among the others.".to_owned());
     }
-    let Mended { cut, backwards } = mended;
+    let (cut, backwards) = (changes.clipped, changes.backwards);
     read.labels.push(format!(
         "Operations stand for microservices; {cut} of {spans} spans lay partly outside their parents and were cut to them."
     ));
@@ -156,119 +108,14 @@ fn read(files: &[PathBuf], faults: &[PathBuf], skip_bad_rows: bool) -> Result<So
             "{backwards} of {spans} spans ended before they began, or had no end, and last 0 ms."
         ));
     }
+    // The labels say it.
+    read.changes.clear();
     Ok(read)
-}
-
-/// Spans whose times were changed so that they fit into a graph.
-#[derive(Default)]
-struct Mended {
-    /// Began or ended outside their parents.
-    cut: u64,
-    /// Ended before they began: a clock was set back, or the end was never written (0).
-    backwards: u64,
-}
-
-fn span(row: &Row<'_>, names: &mut Interner) -> Result<Span, BadValue> {
-    let text = |column: usize| match row.text(column) {
-        "" => Err(BadValue::new(COLUMNS[column], "has no value")),
-        text => Ok(text),
-    };
-    let time = |column: usize| {
-        text(column)?.parse::<i64>().ok().filter(|time| *time >= 0).ok_or_else(|| {
-            let message = format!("`{}` is not a number of nanoseconds", shown(row.text(column)));
-            BadValue::new(COLUMNS[column], message)
-        })
-    };
-    text(0)?;
-    Ok(Span {
-        id: text(1)?.to_owned(),
-        parent: text(2)?.to_owned(),
-        component: names.name(component(text(3)?)),
-        operation: text(4)?.to_owned(),
-        start: time(5)?,
-        finish: time(6)?,
-    })
-}
-
-/// A pod's name without the hash of its template and its own.
-fn component(pod: &str) -> &str {
-    let mut parts = pod.rsplitn(3, '-');
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some(_), Some(_), Some(component)) => component,
-        _ => pod,
-    }
-}
-
-/// What a span calls, by the words that tracing libraries use.
-fn kind(operation: &str) -> CallType {
-    const DATABASE: [&str; 7] =
-        ["SELECT ", "INSERT ", "UPDATE ", "DELETE ", "sql.", "Transaction.", "Session."];
-    if DATABASE.iter().any(|start| operation.starts_with(start)) {
-        CallType::Db
-    } else if operation.starts_with("HTTP ") || operation.starts_with("/api/") {
-        CallType::Http
-    } else {
-        CallType::Rpc
-    }
-}
-
-/// The graph of a trace's spans. Spans that begin or end outside their parents, since clocks differ,
-/// are cut to them; those that end before they begin last no time; both are counted.
-fn graph(trace: &[Span], names: &mut Interner, mended: &mut Mended) -> Result<CallGraph, Reason> {
-    let mut children: BTreeMap<&str, Vec<&Span>> = BTreeMap::new();
-    trace.iter().for_each(|span| children.entry(&span.parent).or_default().push(span));
-    for siblings in children.values_mut() {
-        siblings.sort_by(|a, b| a.place().cmp(&b.place()));
-    }
-    let invalid = |code| Err(Reason::Invalid(code));
-    let root = match children.get(ROOT).map(Vec::as_slice) {
-        Some([root]) => *root,
-        Some(_) => return invalid(ViolationCode::SecondRoot),
-        None => return invalid(ViolationCode::NoRoot),
-    };
-    let mut service = None;
-    let mut rows: Vec<CallRow> = Vec::with_capacity(trace.len());
-    let whole = (root.start, root.finish.max(root.start));
-    let mut waiting = vec![(root, EdgeId::root(), names.name(USER), whole)];
-    while let Some((span, edge_id, source, (from, to))) = waiting.pop() {
-        // Spans of the same id can be each other's children.
-        if rows.len() == trace.len() {
-            return invalid(ViolationCode::DuplicateEdgeId);
-        }
-        let ends = span.finish.max(span.start);
-        let start = span.start.clamp(from, to);
-        let finish = ends.clamp(start, to);
-        mended.cut += u64::from((start, finish) != (span.start, ends));
-        mended.backwards += u64::from(ends != span.finish);
-        let destination = names.name(&format!("{}/{}", span.component, span.operation));
-        if service.is_none() && span.component != root.component {
-            service = Some(destination.clone());
-        }
-        let milliseconds = |time: i64| u32::try_from((time - root.start) / 1_000_000);
-        let (Ok(begin), Ok(end)) = (milliseconds(start), milliseconds(finish)) else {
-            return Err(Reason::TimeRange);
-        };
-        let below = children.get(span.id.as_str()).into_iter().flatten();
-        let below = below.zip(1..).map(|(child, number)| {
-            (*child, edge_id.child(number), destination.clone(), (start, finish))
-        });
-        let first = waiting.len();
-        waiting.extend(below);
-        // The first child next.
-        waiting[first..].reverse();
-        let kind = kind(&span.operation);
-        rows.push(CallRow { edge_id, source, destination, kind, start: begin, finish: end });
-    }
-    if rows.len() < trace.len() {
-        return invalid(ViolationCode::MissingParent);
-    }
-    let service = service.unwrap_or_else(|| rows[0].destination.clone());
-    finish::judge(service, &rows)
 }
 
 /// An entry of Nezha's lists of faults, which are by hour.
 #[derive(Deserialize)]
-struct Entry {
+struct Injection {
     /// Of the time zone of the spans; `inject_timestamp` is not, in part of the data.
     inject_time: String,
     inject_pod: String,
@@ -283,10 +130,10 @@ impl Faults {
         for path in paths {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| UserError::io(path, "cannot be read", error))?;
-            let hours: BTreeMap<String, Vec<Entry>> = serde_json::from_str(&text)
+            let hours: BTreeMap<String, Vec<Injection>> = serde_json::from_str(&text)
                 .map_err(|error| UserError::input(path, "list of faults", error.to_string()))?;
             for (hour, entries) in hours {
-                for Entry { inject_time, inject_pod } in entries {
+                for Injection { inject_time, inject_pod } in entries {
                     let time = NaiveDateTime::parse_from_str(&inject_time, "%Y-%m-%d %H:%M:%S");
                     let time = time.ok().and_then(|time| time.and_utc().timestamp_nanos_opt());
                     let Some(from) = time else {
@@ -306,7 +153,10 @@ impl Faults {
     fn touch(&self, trace: &[Span]) -> bool {
         trace.iter().any(|span| {
             self.0.iter().any(|(component, from, to)| {
-                *component == *span.component && span.start < *to && span.finish >= *from
+                let time = |time: u64| i128::from(time);
+                *component == *span.service
+                    && time(span.start) < i128::from(*to)
+                    && time(span.end) >= i128::from(*from)
             })
         })
     }

@@ -49,6 +49,10 @@ registry! {
     "alibaba-v2022" => super::raw::AlibabaV2022, "raw rows of Alibaba's v2022 table `CallGraph`";
     "alibaba-v2021" => super::raw::AlibabaV2021, "raw rows of Alibaba's v2021 table `MSCallGraph`";
     "nezha" => super::nezha::Nezha, "tables of spans, with lists of injected faults";
+    "otlp" => super::spans::Otlp, "spans of OpenTelemetry, in JSON or protobuf";
+    "jaeger" => super::spans::Jaeger, "spans in Jaeger's JSON";
+    "zipkin" => super::spans::Zipkin, "spans in Zipkin's JSON, version 2";
+    "spans" => super::spans::SpanTable, "a table of spans whose columns the manifest names";
     "weighted-structures" => super::structures::WeightedStructures, "distinct graphs with frequencies, without times";
     "simulator" => super::simulator::Simulator, "graphs of a simulated cloud";
 }

@@ -53,8 +53,8 @@ pub trait Source {
 #[derive(Clone, Copy, Debug)]
 pub struct SourceInput<'a> {
     pub path: &'a Path,
-    /// How names of a folder's files end before `.gz`, without the dot.
-    pub extension: &'static str,
+    /// How names of a folder's files may end before `.gz`, without the dot.
+    pub extensions: &'static [&'static str],
 }
 
 /// What a source is asked for.
@@ -101,6 +101,8 @@ pub struct SourceOutput {
     /// serve.
     pub held_out: Vec<HeldOut>,
     pub funnel: Funnel,
+    /// What was changed in what was kept, in words that follow a number, with this number.
+    pub changes: Vec<(String, u64)>,
     /// Labels that every output must carry.
     pub labels: Vec<String>,
 }

@@ -89,7 +89,7 @@ impl Source for WeightedStructures {
     }
 
     fn inputs(&self) -> Vec<SourceInput<'_>> {
-        vec![SourceInput { path: &self.path, extension: "jsonl" }]
+        vec![SourceInput { path: &self.path, extensions: &["jsonl"] }]
     }
 
     fn times_from(&self) -> Option<&str> {

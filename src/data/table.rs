@@ -1,7 +1,8 @@
 //! Comma-separated tables, row by row, with an error that names line, column and value. Fields
-//! are not quoted: no name in these tables holds a comma. A row has as many fields as the header: one
+//! are not quoted, unless the table is said to be: no name in the others holds a comma. A row has as many fields as the header: one
 //! more or less, and nobody can say which of them belongs to which column.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::Result;
@@ -14,9 +15,26 @@ use crate::graph::{CallGraph, Name};
 /// Longer values are no key of rows that can be used.
 const MAX_KEY_BYTES: usize = 4096;
 
+/// How fields are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dialect {
+    /// What stands between fields.
+    pub delimiter: u8,
+    /// Whether fields may stand in quotation marks, in which the delimiter is part of the field and two
+    /// quotation marks are one. A line's end is not.
+    pub is_quoted: bool,
+}
+
+impl Default for Dialect {
+    fn default() -> Self {
+        Self { delimiter: b',', is_quoted: false }
+    }
+}
+
 /// A table of which some columns are read.
 pub struct Table {
     lines: Lines,
+    dialect: Dialect,
     /// Position in the file of each column asked for.
     positions: Vec<usize>,
     width: usize,
@@ -33,9 +51,7 @@ pub struct Row<'a> {
 impl<'a> Row<'a> {
     /// The text of a field.
     pub fn text(&self, column: usize) -> &'a str {
-        let position = self.positions[column];
-        let start = if position == 0 { 0 } else { self.ends[position - 1] + 1 };
-        &self.line[start..self.ends[position]]
+        field(self.line, self.ends, self.positions[column])
     }
 }
 
@@ -50,13 +66,14 @@ pub enum TableEntry<'a> {
 /// A value that cannot be used: which column, and why.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadValue {
-    pub column: &'static str,
+    /// Empty for what is wrong with the row as a whole.
+    pub column: Cow<'static, str>,
     pub message: String,
 }
 
 impl BadValue {
-    pub fn new(column: &'static str, message: impl Into<String>) -> Self {
-        Self { column, message: message.into() }
+    pub fn new(column: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { column: column.into(), message: message.into() }
     }
 }
 
@@ -109,8 +126,7 @@ pub fn shown(text: &str) -> String {
 ///
 /// # Errors
 /// A column that is missing, with the nearest one that is there, or one that is there twice.
-fn positions(path: &Path, header: &str, columns: &[&str]) -> Result<Vec<usize>> {
-    let found: Vec<&str> = header.split(',').map(str::trim).collect();
+fn positions(path: &Path, found: &[&str], columns: &[&str]) -> Result<Vec<usize>> {
     let position = |column: &&str| {
         let wrong = |message| UserError::input(path, format!("line 1, column {column}"), message);
         let mut places = (0..found.len()).filter(|place| found[*place] == *column);
@@ -133,6 +149,14 @@ impl Table {
     /// # Errors
     /// An empty file, or a missing column.
     pub fn open(path: &Path, columns: &[&str]) -> Result<Self> {
+        Self::open_as(path, columns, Dialect::default())
+    }
+
+    /// As [`Self::open`], for a table whose fields are told apart otherwise.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub fn open_as(path: &Path, columns: &[&str], dialect: Dialect) -> Result<Self> {
         let mut lines = Lines::open(path, MAX_ROW_BYTES)?;
         let header = match lines.next()? {
             Some(Ok(header)) if !header.trim().is_empty() => {
@@ -146,9 +170,13 @@ impl Table {
                 return Err(UserError::input(path, "line 1", message).into());
             }
         };
-        let positions = positions(path, &header, columns)?;
-        let width = header.split(',').count();
-        Ok(Self { lines, positions, width })
+        let (mut ends, mut plain) = (Vec::new(), String::new());
+        let header = fields(&header, dialect, &mut ends, &mut plain)
+            .map_err(|BadValue { message, .. }| UserError::input(path, "line 1", message))?;
+        let names: Vec<&str> =
+            (0..ends.len()).map(|place| field(header, &ends, place).trim()).collect();
+        let positions = positions(path, &names, columns)?;
+        Ok(Self { lines, dialect, positions, width: names.len() })
     }
 
     /// Reads every row. `take` may refuse a row's value; such rows, and lines that cannot be
@@ -167,19 +195,22 @@ impl Table {
         mut take: impl FnMut(TableEntry<'_>) -> Result<(), BadValue>,
     ) -> Result<(u64, u64)> {
         let (mut rows, mut bad) = (0, 0);
-        let mut ends = Vec::with_capacity(self.width);
+        let (mut ends, mut plain) = (Vec::with_capacity(self.width), String::new());
+        let dialect = self.dialect;
         while let Some(line) = self.lines.next()? {
             let problem = match line {
                 Ok("") => continue,
-                Ok(line) => row(line, &self.positions, self.width, &mut ends)
-                    .and_then(|row| take(TableEntry::Row(row))),
+                Ok(line) => {
+                    row(line, dialect, &self.positions, self.width, (&mut ends, &mut plain))
+                        .and_then(|row| take(TableEntry::Row(row)))
+                }
                 Err(BadLine(message)) => Err(BadValue::new("", message)),
             };
             rows += 1;
             let Err(BadValue { column, message }) = problem else { continue };
             bad += 1;
             if !skip_bad_rows {
-                let place = match column {
+                let place = match column.as_ref() {
                     "" => format!("line {}", self.lines.number()),
                     column => format!("line {}, column {column}", self.lines.number()),
                 };
@@ -187,7 +218,7 @@ impl Table {
                 return Err(UserError::input(self.lines.path(), place, message).into());
             }
             let line = String::from_utf8_lossy(self.lines.bytes());
-            for key in keys(&line, self.positions[key], self.width) {
+            for key in keys(&line, dialect, self.positions[key], self.width) {
                 take(TableEntry::Incomplete(key)).ok();
             }
         }
@@ -195,25 +226,89 @@ impl Table {
     }
 }
 
+/// The field at `position` of a line whose fields have these `ends`.
+fn field<'a>(line: &'a str, ends: &[usize], position: usize) -> &'a str {
+    let start = if position == 0 { 0 } else { ends[position - 1] + 1 };
+    &line[start..ends[position]]
+}
+
+/// Finds the `ends` of the fields of a line, each one byte before the next field; gives the line in which
+/// they are so, which is `plain` if some stand in quotation marks.
+fn fields<'a>(
+    line: &'a str,
+    dialect: Dialect,
+    ends: &mut Vec<usize>,
+    plain: &'a mut String,
+) -> Result<&'a str, BadValue> {
+    ends.clear();
+    if !dialect.is_quoted || !line.contains('"') {
+        let places = line.bytes().enumerate();
+        ends.extend(places.filter(|(_, byte)| *byte == dialect.delimiter).map(|(at, _)| at));
+        ends.push(line.len());
+        return Ok(line);
+    }
+    plain.clear();
+    let delimiter = char::from(dialect.delimiter);
+    let mut rest = line;
+    loop {
+        if let Some(mut quoted) = rest.strip_prefix('"') {
+            loop {
+                let Some(end) = quoted.find('"') else {
+                    let message = "the line ends inside of a field in quotation marks";
+                    return Err(BadValue::new("", message));
+                };
+                plain.push_str(&quoted[..end]);
+                quoted = &quoted[end + 1..];
+                match quoted.strip_prefix('"') {
+                    Some(more) => {
+                        plain.push('"');
+                        quoted = more;
+                    }
+                    None => break,
+                }
+            }
+            rest = quoted;
+            if !rest.is_empty() && !rest.starts_with(delimiter) {
+                let message = "more follows behind a field in quotation marks";
+                return Err(BadValue::new("", message));
+            }
+        } else {
+            let end = rest.find(delimiter).unwrap_or(rest.len());
+            plain.push_str(&rest[..end]);
+            rest = &rest[end..];
+        }
+        ends.push(plain.len());
+        match rest.strip_prefix(delimiter) {
+            Some(next) => {
+                plain.push(delimiter);
+                rest = next;
+            }
+            None => return Ok(plain),
+        }
+    }
+}
+
 /// What may be the value at `position` of a row that cannot be read: the field counted from the front,
 /// and from the back, which is another if a field is missing or too many.
-fn keys(line: &str, position: usize, width: usize) -> impl Iterator<Item = &str> {
-    let front = line.split(',').nth(position);
-    let back = line.rsplit(',').nth(width - 1 - position);
+fn keys(line: &str, dialect: Dialect, position: usize, width: usize) -> impl Iterator<Item = &str> {
+    let delimiter = char::from(dialect.delimiter);
+    let front = line.split(delimiter).nth(position);
+    let back = line.rsplit(delimiter).nth(width - 1 - position);
     let found = [front, back].into_iter().flatten();
+    let found = found.map(move |key| if dialect.is_quoted { key.trim_matches('"') } else { key });
     found.filter(|key| !key.is_empty() && key.len() <= MAX_KEY_BYTES)
 }
 
-/// The row on a line of `width` fields; `ends` is scratch.
+/// The row on a line of `width` fields; `scratch` is what [`fields`] needs.
 fn row<'a>(
     line: &'a str,
+    dialect: Dialect,
     positions: &'a [usize],
     width: usize,
-    ends: &'a mut Vec<usize>,
+    scratch: (&'a mut Vec<usize>, &'a mut String),
 ) -> Result<Row<'a>, BadValue> {
-    ends.clear();
-    ends.extend(line.bytes().enumerate().filter(|(_, byte)| *byte == b',').map(|(at, _)| at));
-    ends.push(line.len());
+    let (ends, plain) = scratch;
+    let line = fields(line, dialect, ends, plain)?;
     if ends.len() != width {
         let message = format!("{} fields where the header has {width}", ends.len());
         return Err(BadValue::new("", message));
@@ -286,6 +381,33 @@ mod tests {
         assert_eq!(rows, ["e", ""]);
         // A shifted row may have its key at two places; of a line that is too long nothing is known.
         assert_eq!(incomplete, ["a", "b", "c", "c", "d", "d"]);
+    }
+
+    #[test]
+    fn fields_may_stand_in_quotation_marks() {
+        let read = |text: &str, delimiter| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            let mut rows = Vec::new();
+            let dialect = Dialect { delimiter, is_quoted: true };
+            Table::open_as(file.path(), &["b", "a"], dialect)?.for_each(false, 0, |entry| {
+                let TableEntry::Row(row) = entry else { panic!("no row is left out") };
+                rows.push([row.text(0).to_owned(), row.text(1).to_owned()]);
+                Ok(())
+            })?;
+            anyhow::Ok(rows)
+        };
+        let rows = read("a,\"b\",c\n1,\"x, \"\"y\"\"\",3\n\"\",\"é\",\n,p\"q,\n", b',').unwrap();
+        assert_eq!(rows, [["x, \"y\"", "1"], ["é", ""], ["p\"q", ""]]);
+        assert_eq!(read("a;b\n1,5;2\n", b';').unwrap(), [["2", "1,5"]]);
+        for (row, message) in [
+            ("1,\"2", "line 2: the line ends inside of a field in quotation marks"),
+            ("1,\"2\"3", "line 2: more follows behind a field in quotation marks"),
+            ("1,\"2,3\"", "line 2: 2 fields where the header has 3"),
+        ] {
+            let error = read(&format!("a,b,c\n{row}\n"), b',').unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
     }
 
     #[test]

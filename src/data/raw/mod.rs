@@ -62,7 +62,7 @@ impl Source for AlibabaV2022 {
     }
 
     fn inputs(&self) -> Vec<SourceInput<'_>> {
-        vec![SourceInput { path: &self.path, extension: "csv" }]
+        vec![SourceInput { path: &self.path, extensions: &["csv"] }]
     }
 
     fn read(&self, request: &SourceRequest<'_>) -> Result<SourceOutput> {
@@ -84,7 +84,7 @@ impl Source for AlibabaV2021 {
     }
 
     fn inputs(&self) -> Vec<SourceInput<'_>> {
-        vec![SourceInput { path: &self.path, extension: "csv" }]
+        vec![SourceInput { path: &self.path, extensions: &["csv"] }]
     }
 
     fn read(&self, request: &SourceRequest<'_>) -> Result<SourceOutput> {
