@@ -77,7 +77,32 @@ fn a_generator_answers_from_the_cache_and_from_the_folder_that_it_is_handed_over
     for expected in ["- licence: MIT OR Apache-2.0", "- training data: `simulator`", "seed 0"] {
         assert!(card.contains(expected), "{expected} is missing from {card}");
     }
-    // A model that was changed on the way is refused.
+    // A model of another version, or that was changed on the way, is refused.
+    let path = Path::new(folder).join("card.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    for (changed, words) in [
+        (text.replace("\"format\": 1", "\"format\": 2"), "format: 2 is not 1"),
+        (
+            text.replace("\"generator\": \"probabilistic\"", "\"generator\": 3"),
+            "is no card of a model",
+        ),
+        (
+            text.replace("\"probabilistic\"", "\"external\""),
+            "it is a program: hand over its folder",
+        ),
+    ] {
+        std::fs::write(&path, changed).unwrap();
+        let refused = workplace.refused(&strings(&generate(folder, &[], &asked)));
+        assert!(refused.contains(words), "{refused}");
+    }
+    let older = text.replace("answer/probabilistic 1", "answer/probabilistic 0");
+    std::fs::write(&path, older).unwrap();
+    let arguments = generate(folder, &[], "--service S_1");
+    let arguments: Vec<&str> =
+        strings(&arguments).into_iter().filter(|flag| *flag != "--quiet").collect();
+    let (_, said) = workplace.said(&arguments);
+    assert!(said.contains("this version may give other answers"), "{said}");
+    std::fs::write(&path, text).unwrap();
     let files: Vec<_> = std::fs::read_dir(Path::new(folder).join("model")).unwrap().collect();
     let file = files[0].as_ref().unwrap().path();
     std::fs::write(&file, "changed").unwrap();
@@ -158,6 +183,7 @@ fn mistakes_are_told_with_the_remedy() {
         ("probabilistic", "--service S --edges 3 --depth 5", "no graph is so"),
         ("probabilistic", "--service S --constrained", "--attempts N draws again"),
         ("probabilistic", "--service S --format parquet", "name a file with --out"),
+        ("probabilistic", "--service S --format html --count 101", "101 graphs: one file"),
         ("probabilistik", "--service S", "did you mean `probabilistic`?"),
         ("./nowhere", "--service S", "`tracegym model export NAME` writes such a folder"),
         ("in-context-smollm2", "--service S", "is not trained yet"),

@@ -317,6 +317,52 @@ fn mistakes_are_told_with_the_remedy() {
         let message = refused(flags);
         assert!(message.contains(words), "{flags:?}: {message}");
     }
+    let named = ["replay", "graphs.parquet", "--to", "https://h", "--header-env", "a b=HOME"];
+    let message = workplace.refused(&named);
+    assert!(message.contains("`a b` and its value are no header"), "{message}");
     let message = workplace.refused(&["replay", "simulatr", "--to", "http://127.0.0.1:1"]);
     assert!(message.contains("did you mean `simulator`"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_replay_tells_what_was_accepted() {
+    let workplace = prepared();
+    let backend = Backend::start(&[]);
+    let flags = ["--rate", "50/s", "--count", "100000", "--quiet"];
+    let child = workplace
+        .command(&[&["replay", "graphs.parquet", "--to", &backend.url][..], &flags].concat())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    while backend.requests().len() < 5 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // SAFETY: signals a process that this test started and has not waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    let accepted = grouped(backend.taken().len());
+    assert!(said.contains(&format!("accepted {accepted} spans, rejected 0, lost 0")), "{said}");
+}
+
+/// The commands of docs/using-a-generator.md, one after the other, on a backend of ours.
+#[test]
+fn the_commands_of_the_document_work() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/using-a-generator.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let commands: Vec<&str> =
+        document.lines().filter_map(|line| line.strip_prefix("    tracegym ")).collect();
+    assert!(commands.len() > 8, "{commands:?}");
+    let workplace = Workplace::new();
+    let backend = Backend::start(&[]);
+    for command in commands {
+        let command = command.replace("http://127.0.0.1:4318", &backend.url);
+        let arguments: Vec<&str> = command.split_whitespace().collect();
+        let output = workplace.run(&arguments);
+        assert!(output.status.success(), "{command}: {}", text(&output));
+    }
+    let traces: HashSet<Vec<u8>> = backend.taken().into_iter().map(|span| span.trace).collect();
+    assert!(traces.len() > 1_900, "{}", traces.len());
 }

@@ -185,7 +185,7 @@ pub fn dataset(
 }
 
 fn export(args: &ExportArgs) -> Result<()> {
-    args.output.check()?;
+    args.output.check(0)?;
     let progress = Progress::detect(args.quiet);
     let dataset = dataset(&args.dataset, args.data.as_deref(), args.graphs, progress)?;
     for label in &dataset.card.labels {
@@ -200,6 +200,7 @@ fn export(args: &ExportArgs) -> Result<()> {
     let is_meant =
         |graph: &&&CallGraph| args.service.as_ref().is_none_or(|s| **graph.service() == **s);
     let meant = graphs.iter().filter(is_meant).take(args.limit.unwrap_or(usize::MAX));
+    args.output.check(meant.clone().count() as u64)?;
     args.output.write(args.seed, |out| {
         (0..).zip(meant).try_for_each(|(number, graph)| out.write(number, graph))
     })

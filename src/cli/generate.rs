@@ -106,7 +106,7 @@ struct Tally {
 
 /// Runs `tracegym generate`.
 pub fn run(args: &GenerateArgs) -> Result<Ending> {
-    args.output.check()?;
+    args.output.check(args.count.into())?;
     let progress = Progress::detect(args.quiet);
     let requests = requests(args, progress)?;
     let model = args.model.find()?;
@@ -137,20 +137,20 @@ pub fn run(args: &GenerateArgs) -> Result<Ending> {
     let step = progress.step("generating", "graphs", args.count.into());
     let started = Instant::now();
     let mut tally = Tally::default();
-    args.output.write(args.seed, |graphs| {
-        generate(&*generator, &requests, args.count, &options, graphs, &step, &mut tally)
-    })?;
+    let written = args.output.write(args.seed, |graphs| {
+        generate(&*generator, &requests, args.count, &options, graphs, &step, &mut tally)?;
+        // Then there is nothing to write.
+        if tally.accurate + tally.other == 0 {
+            let message = "no answer is a valid graph: try --constrained or --attempts, or a generator that was trained longer";
+            return Err(UserError::setting(message).into());
+        }
+        Ok(())
+    });
     step.finish();
     process::end();
     let rate = f64::from(args.count) / started.elapsed().as_secs_f64().max(1e-3);
     progress.say(&tally.told(&model, rate));
-    match tally.accurate + tally.other {
-        0 => Err(UserError::setting(
-            "no answer is a valid graph: try --constrained or --attempts, or a generator that was trained longer",
-        )
-        .into()),
-        _ => Ok(Ending::Done),
-    }
+    written.map(|()| Ending::Done)
 }
 
 /// Asks for graphs part by part and writes each part when it is there. Parts have fixed sizes and seeds of

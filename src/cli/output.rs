@@ -31,9 +31,12 @@ pub struct OutputArgs {
 pub type Graphs<'a> = Exporter<Box<dyn Write + Send + 'a>>;
 
 impl OutputArgs {
+    /// Whether so many graphs can be written.
+    ///
     /// # Errors
-    /// A file that nobody named.
-    pub fn check(&self) -> Result<(), UserError> {
+    /// A file that nobody named, or more graphs than one file holds.
+    pub fn check(&self, graphs: u64) -> Result<(), UserError> {
+        self.format.check(graphs)?;
         if self.out.is_some() || self.format.is_text() {
             return Ok(());
         }

@@ -61,12 +61,19 @@ impl Format {
         }
     }
 
-    /// Most graphs of one file.
-    fn limit(self) -> u64 {
-        match self {
+    /// # Errors
+    /// More graphs than one file of the format holds.
+    pub fn check(self, graphs: u64) -> Result<(), UserError> {
+        let most = match self {
             Self::Html => waterfall::MAX_GRAPHS,
-            _ => u64::from(u32::MAX),
+            _ => u32::MAX.into(),
+        };
+        if graphs <= most {
+            return Ok(());
         }
+        Err(UserError::setting(format!(
+            "{graphs} graphs: one file of this format holds {most}; ask for fewer, or choose another format"
+        )))
     }
 }
 
@@ -132,14 +139,8 @@ impl<W: Write + Send> Exporter<W> {
     /// A graph that the format cannot hold, one too many, or what `out` fails with.
     pub fn write(&mut self, number: u32, graph: &CallGraph) -> Result<()> {
         let Self { format, settings, written, sink } = self;
-        if *written == format.limit() {
-            let message = format!(
-                "one file of this format holds {} graphs: ask for fewer, or choose another format",
-                format.limit()
-            );
-            return Err(UserError::setting(message).into());
-        }
         *written += 1;
+        format.check(*written)?;
         match sink {
             Sink::Table(appender, groups) => {
                 let (service, rows) = (graph.service().clone(), graph.rows());
@@ -252,6 +253,6 @@ mod tests {
         let graphs = vec![paper_example(); waterfall::MAX_GRAPHS as usize + 1];
         assert!(exported(Format::Html, &graphs[1..]).is_ok());
         let error = exported(Format::Html, &graphs).unwrap_err().to_string();
-        assert!(error.contains("holds 100 graphs"), "{error}");
+        assert!(error.contains("holds 100;"), "{error}");
     }
 }

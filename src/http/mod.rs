@@ -8,9 +8,11 @@ use std::io::Read;
 use std::time::Duration;
 
 use anyhow::Result;
+use ureq::http::{HeaderName, HeaderValue};
 pub use ureq::http::{StatusCode, Uri};
 
 use crate::display::excerpt;
+use crate::error::UserError;
 use crate::secret::{Redactor, Secret};
 
 /// Longest pause between attempts, whatever the server asks for.
@@ -64,9 +66,16 @@ impl Client {
     /// A client; `variable` is the environment as far as it names proxies.
     ///
     /// # Errors
-    /// An address that is none, or a proxy that cannot be used.
+    /// An address or a header that is none, or a proxy that cannot be used.
     pub fn new(settings: Settings, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let Settings { url, headers, mut secrets, timeout, max_reply } = settings;
+        for (name, value) in &headers {
+            if HeaderName::try_from(name).is_err() || HeaderValue::from_str(value.expose()).is_err()
+            {
+                let message = format!("`{name}` and its value are no header of HTTP: correct them");
+                return Err(UserError::setting(message).into());
+            }
+        }
         let chosen = proxy::choose(&url.parse()?, variable)?;
         let mut through = String::new();
         let proxy = chosen.map(|chosen| {

@@ -56,7 +56,7 @@ pub struct ModelCard {
     pub decoding: Decoding,
     /// Training tokens of the chosen checkpoint; absent for the final model.
     pub checkpoint: Option<u64>,
-    /// The training: its experiment, profile and seed.
+    /// The training: an experiment that it is for, its profile and seed.
     pub experiment: String,
     pub profile: String,
     pub seed: u64,
@@ -421,13 +421,7 @@ impl ModelCard {
             facts.push(("training tokens", tokens));
         }
         facts.extend([
-            (
-                "training",
-                format!(
-                    "experiment `{}`, profile {}, seed {}",
-                    self.experiment, self.profile, self.seed
-                ),
-            ),
+            ("training", format!("profile {}, seed {}", self.profile, self.seed)),
             (
                 "training data",
                 format!(
