@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::graph::{CallGraph, condition_of, steps};
 use crate::random;
-use crate::text::{recursive, tabular};
+use crate::text::{FieldOrder, recursive, tabular};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -28,7 +28,7 @@ pub fn push_recursive(text: &mut Vec<u8>, number: u32, graph: &CallGraph, seed: 
         let mut rng =
             random::stream(seed, "exported recursive text", &[number.into(), index as u64]);
         let prompt = recursive::prompt(&step.condition, &mut rng);
-        push(text, number, &prompt, &recursive::answer(step, &mut rng))?;
+        push(text, number, &prompt, &recursive::answer(step, FieldOrder::Shuffled, &mut rng))?;
     }
     Ok(())
 }
@@ -37,7 +37,7 @@ pub fn push_recursive(text: &mut Vec<u8>, number: u32, graph: &CallGraph, seed: 
 pub fn push_tabular(text: &mut Vec<u8>, number: u32, graph: &CallGraph, seed: u64) -> Result<()> {
     let mut rng = random::stream(seed, "exported tabular text", &[number.into()]);
     let prompt = tabular::shuffled_prompt(&condition_of(graph), &mut rng);
-    push(text, number, &prompt, &tabular::answer(graph, &mut rng))
+    push(text, number, &prompt, &tabular::answer(graph, FieldOrder::Shuffled, &mut rng))
 }
 
 #[cfg(test)]

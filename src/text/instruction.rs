@@ -10,10 +10,8 @@ use std::fmt::Write as _;
 
 use rand::{Rng, RngExt, seq::SliceRandom};
 
-use super::name;
-use super::recursive::{
-    self, KEEP, is_root, push_edge, push_part, push_subgraph, shuffled, thinned,
-};
+use super::recursive::{self, KEEP, is_root, push_edge, push_part, push_subgraph, thinned};
+use super::{FieldOrder, name};
 use crate::graph::{
     Communication, LayerCondition, LayerEdge, MAX_LAYER_EDGES, Request, Step, StepBody, Subgraph,
 };
@@ -39,7 +37,8 @@ pub fn prompt(
     requests: &[Request],
     rng: &mut impl Rng,
 ) -> String {
-    let line = written.map_or_else(|| shuffled(condition, rng), str::to_owned);
+    let line =
+        written.map_or_else(|| FieldOrder::Shuffled.condition(condition, rng), str::to_owned);
     let mut conditions = sentences(condition);
     conditions.extend(requests.iter().map(request));
     write(&line, conditions, rng)
@@ -52,6 +51,7 @@ pub fn training_text(
     step: &Step,
     requests: &[Request],
     notes: bool,
+    order: FieldOrder,
     rng: &mut impl Rng,
 ) -> (String, String) {
     let mut known = thinned(&step.condition, rng);
@@ -62,8 +62,8 @@ pub fn training_text(
     let mut conditions = sentences(&known);
     conditions.retain(|_| rng.random_bool(KEEP));
     conditions.extend(requests.iter().map(request));
-    let line = shuffled(&known, rng);
-    (write(&line, conditions, rng), answer(step, &known, notes, rng))
+    let line = order.of_prompt(&step.condition).condition(&known, rng);
+    (write(&line, conditions, rng), answer(step, &known, notes, order, rng))
 }
 
 fn write(requirements: &str, mut conditions: Vec<String>, rng: &mut impl Rng) -> String {
@@ -133,11 +133,17 @@ fn request(request: &Request) -> String {
     }
 }
 
-fn answer(step: &Step, known: &LayerCondition, notes: bool, rng: &mut impl Rng) -> String {
+fn answer(
+    step: &Step,
+    known: &LayerCondition,
+    notes: bool,
+    order: FieldOrder,
+    rng: &mut impl Rng,
+) -> String {
     let mut text = String::from(recursive::opening(&step.condition));
     let end = match &step.body {
         StepBody::Layer { edges, subgraphs } => {
-            edges.iter().for_each(|edge| push_edge(&mut text, edge, rng));
+            edges.iter().for_each(|edge| push_edge(&mut text, edge, order, rng));
             text.push_str("</edges>\n");
             let mut pad = notes.then(|| Scratchpad::layer(&mut text, edges, known));
             if notes && !subgraphs.is_empty() {
@@ -147,7 +153,7 @@ fn answer(step: &Step, known: &LayerCondition, notes: bool, rng: &mut impl Rng) 
                 if let Some(pad) = &pad {
                     pad.before_subgraph(&mut text, edges, subgraph);
                 }
-                push_subgraph(&mut text, subgraph, rng);
+                push_subgraph(&mut text, subgraph, order, rng);
                 if let Some(pad) = &mut pad {
                     pad.take(&mut text, &subgraph.condition);
                 }
@@ -157,7 +163,7 @@ fn answer(step: &Step, known: &LayerCondition, notes: bool, rng: &mut impl Rng) 
         StepBody::Split { parts } => {
             let mut pad = notes.then(|| Scratchpad::split(known));
             for part in parts {
-                push_part(&mut text, part, rng);
+                push_part(&mut text, part, order, rng);
                 if let Some(pad) = &mut pad {
                     pad.take(&mut text, part);
                 }

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::graph::{LayerCondition, Request, Step, StepBody, Violation};
 pub use tokenizer::{Counts, Tokenizer};
@@ -32,6 +33,18 @@ pub enum Format {
     /// The paper's prose as an instruction; with or without intermediate instructions in the answer
     /// ([`instruction`]).
     Instruction { notes: bool },
+}
+
+/// The order of an edge's fields and a condition's attributes in answers. Prompts of root layers, which
+/// come from users, have theirs in random order either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FieldOrder {
+    /// Drawn anew for every line, as in the paper (section 3.1).
+    #[default]
+    Shuffled,
+    /// Always the same.
+    Fixed,
 }
 
 impl Format {
@@ -84,18 +97,21 @@ impl Format {
         self,
         step: &Step,
         requests: &[Request],
+        order: FieldOrder,
         rng: &mut impl Rng,
     ) -> (String, String) {
         let (prompt, mut answer) = match self {
             Self::Recursive => {
-                let prompt = recursive::training_prompt(&step.condition, rng);
-                (prompt, recursive::answer(step, rng))
+                let prompt = recursive::training_prompt(&step.condition, order, rng);
+                (prompt, recursive::answer(step, order, rng))
             }
             Self::Compact { remaining_counts } => (
                 compact::training_prompt(&step.condition, rng),
                 compact::answer(step, remaining_counts),
             ),
-            Self::Instruction { notes } => instruction::training_text(step, requests, notes, rng),
+            Self::Instruction { notes } => {
+                instruction::training_text(step, requests, notes, order, rng)
+            }
         };
         let rest = answer.split_off(self.opening(&step.condition).len());
         (prompt + &answer, rest)

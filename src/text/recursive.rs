@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use rand::{Rng, RngExt, seq::SliceRandom};
 
-use super::name;
+use super::{FieldOrder, name};
 use crate::graph::{
     LayerCondition, LayerEdge, MAX_LAYER_EDGES, Name, Step, StepBody, Subgraph, USER,
 };
@@ -85,7 +85,7 @@ pub(super) fn is_root(condition: &LayerCondition) -> bool {
 
 /// The prompt of a step: every attribute that the condition has, in random order.
 pub fn prompt(condition: &LayerCondition, rng: &mut impl Rng) -> String {
-    opened(condition, &shuffled(condition, rng))
+    opened(condition, &FieldOrder::Shuffled.condition(condition, rng))
 }
 
 /// A condition line as a prompt. A graph is announced once, before its root layer.
@@ -94,9 +94,15 @@ pub(super) fn opened(condition: &LayerCondition, line: &str) -> String {
     format!("{announcement}{line}")
 }
 
-/// A training prompt: attributes in random order, those of a root layer thinned.
-pub fn training_prompt(condition: &LayerCondition, rng: &mut impl Rng) -> String {
-    opened(condition, &shuffled(&thinned(condition, rng), rng))
+/// A training prompt, the attributes of a root layer thinned and in random order. Below, prompts are
+/// what answers wrote, so that their attributes are in the answers' order.
+pub fn training_prompt(
+    condition: &LayerCondition,
+    order: FieldOrder,
+    rng: &mut impl Rng,
+) -> String {
+    let known = thinned(condition, rng);
+    opened(condition, &order.of_prompt(condition).condition(&known, rng))
 }
 
 /// What a training prompt tells of a condition. Of a root layer, which is what a user asks for, each
@@ -135,23 +141,25 @@ pub fn condition_lines(answer: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The answer of a step. Fields and attributes come in random order; none is left out, because a
-/// sub-condition is the prompt of the next step.
-pub fn answer(step: &Step, rng: &mut impl Rng) -> String {
+/// The answer of a step. No field or attribute is left out, because a sub-condition is the prompt of the
+/// next step.
+pub fn answer(step: &Step, order: FieldOrder, rng: &mut impl Rng) -> String {
     let mut text = String::new();
     match &step.body {
         StepBody::Layer { edges, subgraphs } => {
             text.push_str("\n<layer>\n<edges>\n");
             for edge in edges {
-                push_edge(&mut text, edge, rng);
+                push_edge(&mut text, edge, order, rng);
             }
             text.push_str("</edges>\n");
-            subgraphs.iter().for_each(|subgraph| push_subgraph(&mut text, subgraph, rng));
+            for subgraph in subgraphs {
+                push_subgraph(&mut text, subgraph, order, rng);
+            }
             text.push_str("</layer>");
         }
         StepBody::Split { parts } => {
             text.push_str("\n<split>\n");
-            parts.iter().for_each(|part| push_part(&mut text, part, rng));
+            parts.iter().for_each(|part| push_part(&mut text, part, order, rng));
             text.push_str("</split>");
         }
     }
@@ -159,24 +167,54 @@ pub fn answer(step: &Step, rng: &mut impl Rng) -> String {
 }
 
 /// The line of a sub-condition.
-pub(super) fn push_subgraph(text: &mut String, subgraph: &Subgraph, rng: &mut impl Rng) {
-    let line = shuffled(&subgraph.condition, rng);
+pub(super) fn push_subgraph(
+    text: &mut String,
+    subgraph: &Subgraph,
+    order: FieldOrder,
+    rng: &mut impl Rng,
+) {
+    let line = order.condition(&subgraph.condition, rng);
     let _ = writeln!(text, "<subgraph of edge_id {}>{line}</subgraph>", subgraph.edge);
 }
 
 /// The line of a part of a wide layer.
-pub(super) fn push_part(text: &mut String, part: &LayerCondition, rng: &mut impl Rng) {
-    let line = shuffled(part, rng);
+pub(super) fn push_part(
+    text: &mut String,
+    part: &LayerCondition,
+    order: FieldOrder,
+    rng: &mut impl Rng,
+) {
+    let line = order.condition(part, rng);
     let _ = writeln!(text, "<subgraph>{line}</subgraph>");
 }
 
-pub(super) fn shuffled(condition: &LayerCondition, rng: &mut impl Rng) -> String {
-    let mut order = ATTRIBUTES;
-    order.shuffle(rng);
-    condition_line(condition, &order)
+impl FieldOrder {
+    /// Brings fields into this order.
+    pub(super) fn arrange<T>(self, fields: &mut [T], rng: &mut impl Rng) {
+        if self == Self::Shuffled {
+            fields.shuffle(rng);
+        }
+    }
+
+    /// The order of a training prompt: a root layer's comes from a user, in any order.
+    pub(super) fn of_prompt(self, condition: &LayerCondition) -> Self {
+        if is_root(condition) { Self::Shuffled } else { self }
+    }
+
+    /// A condition line.
+    pub(super) fn condition(self, condition: &LayerCondition, rng: &mut impl Rng) -> String {
+        let mut order = ATTRIBUTES;
+        self.arrange(&mut order, rng);
+        condition_line(condition, &order)
+    }
 }
 
-pub(super) fn push_edge(text: &mut String, edge: &LayerEdge, rng: &mut impl Rng) {
+pub(super) fn push_edge(
+    text: &mut String,
+    edge: &LayerEdge,
+    order: FieldOrder,
+    rng: &mut impl Rng,
+) {
     let mut fields = [
         format!("destination is {}", name::write(&edge.destination)),
         format!("type is {}", edge.kind),
@@ -184,6 +222,6 @@ pub(super) fn push_edge(text: &mut String, edge: &LayerEdge, rng: &mut impl Rng)
         format!("communication starts at {} milliseconds", edge.start),
         format!("communication finishes at {} milliseconds", edge.finish),
     ];
-    fields.shuffle(rng);
+    order.arrange(&mut fields, rng);
     let _ = writeln!(text, "({})", fields.join(","));
 }

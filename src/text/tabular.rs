@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 
 use rand::{Rng, RngExt, seq::SliceRandom};
 
-use super::name;
 use super::parse::{Fields, fields, missing, unreadable};
 use super::recursive::{KEEP, PROMPT};
+use super::{FieldOrder, name};
 use crate::display::quoted;
 use crate::graph::{CallGraph, CallRow, Condition, Violation};
 
@@ -55,14 +55,14 @@ pub fn training_prompt(graph: &CallGraph, rng: &mut impl Rng) -> String {
 
 /// Prompt and answer for training, with the format's random choices: the prompt ends with
 /// [`OPENING`], and the answer begins behind it.
-pub fn training_text(graph: &CallGraph, rng: &mut impl Rng) -> (String, String) {
-    let (prompt, mut answer) = (training_prompt(graph, rng), answer(graph, rng));
+pub fn training_text(graph: &CallGraph, order: FieldOrder, rng: &mut impl Rng) -> (String, String) {
+    let (prompt, mut answer) = (training_prompt(graph, rng), answer(graph, order, rng));
     let rest = answer.split_off(OPENING.len());
     (prompt + &answer, rest)
 }
 
-/// All calls of a graph, the fields of each in random order.
-pub fn answer(graph: &CallGraph, rng: &mut impl Rng) -> String {
+/// All calls of a graph.
+pub fn answer(graph: &CallGraph, order: FieldOrder, rng: &mut impl Rng) -> String {
     let mut text = String::from(OPENING);
     for row in graph.rows() {
         let mut fields = [
@@ -73,7 +73,7 @@ pub fn answer(graph: &CallGraph, rng: &mut impl Rng) -> String {
             format!("communication starts at {} milliseconds", row.start),
             format!("communication finishes at {} milliseconds", row.finish),
         ];
-        fields.shuffle(rng);
+        order.arrange(&mut fields, rng);
         let _ = writeln!(text, "({})", fields.join(","));
     }
     text.push_str("</edges>");

@@ -13,8 +13,8 @@ fn texts(graph: &CallGraph, seed: u64) -> Vec<(LayerCondition, String, String)> 
     let steps = steps(graph);
     let render = |(index, step): (usize, &crate::graph::Step)| {
         let mut rng = random::stream(seed, "test", &[index as u64]);
-        let prompt = recursive::training_prompt(&step.condition, &mut rng);
-        (step.condition.clone(), prompt, recursive::answer(step, &mut rng))
+        let prompt = recursive::training_prompt(&step.condition, FieldOrder::Shuffled, &mut rng);
+        (step.condition.clone(), prompt, recursive::answer(step, FieldOrder::Shuffled, &mut rng))
     };
     steps.iter().enumerate().map(render).collect()
 }
@@ -35,7 +35,8 @@ fn the_papers_example_reads_as_in_the_paper() {
         "caller:USER/id:S_000034483/latency:8/num_current_edges:4/num_edges:6/num_subgraphs:1/\
          remaining_depth:1/start_communication_at:0/start_edge_id:1/start_node:MS_63670"
     );
-    let text = recursive::answer(&steps[0], &mut random::stream(0, "test", &[]));
+    let text =
+        recursive::answer(&steps[0], FieldOrder::Shuffled, &mut random::stream(0, "test", &[]));
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!((lines[1], lines[2], lines[4]), ("<layer>", "<edges>", "</edges>"));
     for field in [
@@ -72,7 +73,7 @@ fn only_the_root_drops_attributes_never_the_service() {
             let mut kept = [0; 3];
             for index in 0..1000 {
                 let mut rng = random::stream(1, "test", &[index]);
-                let (prompt, _) = format.training_text(step, &[], &mut rng);
+                let (prompt, _) = format.training_text(step, &[], FieldOrder::Shuffled, &mut rng);
                 for (kept, sign) in kept.iter_mut().zip(signs) {
                     *kept += u32::from(prompt.contains(sign));
                 }
@@ -179,15 +180,23 @@ fn an_instruction_says_what_is_wanted_and_works_it_out() {
     let mut order = random::stream(3, "test", &[]);
     let prompt = INSTRUCTION.prompt(&steps[1].condition, None, &requests, &mut order);
     let mut rng = random::stream(8, "test", &[]);
-    let (_, answer) = INSTRUCTION.training_text(&steps[1], &[], &mut rng);
+    let (_, answer) = INSTRUCTION.training_text(&steps[1], &[], FieldOrder::Shuffled, &mut rng);
     insta::assert_snapshot!(format!("{prompt}{answer}"));
     // Words ask for high latency, so that no number may.
     let told = (0..50).any(|seed| {
         let mut rng = random::stream(seed, "test", &[]);
-        INSTRUCTION.training_text(&steps[0], &requests, &mut rng).0.contains("latency:")
+        INSTRUCTION
+            .training_text(&steps[0], &requests, FieldOrder::Shuffled, &mut rng)
+            .0
+            .contains("latency:")
     });
     assert!(!told);
-    let (_, plain) = Format::Instruction { notes: false }.training_text(&steps[1], &[], &mut rng);
+    let (_, plain) = Format::Instruction { notes: false }.training_text(
+        &steps[1],
+        &[],
+        FieldOrder::Shuffled,
+        &mut rng,
+    );
     assert!(!plain.contains("\n- "));
     assert!(INSTRUCTION.parse(&steps[1].condition, &plain).is_ok());
     assert!(Format::Recursive.parse(&steps[1].condition, &answer).is_err());
@@ -309,7 +318,7 @@ proptest! {
     fn instruction_steps_come_back_from_their_text(graph in any_graph(60), seed in any::<u64>()) {
         let mut rng = random::stream(seed, "instruction", &[]);
         for step in &steps(&graph) {
-            let (prompt, answer) = INSTRUCTION.training_text(step, &[], &mut rng);
+            let (prompt, answer) = INSTRUCTION.training_text(step, &[], FieldOrder::Shuffled, &mut rng);
             let body = INSTRUCTION.parse(&step.condition, &answer);
             prop_assert_eq!(body.as_ref(), Ok(&step.body));
             for text in [prompt, answer] {
@@ -324,7 +333,7 @@ proptest! {
         let mut rng = random::stream(seed, "compact", &[]);
         for step in &steps(&graph) {
             for format in [false, true].map(|remaining_counts| Format::Compact { remaining_counts }) {
-                let (_, answer) = format.training_text(step, &[], &mut rng);
+                let (_, answer) = format.training_text(step, &[], FieldOrder::Shuffled, &mut rng);
                 let body = format.parse(&step.condition, &answer);
                 prop_assert_eq!(body.as_ref(), Ok(&step.body));
                 let mut bytes = answer.into_bytes();
@@ -338,7 +347,7 @@ proptest! {
     #[test]
     fn tables_come_back_from_their_text(graph in any_graph(60), seed in any::<u64>()) {
         let mut rng = random::stream(seed, "tabular", &[]);
-        let answer = tabular::answer(&graph, &mut rng);
+        let answer = tabular::answer(&graph, FieldOrder::Shuffled, &mut rng);
         prop_assert_eq!(tabular::parse(&answer), Ok(graph.rows()));
         let mut bytes = answer.into_bytes();
         let at = rng.random_range(0..bytes.len());
@@ -386,4 +395,38 @@ fn remaining_counts_say_what_is_left_at_every_line() {
         prompt + &compact::answer(step, true)
     });
     insta::assert_snapshot!(texts.collect::<Vec<_>>().join("\n\n"));
+}
+
+/// With a fixed order an answer has one writing, and what it asks of the layers below is their training
+/// prompt to the letter; only what a user writes comes in any order.
+#[test]
+fn a_fixed_order_leaves_chance_to_users_alone() {
+    let graph = paper_example();
+    let all = steps(&graph);
+    let written = |step: &Step, seed| {
+        let mut rng = random::stream(seed, "test", &[]);
+        Format::Recursive.training_text(step, &[], FieldOrder::Fixed, &mut rng)
+    };
+    let (mut roots, mut asked) = (BTreeSet::new(), BTreeSet::new());
+    for seed in 0..20 {
+        roots.insert(written(&all[0], seed).0);
+        for step in &all {
+            assert_eq!(written(step, seed).1, written(step, 0).1);
+            let (_, answer) = written(step, seed);
+            asked.extend(Format::Recursive.condition_lines(&answer));
+        }
+        for step in &all[1..] {
+            let (prompt, _) = written(step, seed);
+            let line = prompt.strip_suffix(Format::Recursive.opening(&step.condition));
+            assert!(asked.contains(line.expect("an opening")), "{prompt}");
+        }
+    }
+    assert!(roots.len() > 5);
+    let tables: BTreeSet<String> = (0..20)
+        .map(|seed| {
+            let mut rng = random::stream(seed, "test", &[]);
+            tabular::training_text(&graph, FieldOrder::Fixed, &mut rng).1
+        })
+        .collect();
+    assert_eq!(tables.len(), 1);
 }

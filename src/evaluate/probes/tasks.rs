@@ -17,7 +17,7 @@ use crate::error::UserError;
 use crate::evaluate::{Dimensions, Joined, WHOLE};
 use crate::graph::{CallGraph, LayerCondition, LayerEdge, Name, Step, StepBody, Subgraph, steps};
 use crate::random;
-use crate::text::{name, recursive};
+use crate::text::{FieldOrder, name, recursive};
 
 /// What is asked (paper, figure 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -478,7 +478,7 @@ fn call(edge: &LayerEdge) -> String {
 
 /// A step as training wrote it, with every attribute of its condition.
 fn written(step: &Step, rng: &mut impl Rng) -> String {
-    recursive::prompt(&step.condition, rng) + &recursive::answer(step, rng)
+    recursive::prompt(&step.condition, rng) + &recursive::answer(step, FieldOrder::Shuffled, rng)
 }
 
 /// A step without anything that tells a time.

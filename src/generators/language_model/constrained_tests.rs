@@ -35,7 +35,13 @@ fn untrained(writing: Writing, graphs: &[CallGraph]) -> Trained {
         (name, values)
     }));
     let model = CpuModel::new(config, &weights, kernels::simd()).expect("fits");
-    Trained::new(writing, tokenizer, Box::new(model), names.microservices.into_iter().collect())
+    Trained::new(
+        writing,
+        FieldOrder::Shuffled,
+        tokenizer,
+        Box::new(model),
+        names.microservices.into_iter().collect(),
+    )
 }
 
 fn graphs() -> Vec<CallGraph> {

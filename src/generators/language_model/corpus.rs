@@ -14,7 +14,7 @@ use crate::graph::{
 };
 use crate::model::{Corpus, Document};
 use crate::random;
-use crate::text::{Counts, Format, Tokenizer, name, tabular};
+use crate::text::{Counts, FieldOrder, Format, Tokenizer, name, tabular};
 
 /// Texts that the tokenizer learns its phrases from, at most.
 const PHRASE_SAMPLE: usize = 20_000;
@@ -112,14 +112,14 @@ impl Writing {
     }
 
     /// Prompt and answer, with the format's random choices.
-    fn text(self, item: &Item<'_>, rng: &mut impl Rng) -> (String, String) {
+    fn text(self, item: &Item<'_>, order: FieldOrder, rng: &mut impl Rng) -> (String, String) {
         match (self, item) {
             (Self::Layers(format), Item::Step { step, offers }) => {
                 let asked = (!offers.is_empty()).then(|| rng.random_range(0..offers.len()));
                 let requests = asked.map_or(&[][..], |index| &offers[index..=index]);
-                format.training_text(step, requests, rng)
+                format.training_text(step, requests, order, rng)
             }
-            (_, Item::Graph(graph)) => tabular::training_text(graph, rng),
+            (_, Item::Graph(graph)) => tabular::training_text(graph, order, rng),
             // Whole graphs are not cut into steps.
             (Self::Graphs, Item::Step { .. }) => (String::new(), String::new()),
         }
@@ -184,7 +184,7 @@ pub fn learn_tokenizer(
     settings: &Settings,
     seed: u64,
 ) -> Result<Tokenizer> {
-    let always = made_up_texts(writing)?;
+    let always = made_up_texts(writing, settings.field_order)?;
     let mut texts = Vec::new();
     for (index, graph) in graphs.iter().enumerate() {
         if texts.len() >= PHRASE_SAMPLE {
@@ -193,7 +193,7 @@ pub fn learn_tokenizer(
         for (number, item) in writing.items(graph, services).iter().enumerate() {
             let path = [index as u64, number as u64];
             let mut rng = random::stream(seed, "text for phrases", &path);
-            let (prompt, answer) = writing.text(item, &mut rng);
+            let (prompt, answer) = writing.text(item, settings.field_order, &mut rng);
             texts.extend([prompt, answer]);
         }
     }
@@ -203,7 +203,7 @@ pub fn learn_tokenizer(
 
 /// Texts of a made-up graph that has everything that a format writes: all types of calls, a layer that
 /// is split, sub-conditions, numbers with gaps, requests of both kinds.
-fn made_up_texts(writing: Writing) -> Result<Vec<String>> {
+fn made_up_texts(writing: Writing, order: FieldOrder) -> Result<Vec<String>> {
     let row = |edge_id: EdgeId, source: &str, destination: &str, number: usize| CallRow {
         edge_id,
         source: source.into(),
@@ -239,7 +239,7 @@ fn made_up_texts(writing: Writing) -> Result<Vec<String>> {
     for round in 0..MADE_UP_WRITINGS {
         for (number, item) in items.iter().enumerate() {
             let mut rng = random::stream(0, "made-up text", &[round, number as u64]);
-            let (prompt, answer) = writing.text(item, &mut rng);
+            let (prompt, answer) = writing.text(item, order, &mut rng);
             texts.extend([prompt, answer]);
         }
     }
@@ -304,7 +304,7 @@ impl<'a> Texts<'a> {
     fn written(&self, epoch: u64, index: usize, item: usize) -> Document {
         let item = &self.items[item];
         let mut rng = random::stream(self.seed, "training text", &[epoch, index as u64]);
-        let (prompt, answer) = self.writing.text(item, &mut rng);
+        let (prompt, answer) = self.writing.text(item, self.settings.field_order, &mut rng);
         // A text that cannot be encoded does not exist (every byte is a token); an empty document
         // would be left out of the batches.
         let spelt = item.service().filter(|_| rng.random_bool(self.settings.spell_services));

@@ -21,7 +21,7 @@ use crate::random;
 use crate::text::constrained::{
     self, Automaton, Bounds, Compact, Grammar, Prose, Table, TokenTrie,
 };
-use crate::text::{Format, Tokenizer, tabular};
+use crate::text::{FieldOrder, Format, Tokenizer, tabular};
 
 /// Longest text under constraints, tokens: room for the largest graphs even if every token is a byte.
 const LONGEST: usize = 1 << 17;
@@ -29,6 +29,8 @@ const LONGEST: usize = 1 << 17;
 /// A trained language model.
 pub struct Trained {
     writing: Writing,
+    /// The order of training's texts, of whose likelihood it can be asked.
+    order: FieldOrder,
     tokenizer: Tokenizer,
     model: Mutex<Box<dyn CachedModel>>,
     /// Longest text that training has shown, tokens.
@@ -40,12 +42,13 @@ pub struct Trained {
 impl Trained {
     pub fn new(
         writing: Writing,
+        order: FieldOrder,
         tokenizer: Tokenizer,
         model: Box<dyn CachedModel>,
         microservices: Vec<String>,
     ) -> Self {
         let context = model.context();
-        Self { writing, tokenizer, model: Mutex::new(model), context, microservices }
+        Self { writing, order, tokenizer, model: Mutex::new(model), context, microservices }
     }
 }
 
@@ -73,7 +76,7 @@ impl Generator for Trained {
     }
 
     fn log_likelihoods(&self, graphs: &[&CallGraph], batch: usize) -> Result<Option<Vec<f64>>> {
-        let texts = likelihood::texts(self.writing, graphs, &self.tokenizer)?;
+        let texts = likelihood::texts(self.writing, self.order, graphs, &self.tokenizer)?;
         let mut model = self.model()?;
         likelihood::of_graphs(model.as_mut(), &texts, self.context, batch).map(Some)
     }

@@ -10,7 +10,7 @@ use super::corpus::Writing;
 use crate::error::UserError;
 use crate::graph::{CallGraph, steps};
 use crate::model::decode::{CachedModel, Feed, NotFinite};
-use crate::text::{Tokenizer, tabular};
+use crate::text::{FieldOrder, Tokenizer, tabular};
 
 /// A prompt and its answer, as tokens.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,10 +24,11 @@ pub struct Text {
 /// same is taken for all graphs.
 pub fn texts(
     writing: Writing,
+    order: FieldOrder,
     graphs: &[&CallGraph],
     tokenizer: &Tokenizer,
 ) -> Result<Vec<Vec<Text>>> {
-    graphs.iter().map(|graph| texts_of(writing, graph, tokenizer)).collect()
+    graphs.iter().map(|graph| texts_of(writing, order, graph, tokenizer)).collect()
 }
 
 /// For each graph the sum over its layers (a table is one text) of log p(answer | prompt), where answers
@@ -50,13 +51,18 @@ pub fn of_graphs(
     Ok(sums.collect())
 }
 
-fn texts_of(writing: Writing, graph: &CallGraph, tokenizer: &Tokenizer) -> Result<Vec<Text>> {
+fn texts_of(
+    writing: Writing,
+    order: FieldOrder,
+    graph: &CallGraph,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<Text>> {
     let rng = &mut FirstChoice;
     let texts: Vec<(String, String)> = match writing {
         Writing::Layers(format) => {
-            steps(graph).iter().map(|step| format.training_text(step, &[], rng)).collect()
+            steps(graph).iter().map(|step| format.training_text(step, &[], order, rng)).collect()
         }
-        Writing::Graphs => vec![tabular::training_text(graph, rng)],
+        Writing::Graphs => vec![tabular::training_text(graph, order, rng)],
     };
     let encode = |(prompt, answer): &(String, String)| {
         let mut tokens = vec![Tokenizer::BEGIN];
@@ -299,7 +305,8 @@ mod tests {
         let compact = Format::Compact { remaining_counts: false };
         for format in [Format::Recursive, compact, Format::Instruction { notes: true }] {
             for step in steps(&graph) {
-                let (prompt, _) = format.training_text(&step, &[], &mut FirstChoice);
+                let (prompt, _) =
+                    format.training_text(&step, &[], FieldOrder::Shuffled, &mut FirstChoice);
                 let full = format.prompt(&step.condition, None, &[], &mut FirstChoice);
                 assert_eq!(prompt.len(), full.len(), "{prompt}\n{full}");
             }

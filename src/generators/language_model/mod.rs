@@ -30,7 +30,7 @@ use crate::model::{
     self, Document, Footprint, ModelConfig, Precision, TrainConfig, Training, Weights,
 };
 use crate::random;
-use crate::text::{Format, Tokenizer};
+use crate::text::{FieldOrder, Format, Tokenizer};
 use crate::version::Version;
 
 /// Settings of the generator; every one has a default.
@@ -76,6 +76,10 @@ pub struct Settings {
     /// Share of training texts in which the service is written byte by byte, as a service that the
     /// vocabulary lacks would be: otherwise such a request reads like nothing seen before.
     pub spell_services: f64,
+    /// Order of the fields of edges and of the attributes of sub-conditions in answers: `shuffled`, as in the
+    /// paper, or `fixed`. The compact text has no other order than its own.
+    #[serde(skip_serializing_if = "is_shuffled")]
+    pub field_order: FieldOrder,
     /// Counts up to this number are one token with the words before them; 0 writes them digit by
     /// digit.
     pub count_tokens: u32,
@@ -121,6 +125,7 @@ impl Default for Settings {
             clip: 1.0,
             learn_prompts: false,
             spell_services: 0.05,
+            field_order: FieldOrder::Shuffled,
             count_tokens: 40,
             rare_conditions: 0.0,
             rare_conditions_limit: 60.0,
@@ -217,6 +222,11 @@ pub fn tabular(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     recipe("tabular-llm", |_| Writing::Graphs, table)
 }
 
+/// Keys of trainings with the paper's order stay what they were.
+fn is_shuffled(order: &FieldOrder) -> bool {
+    *order == FieldOrder::Shuffled
+}
+
 fn recipe(
     id: &str,
     writing: impl Fn(&Settings) -> Writing,
@@ -255,6 +265,13 @@ fn recipe(
         && table.contains_key("remaining_counts")
     {
         return wrong("`remaining_counts` is a setting of recursive-compact only".into());
+    }
+    if matches!(writing, Writing::Layers(Format::Compact { .. }))
+        && table.contains_key("field_order")
+    {
+        return wrong(
+            "`field_order` is no setting of recursive-compact, whose order is fixed".into(),
+        );
     }
     let positive = |value: f64| value > 0.0 && value.is_finite();
     if !positive(settings.learning_rate) || !positive(settings.clip) {
@@ -328,7 +345,13 @@ impl Recipe for Untrained {
         // The last checkpoint is the final model itself.
         let checkpoint = checkpoint.filter(|tokens| *tokens != meta.tokens);
         let model = model::load(dir, checkpoint, device)?;
-        Ok(Box::new(Trained::new(self.writing, Tokenizer::load(dir)?, model, meta.microservices)))
+        Ok(Box::new(Trained::new(
+            self.writing,
+            self.settings.field_order,
+            Tokenizer::load(dir)?,
+            model,
+            meta.microservices,
+        )))
     }
 }
 

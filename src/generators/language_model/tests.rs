@@ -130,8 +130,9 @@ fn rebuilds(format: Format) {
         if layer.parent.is_some() {
             assert_eq!(layer.condition, step.condition);
         }
-        let tokens =
-            tokenizer.encode(&format.training_text(&step, &[], &mut rng).1).expect("encodes");
+        let tokens = tokenizer
+            .encode(&format.training_text(&step, &[], FieldOrder::Shuffled, &mut rng).1)
+            .expect("encodes");
         recursion.complete(Completion {
             id: prompt.id,
             tokens,
@@ -160,7 +161,7 @@ fn an_answer_with_a_special_token_does_not_parse() {
     let condition =
         Condition { num_edges: None, depth: None, latency: None, ..condition_of(graph) };
     let mut rng = random::stream(1, "test", &[]);
-    let (_, answer) = FORMAT.training_text(&steps(graph)[0], &[], &mut rng);
+    let (_, answer) = FORMAT.training_text(&steps(graph)[0], &[], FieldOrder::Shuffled, &mut rng);
     let answer = tokenizer.encode(&answer).expect("encodes");
     for (special, expected) in [(None, None), (Some(Tokenizer::PAD), Some(ViolationCode::Format))] {
         let conditions = [condition.clone()];
@@ -315,14 +316,16 @@ fn all_texts(writing: Writing, graph: &CallGraph, round: u64) -> Vec<String> {
     let mut rng = random::stream(7, "texts", &[round]);
     match writing {
         Writing::Graphs => {
-            let (prompt, answer) = crate::text::tabular::training_text(graph, &mut rng);
+            let (prompt, answer) =
+                crate::text::tabular::training_text(graph, FieldOrder::Shuffled, &mut rng);
             vec![prompt, answer]
         }
         Writing::Layers(format) => {
             let mut texts = Vec::new();
             for (number, step) in steps(graph).iter().enumerate() {
                 let requests = &requests[number % 2..][..1];
-                let (prompt, answer) = format.training_text(step, requests, &mut rng);
+                let (prompt, answer) =
+                    format.training_text(step, requests, FieldOrder::Shuffled, &mut rng);
                 texts.extend([prompt, answer]);
             }
             texts
@@ -466,7 +469,7 @@ fn prompts_of_generation_are_written_as_in_training() {
                     assert!(lines.contains(line), "{line}");
                 }
             }
-            let (_, answer) = format.training_text(&step, &[], &mut rng);
+            let (_, answer) = format.training_text(&step, &[], FieldOrder::Shuffled, &mut rng);
             lines.extend(format.condition_lines(&answer));
             let tokens = tokenizer.encode(&answer).expect("encodes");
             let id = prompt.id;
@@ -505,7 +508,7 @@ fn nothing_that_a_model_wrote_is_repaired() {
     let mut recursion = Recursion::new(FORMAT, requests(&tokenizer, &conditions, &bar));
     let id = recursion.next().expect("a prompt").id;
     let mut rng = random::stream(1, "test", &[]);
-    let (_, answer) = FORMAT.training_text(&steps(graph)[0], &[], &mut rng);
+    let (_, answer) = FORMAT.training_text(&steps(graph)[0], &[], FieldOrder::Shuffled, &mut rng);
     let other = answer.replace(graph.service().as_str(), "S_other");
     let tokens = tokenizer.encode(&other).expect("encodes");
     recursion.complete(Completion { id, tokens, stopped: true, ..Completion::default() });

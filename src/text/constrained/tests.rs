@@ -7,7 +7,7 @@ use super::*;
 use crate::graph::{CallGraph, LayerCondition, StepBody, steps};
 use crate::random;
 use crate::testing::any_graph;
-use crate::text::{Counts, Format, tabular};
+use crate::text::{Counts, FieldOrder, Format, tabular};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
@@ -22,10 +22,11 @@ fn vocabulary(format: Option<Format>, graphs: &[CallGraph]) -> (Rc<TokenTrie>, T
             let mut rng = random::stream(1, "texts", &[index as u64, round]);
             match format {
                 Some(format) => steps(graph).iter().for_each(|step| {
-                    let (prompt, answer) = format.training_text(step, &[], &mut rng);
+                    let (prompt, answer) =
+                        format.training_text(step, &[], FieldOrder::Shuffled, &mut rng);
                     texts.extend([prompt, answer]);
                 }),
-                None => texts.push(tabular::training_text(graph, &mut rng).1),
+                None => texts.push(tabular::training_text(graph, FieldOrder::Shuffled, &mut rng).1),
             }
         }
     }
@@ -183,7 +184,7 @@ fn training_texts_are_permitted() {
         let mut rng = random::stream(6, "training", &[]);
         let mut forced = 0;
         for step in graphs.iter().flat_map(steps).filter(|step| step.condition.caller.is_some()) {
-            let (_, text) = format.training_text(&step, &[], &mut rng);
+            let (_, text) = format.training_text(&step, &[], FieldOrder::Shuffled, &mut rng);
             let condition = step.condition.clone();
             let bounds = Bounds::default();
             forced += match format {
@@ -204,7 +205,7 @@ fn training_texts_are_permitted() {
     for graph in &graphs {
         // Depth 1 start: constraints count from the request, which here is the graph's own.
         let condition = crate::graph::condition_of(graph);
-        let (_, text) = tabular::training_text(graph, &mut rng);
+        let (_, text) = tabular::training_text(graph, FieldOrder::Shuffled, &mut rng);
         follow(&vocabulary, &tokenizer, Table::new(&condition), &text);
     }
 }
