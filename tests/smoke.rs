@@ -30,7 +30,7 @@ fn masked(path: &Path) -> String {
         let record = record.expect("record");
         let row_is_neural = record.iter().any(neural);
         let cells = header.iter().zip(&record).map(|(name, cell)| {
-            let number = cell == "n/a" || cell.parse::<f64>().is_ok();
+            let number = cell.starts_with("n/a") || cell.parse::<f64>().is_ok();
             if neural(name) || (row_is_neural && number) {
                 assert!(number, "{name}: {cell}");
                 "#"

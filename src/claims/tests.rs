@@ -247,9 +247,12 @@ fn drawn_with(
     logs: &[TrainingLog],
     references: Option<&[Record]>,
 ) -> ReportFiles {
-    let card = card();
-    let input = input("example", &card, runs);
-    draw(&[report(id)], &ReportInput { references, training_logs: logs, ..input })
+    let (card, report) = (card(), report(id));
+    // The experiment that the report's claims are about.
+    let claims = report.claims.iter().filter_map(|id| CLAIMS.get(*id));
+    let experiment = claims.map(|claim| claim.experiment.as_str()).next().unwrap_or("example");
+    let input = input(experiment, &card, runs);
+    draw(&[report], &ReportInput { references, training_logs: logs, ..input })
 }
 
 fn input<'a>(
@@ -365,13 +368,123 @@ fn a_claim_about_one_experiment() {
     let runs = [run("in-context-smollm2", 0, Ok(accuracy_records(0.1)))];
     let published = |experiment| {
         let files = draw(&[report("accuracy")], &input(experiment, &card(), &runs));
-        let table = files.tables.into_iter().find(|(name, _)| name == "published").unwrap().1;
-        table.to_markdown()
+        let table = files.tables.into_iter().find(|(name, _)| name == "published");
+        table.map(|(_, table)| table.to_markdown())
     };
-    let asked = published("table3-in-context");
+    let asked = published("table3-in-context").expect("claims");
     assert_eq!(asked.matches("| table 3 |").count(), 4, "{asked}");
     assert!(asked.contains("11.1"), "{asked}");
-    assert!(!published("example").contains("table 3"));
+    assert!(!published("fig3-accuracy").expect("claims").contains("table 3"));
+    assert_eq!(published("example"), None);
+}
+
+/// A number with an interval that reaches so far to both sides.
+fn near(id: &str, about: Dimensions, value: f64, half: f64) -> Record {
+    Record { low: value - half, high: value + half, ..number(id, about, value) }
+}
+
+/// Order and verdict of the claim of a source whose text begins so.
+fn judged(files: &ReportFiles, source: &str, claim: &str) -> (String, String) {
+    let table = &files.tables.iter().find(|(name, _)| name == "published").expect("claims").1;
+    let csv = table.to_csv();
+    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(csv.as_bytes());
+    let headings = reader.headers().expect("headings").clone();
+    let place = |column: &str| headings.iter().position(|known| known == column).expect("a column");
+    let mut rows = reader.records().map(|record| record.expect("a row"));
+    let row = rows.find(|row| row[0] == *source && row[1].starts_with(claim)).expect("a claim");
+    (row[place("order")].to_owned(), row[place("verdict")].to_owned())
+}
+
+/// The commonest outcome of a reproduction.
+#[test]
+fn order_and_value_are_graded_apart() {
+    let kl = |value: f64| vec![near("kl-top100/2", WHOLE.graphs("valid"), value, 0.03)];
+    let runs = [run("recursive-llm", 0, Ok(kl(0.15))), run("probabilistic", 0, Ok(kl(0.9)))];
+    let files = drawn("fidelity", &runs, &[]);
+    let of = |claim: &str| judged(&files, "fig. 4a", claim);
+    assert_eq!(of("recursive:"), ("n/a".into(), "agrees".into()));
+    assert_eq!(of("probabilistic:"), ("kept".into(), "differs".into()));
+    assert_eq!(of("tabular:"), ("n/a".into(), "not comparable".into()));
+    // So wide an interval would agree with anything.
+    let wide = vec![near("kl-top100/2", WHOLE.graphs("valid"), 0.15, 0.15)];
+    let files = drawn("fidelity", &[run("recursive-llm", 0, Ok(wide))], &[]);
+    assert_eq!(judged(&files, "fig. 4a", "recursive:").1, "inconclusive");
+}
+
+/// A margin is tested as one, by the differences of the same prompts: 30 points above is not above.
+#[test]
+fn margins_are_tested_as_margins() {
+    let whole = |accuracy: f64| vec![share("accuracy/1", WHOLE, accuracy, 400)];
+    let verdict = |recursive: f64, tabular: f64| {
+        let mut runs = vec![
+            run("recursive-llm", 0, Ok(whole(recursive))),
+            run("tabular-llm", 0, Ok(whole(tabular))),
+        ];
+        for run in &mut runs {
+            let Ok(records) = &mut run.outcome else { continue };
+            let scores = run.prompt_scores.as_ref().expect("scores");
+            let values = scores.column(described("accuracy/1")).expect("values");
+            records[0].value = values.iter().sum::<f64>() / values.len() as f64;
+        }
+        judged(&drawn("accuracy", &runs, &[]), "fig. 3a", "recursive: about 30 points")
+    };
+    assert_eq!(verdict(0.9, 0.2), ("kept".into(), "agrees".into()));
+    assert_eq!(verdict(0.6, 0.5), ("kept".into(), "differs".into()));
+    assert_eq!(verdict(0.3, 0.9), ("reversed".into(), "differs".into()));
+    assert_eq!(verdict(0.5, 0.5), ("open".into(), "differs".into()));
+}
+
+#[test]
+fn an_agreement_that_means_nothing_says_so() {
+    let at_depth = |accuracy: f64| {
+        vec![
+            share("accuracy/1", WHOLE, 0.1, 400),
+            near("accuracy/1", WHOLE.depth(5), accuracy, 0.01),
+        ]
+    };
+    let verdict = |instruction: f64| {
+        let runs = [
+            run("tabular-llm", 0, Ok(at_depth(0.01))),
+            run("recursive-instruction-llm", 0, Ok(at_depth(instruction))),
+        ];
+        judged(&drawn("accuracy", &runs, &[]), "fig. 3b", "tabular: accuracy near 0").1
+    };
+    assert_eq!((verdict(0.5), verdict(0.02)), ("agrees".into(), "vacuous".into()));
+}
+
+#[test]
+fn where_real_graphs_are_at_chance_there_is_no_signal() {
+    let task = || WHOLE.task("high-latency");
+    let verdict = |real: f64| {
+        let ours = vec![
+            near("downstream-balanced-accuracy/1", task(), 0.67, 0.02),
+            near("downstream-gap/1", task(), -1.0, 1.0),
+        ];
+        let about = task().reference("real");
+        let references = [near("downstream-balanced-accuracy/1", about, real, 0.05)];
+        let runs = [run("recursive-instruction-llm", 0, Ok(ours))];
+        let files = drawn_with("high-latency", &runs, &[], Some(&references));
+        judged(&files, "table 2", "recursive + instruction: high latency, difference").1
+    };
+    assert_eq!((verdict(0.68), verdict(0.52)), ("agrees".into(), "no signal".into()));
+}
+
+/// What the paper saw at every temperature must be so at every temperature here.
+#[test]
+fn a_range_is_one_claim_at_all_temperatures() {
+    let at = |temperature: f64, memorised: f64| {
+        let records = vec![near("memorised/1", WHOLE.attributes("names"), memorised, 0.01)];
+        RunRecords { temperature, ..run("recursive-llm", 0, Ok(records)) }
+    };
+    let verdict = |cold: f64, hot: f64| {
+        let runs = [at(0.0, cold), at(0.8, hot)];
+        judged(&drawn("novelty", &runs, &[]), "fig. 15", "recursive:").1
+    };
+    assert_eq!(verdict(0.04, 0.04), "agrees");
+    assert_eq!(
+        (verdict(0.04, 0.08), verdict(0.04, 0.05)),
+        ("differs".into(), "inconclusive".into())
+    );
 }
 
 /// Arms at each of `temperatures`, worse where it is higher.

@@ -19,7 +19,7 @@ use super::{MAX_DRAWN, ReportInput, RunRecords};
 use crate::graph::Name;
 use crate::number::grouped;
 use crate::records::{
-    Better, Dimensions, Interval, Metric, PERFECT, Record, Resamples, Unit, to_frame,
+    Better, Dimensions, Interval, Metric, PERFECT, PromptScores, Record, Resamples, Unit, to_frame,
 };
 
 /// All seeds of one generator, temperature and checkpoint.
@@ -563,6 +563,13 @@ impl Found {
         self.rows.get(&(None, entry as u32)).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether the values of single prompts that a variant has are those behind the number.
+    pub fn is_by_prompt(&self, variant: &Variant, entry: usize) -> bool {
+        variant
+            .prompt_scores()
+            .is_some_and(|seeds| is_mean_of(&seeds, self.metrics[entry], self.rows(variant, entry)))
+    }
+
     /// As [`Found::estimate`], for figures.
     pub fn bounded(&self, variant: &Variant, entry: usize) -> Bounded {
         self.estimate(variant, entry).unwrap_or(Bounded::NONE)
@@ -636,19 +643,21 @@ pub fn combine(metric: &Metric, rows: &[Row]) -> Option<Bounded> {
     Some(Bounded { value, low, high: if ends { high.min(1.0) } else { high } })
 }
 
-/// The interval of a number whose prompts are known one by one, over seeds and services; `None` for others.
-fn crossed(variant: &Variant, metric: &Metric, rows: &[Row]) -> Option<Interval> {
-    let seeds = variant.prompt_scores()?;
-    // What a column holds is the number if it is the mean of as many answers.
-    let same = seeds.iter().zip(rows).all(|((_, scores), row)| {
+/// Whether the number is the mean of what is known of as many answers, seed by seed.
+fn is_mean_of(seeds: &Seeds, metric: &Metric, rows: &[Row]) -> bool {
+    let is_mean = |scores: &PromptScores, row: &Row| {
         let values = scores.column(metric).unwrap_or_default().iter();
         let known: Vec<f64> = values.copied().filter(|value| !value.is_nan()).collect();
         let mean = known.iter().sum::<f64>() / known.len() as f64;
         known.len() as u64 == row.count && (mean - row.estimate.value).abs() < 1e-12
-    });
-    if !same {
-        return None;
-    }
+    };
+    seeds.len() == rows.len()
+        && seeds.iter().zip(rows).all(|((_, scores), row)| is_mean(scores, row))
+}
+
+/// The interval of a number whose prompts are known one by one, over seeds and services; `None` for others.
+fn crossed(variant: &Variant, metric: &Metric, rows: &[Row]) -> Option<Interval> {
+    let seeds = variant.prompt_scores().filter(|seeds| is_mean_of(seeds, metric, rows))?;
     let Bounded { low, high, .. } = statistics::fraction(&seeds, metric)?;
     (!low.is_nan()).then_some(Interval { low, high })
 }

@@ -67,7 +67,7 @@ pub const ANOMALIES: Family = Family {
         draw: report::anomalies,
         compared: &[],
         columns: report::anomaly_columns,
-        claims: &[],
+        claims: &["fig5-anomalies-instruction"],
     }],
 };
 

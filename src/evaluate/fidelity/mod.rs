@@ -49,13 +49,11 @@ pub const FAMILY: Family = Family {
                 "fig4a-tabular",
                 "fig4a-tvae",
                 "fig4a-probabilistic",
-                "fig4a-probabilistic-above-recursive",
                 "fig4b-recursive-10",
                 "fig4b-recursive-50",
                 "fig4b-recursive-500",
                 "fig4b-probabilistic-10",
                 "fig4b-probabilistic-500",
-                "fig4b-recursive-above-probabilistic",
             ],
         },
         Report {

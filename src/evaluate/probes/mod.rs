@@ -62,13 +62,11 @@ pub const FAMILY: Family = Family {
             "fig7-later-trained",
             "fig7-later-untrained",
             "fig7-later-in-context",
-            "fig7-later-trained-above-untrained",
             "fig7-attribute-trained",
             "fig7-attribute-trained-above-untrained",
             "fig7-call-trained",
             "fig7-call-untrained",
             "fig7-call-in-context",
-            "fig7-call-trained-above-untrained",
         ],
     }],
 };

@@ -8,7 +8,7 @@ use crate::version::Version;
 use crate::{evaluate, records};
 
 /// Version of this stage: records and per-prompt scores, as files.
-pub const VERSION: Version = Version::new("stage/evaluate", 2);
+pub const VERSION: Version = Version::new("stage/evaluate", 3);
 
 /// Scores generated graphs.
 #[derive(Clone, Debug, Serialize, Deserialize)]

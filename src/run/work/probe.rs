@@ -12,7 +12,7 @@ use crate::run::cache::Key;
 use crate::version::Version;
 
 /// Version of this stage: records of a probe, as files.
-pub const VERSION: Version = Version::new("stage/probe", 3);
+pub const VERSION: Version = Version::new("stage/probe", 4);
 
 /// Lets one method of a probe learn from questions about training graphs and answer those about test
 /// graphs.
