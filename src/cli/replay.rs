@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use indexmap::IndexMap;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::output::{rate, time};
 use super::{Ending, data};
 use crate::data::calls;
+use crate::data::spans::{self, Keep, Read, ReadOptions, Span, SpanFormat, TraceId};
 use crate::error::UserError;
-use crate::graph::CallGraph;
+use crate::graph::{CallGraph, Interner};
 use crate::http::{self, Client, Uri, proxy};
 use crate::number::grouped;
 use crate::progress::Progress;
@@ -23,8 +25,9 @@ use crate::secret::Secret;
 /// Arguments of `tracegym replay`.
 #[derive(Args, Debug)]
 pub struct ReplayArgs {
-    /// What to send: tables of calls in Parquet (`generate --format parquet`), or datasets: names in data/,
-    /// manifest files, or folders that `data build` wrote.
+    /// What to send: files of spans (OTLP in JSON or protobuf, Jaeger, Zipkin), tables of calls in Parquet
+    /// (`generate --format parquet`), or datasets: names in data/, manifest files, or folders that `data build`
+    /// wrote.
     #[arg(required = true, value_name = "FILE|DATASET")]
     inputs: Vec<String>,
     /// Where the backend takes OTLP over HTTP, such as http://127.0.0.1:4318.
@@ -102,7 +105,7 @@ pub fn run(args: &ReplayArgs) -> Result<Ending> {
     let progress = Progress::detect(args.quiet);
     let client = client(args)?;
     let traces = traces(args, progress)?;
-    let count = args.count.unwrap_or(traces.len() as u64);
+    let count = args.count.unwrap_or(traces.iter().map(Traces::len).sum::<usize>() as u64);
     let options = Options {
         count,
         rate: args.rate,
@@ -182,11 +185,19 @@ fn client(args: &ReplayArgs) -> Result<Client> {
     Client::new(settings, |name| std::env::var(name).ok())
 }
 
-fn traces(args: &ReplayArgs, progress: Progress) -> Result<Traces> {
-    let mut graphs = Vec::new();
+/// What the inputs hold: a list for each.
+fn traces(args: &ReplayArgs, progress: Progress) -> Result<Vec<Traces>> {
+    let mut traces = Vec::new();
     for input in &args.inputs {
         let path = Path::new(input);
-        if path.extension().is_some_and(|extension| extension == "parquet") {
+        let formats = span_formats(path);
+        if !formats.is_empty() {
+            traces.push(Traces::Spans(spans_of(path, formats)?));
+            continue;
+        }
+        let mut graphs = Vec::new();
+        let is_named = path.extension().is_some_and(|extension| extension == "parquet");
+        if is_named || calls::is_parquet(path) {
             for group in calls::from_frame(path, &calls::read(path)?)? {
                 let graph = CallGraph::from_rows(group.service, &group.rows);
                 graphs.push(graph.map_err(|violations| {
@@ -198,12 +209,42 @@ fn traces(args: &ReplayArgs, progress: Progress) -> Result<Traces> {
             let dataset = data::dataset(input, args.data.as_deref(), None, progress)?;
             graphs.extend(dataset.graphs().iter().cloned());
         }
+        traces.push(Traces::Graphs(graphs));
     }
-    if graphs.is_empty() {
-        let message = format!("{}: there is no graph in it", args.inputs.join(", "));
+    if traces.iter().all(Traces::is_empty) {
+        let message = format!("{}: there is no trace in it", args.inputs.join(", "));
         return Err(UserError::setting(message).into());
     }
-    Ok(Traces::Graphs(graphs))
+    Ok(traces)
+}
+
+/// The formats of spans that a file of this name can have.
+fn span_formats(path: &Path) -> &'static [SpanFormat] {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("jsonl") => &[SpanFormat::OtlpJson],
+        Some("json") => &[SpanFormat::OtlpJson, SpanFormat::Jaeger, SpanFormat::Zipkin],
+        Some("pb" | "binpb") => &[SpanFormat::OtlpProto],
+        _ => &[],
+    }
+}
+
+/// The traces of a file in the first of the formats that it has.
+fn spans_of(path: &Path, formats: &[SpanFormat]) -> Result<Vec<Vec<Span>>> {
+    let mut failure = None;
+    for format in formats {
+        let options = ReadOptions { format: *format, keep: Keep::All, skip_bad: false };
+        let mut traces: IndexMap<TraceId, Vec<Span>> = IndexMap::new();
+        let read = spans::read(path, options, &mut Interner::default(), &mut |read| {
+            if let Read::Span(span) = read {
+                traces.entry(span.trace).or_default().push(span);
+            }
+        });
+        match read {
+            Ok(_) => return Ok(traces.into_values().collect()),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| anyhow::anyhow!("no format to read {} in", path.display())))
 }
 
 /// What became of the traces, on standard output.
