@@ -3,6 +3,7 @@
 
 mod baseline;
 mod data;
+mod inspect;
 mod list;
 mod report;
 mod run;
