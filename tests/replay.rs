@@ -257,7 +257,7 @@ fn spans_of_every_format_are_sent() {
     }
     workplace.write("bad.json", "{\"spans\": 3}");
     let message = workplace.refused(&["replay", "bad.json", "--to", "http://127.0.0.1:1"]);
-    assert!(message.contains("bad.json"), "{message}");
+    assert!(message.contains("bad.json: content: is neither OTLP"), "{message}");
 }
 
 fn grouped(number: usize) -> String {

@@ -1,5 +1,7 @@
 //! `tracegym replay`: sends traces to a tracing backend.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -97,6 +99,8 @@ pub struct ReplayArgs {
 
 /// Largest answer that is read, bytes.
 const MAX_REPLY: u64 = 1 << 20;
+/// By how much of a file its format is told.
+const HEAD_BYTES: u64 = 1 << 20;
 /// First pause between attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -190,9 +194,8 @@ fn traces(args: &ReplayArgs, progress: Progress) -> Result<Vec<Traces>> {
     let mut traces = Vec::new();
     for input in &args.inputs {
         let path = Path::new(input);
-        let formats = span_formats(path);
-        if !formats.is_empty() {
-            traces.push(Traces::Spans(spans_of(path, formats)?));
+        if let Some(format) = span_format(path)? {
+            traces.push(Traces::Spans(spans_of(path, format)?));
             continue;
         }
         let mut graphs = Vec::new();
@@ -218,33 +221,34 @@ fn traces(args: &ReplayArgs, progress: Progress) -> Result<Vec<Traces>> {
     Ok(traces)
 }
 
-/// The formats of spans that a file of this name can have.
-fn span_formats(path: &Path) -> &'static [SpanFormat] {
+/// The format of spans that a file has; `None` for one whose name says that it holds none.
+fn span_format(path: &Path) -> Result<Option<SpanFormat>> {
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("jsonl") => &[SpanFormat::OtlpJson],
-        Some("json") => &[SpanFormat::OtlpJson, SpanFormat::Jaeger, SpanFormat::Zipkin],
-        Some("pb" | "binpb") => &[SpanFormat::OtlpProto],
-        _ => &[],
+        Some("json" | "jsonl") => {}
+        Some("pb" | "binpb") => return Ok(Some(SpanFormat::OtlpProto)),
+        _ => return Ok(None),
     }
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
+    read.map_err(|error| UserError::io(path, "cannot be read", error))?;
+    let format = spans::format_of_text(path, &head)?;
+    let unknown = || {
+        let message = "is neither OTLP, nor Jaeger's, nor Zipkin's JSON";
+        UserError::input(path, "content", message).into()
+    };
+    format.map(Some).ok_or_else(unknown)
 }
 
-/// The traces of a file in the first of the formats that it has.
-fn spans_of(path: &Path, formats: &[SpanFormat]) -> Result<Vec<Vec<Span>>> {
-    let mut failure = None;
-    for format in formats {
-        let options = ReadOptions { format: *format, keep: Keep::All, skip_bad: false };
-        let mut traces: IndexMap<TraceId, Vec<Span>> = IndexMap::new();
-        let read = spans::read(path, options, &mut Interner::default(), &mut |read| {
-            if let Read::Span(span) = read {
-                traces.entry(span.trace).or_default().push(span);
-            }
-        });
-        match read {
-            Ok(_) => return Ok(traces.into_values().collect()),
-            Err(error) => failure = failure.or(Some(error)),
+/// The traces of a file of spans, in the order of their first spans.
+fn spans_of(path: &Path, format: SpanFormat) -> Result<Vec<Vec<Span>>> {
+    let options = ReadOptions { format, keep: Keep::All, skip_bad: false };
+    let mut traces: IndexMap<TraceId, Vec<Span>> = IndexMap::new();
+    spans::read(path, options, &mut Interner::default(), &mut |read| {
+        if let Read::Span(span) = read {
+            traces.entry(span.trace).or_default().push(span);
         }
-    }
-    Err(failure.unwrap_or_else(|| anyhow::anyhow!("no format to read {} in", path.display())))
+    })?;
+    Ok(traces.into_values().collect())
 }
 
 /// What became of the traces, on standard output.
