@@ -5,6 +5,8 @@
 mod order;
 #[path = "data/reference.rs"]
 mod reference;
+#[path = "data/spans.rs"]
+mod spans;
 
 use std::io::Write;
 use std::path::Path;

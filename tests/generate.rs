@@ -235,6 +235,14 @@ fn a_dataset_is_written_in_every_format() {
     let original = std::fs::read_to_string(workplace.path().join("a.csv")).unwrap();
     assert_eq!(graphs(&build("one", "call-table", "a.csv")), graphs(&original));
     assert_eq!(graphs(&build("two", "alibaba-v2022", "b.csv")), graphs(&original));
+    for (name, kind, file) in [
+        ("three", "otlp", "c.jsonl"),
+        ("four", "otlp", "a.pb"),
+        ("five", "jaeger", "a.json"),
+        ("six", "zipkin", "b.json"),
+    ] {
+        assert_eq!(graphs(&build(name, kind, file)), graphs(&original), "{kind}");
+    }
 }
 
 /// `generate | head` ends without a word.

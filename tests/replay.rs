@@ -226,6 +226,40 @@ fn every_span_arrives_once_whatever_the_batches() {
     assert_eq!(traces.len(), 90);
 }
 
+/// Files of spans, whoever wrote them, are sent as graphs are.
+#[test]
+fn spans_of_every_format_are_sent() {
+    let workplace = prepared();
+    let whole = {
+        let backend = Backend::start(&[]);
+        assert_eq!(replay(&workplace, &backend, "").0, Some(0));
+        backend.taken().len()
+    };
+    for (format, file) in [
+        ("otlp-json", "a.jsonl"),
+        ("otlp-json", "b.json"),
+        ("otlp-proto", "a.pb"),
+        ("jaeger", "c.json"),
+        ("zipkin", "d.json"),
+    ] {
+        let flags = ["--graphs", "60", "--format", format, "--out", file, "--quiet"];
+        let (code, said) = workplace.said(&[&["data", "export", "simulator"][..], &flags].concat());
+        assert_eq!(code, 0, "{said}");
+        let backend = Backend::start(&[]);
+        let flags = ["--to", &backend.url, "--rate", "2000/s", "--quiet"];
+        // Twice in one replay, and both times other spans.
+        let output = workplace.run(&[&["replay", file, file][..], &flags].concat());
+        assert!(output.status.success(), "{format}: {}", text(&output));
+        let spans: HashSet<Span> = backend.taken().into_iter().collect();
+        assert_eq!(spans.len(), 2 * whole, "{format}");
+        let traces: HashSet<&[u8]> = spans.iter().map(|span| &*span.trace).collect();
+        assert_eq!(traces.len(), 120, "{format}");
+    }
+    workplace.write("bad.json", "{\"spans\": 3}");
+    let message = workplace.refused(&["replay", "bad.json", "--to", "http://127.0.0.1:1"]);
+    assert!(message.contains("bad.json: content: is neither OTLP"), "{message}");
+}
+
 fn grouped(number: usize) -> String {
     tracegym::number::grouped(number as u64, ",")
 }
@@ -320,6 +354,10 @@ fn mistakes_are_told_with_the_remedy() {
     let named = ["replay", "graphs.parquet", "--to", "https://h", "--header-env", "a b=HOME"];
     let message = workplace.refused(&named);
     assert!(message.contains("`a b` and its value are no header"), "{message}");
+    for file in ["none.jsonl", "none.parquet"] {
+        let message = workplace.refused(&["replay", file, "--to", "http://127.0.0.1:1"]);
+        assert!(message.contains(&format!("{file}: cannot be read")), "{message}");
+    }
     let message = workplace.refused(&["replay", "simulatr", "--to", "http://127.0.0.1:1"]);
     assert!(message.contains("did you mean `simulator`"), "{message}");
 }

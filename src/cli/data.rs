@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::inspect::{self, InspectArgs};
 use super::output::OutputArgs;
 use super::simulate::{self, SimulateArgs};
 use crate::data::{
@@ -34,6 +35,8 @@ enum DataVerb {
     },
     /// Prints what the graphs of datasets look like, side by side: the table of docs/simulator.md.
     Compare(CompareArgs),
+    /// Tells what files of traces are, what is in them and what is wrong with them, and prints a manifest.
+    Inspect(InspectArgs),
     /// Writes simulated traces as CSV: raw rows of the Alibaba v2022 table, or complete graphs.
     Simulate {
         #[command(flatten)]
@@ -129,6 +132,7 @@ pub fn run(args: &DataArgs) -> Result<()> {
         DataVerb::Export(args) => export(args),
         DataVerb::Card { dir } => show_card(dir),
         DataVerb::Compare(args) => compare(args),
+        DataVerb::Inspect(args) => inspect::run(args),
         DataVerb::Simulate { args, quiet } => simulate::run(args, Progress::detect(*quiet)),
     }
 }

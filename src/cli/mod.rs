@@ -4,6 +4,7 @@
 mod baseline;
 mod data;
 mod generate;
+mod inspect;
 mod list;
 mod model;
 mod output;

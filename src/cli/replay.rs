@@ -1,5 +1,7 @@
 //! `tracegym replay`: sends traces to a tracing backend.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -7,13 +9,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use indexmap::IndexMap;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::output::{rate, time};
 use super::{Ending, data};
 use crate::data::calls;
+use crate::data::spans::{self, Keep, Read, ReadOptions, Span, SpanFormat, TraceId};
 use crate::error::UserError;
-use crate::graph::CallGraph;
+use crate::graph::{CallGraph, Interner};
 use crate::http::{self, Client, Uri, proxy};
 use crate::number::grouped;
 use crate::progress::Progress;
@@ -23,8 +27,9 @@ use crate::secret::Secret;
 /// Arguments of `tracegym replay`.
 #[derive(Args, Debug)]
 pub struct ReplayArgs {
-    /// What to send: tables of calls in Parquet (`generate --format parquet`), or datasets: names in data/,
-    /// manifest files, or folders that `data build` wrote.
+    /// What to send: files of spans (OTLP in JSON or protobuf, Jaeger, Zipkin), tables of calls in Parquet
+    /// (`generate --format parquet`), or datasets: names in data/, manifest files, or folders that `data build`
+    /// wrote.
     #[arg(required = true, value_name = "FILE|DATASET")]
     inputs: Vec<String>,
     /// Where the backend takes OTLP over HTTP, such as http://127.0.0.1:4318.
@@ -94,6 +99,8 @@ pub struct ReplayArgs {
 
 /// Largest answer that is read, bytes.
 const MAX_REPLY: u64 = 1 << 20;
+/// By how much of a file its format is told.
+const HEAD_BYTES: u64 = 1 << 20;
 /// First pause between attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -102,7 +109,7 @@ pub fn run(args: &ReplayArgs) -> Result<Ending> {
     let progress = Progress::detect(args.quiet);
     let client = client(args)?;
     let traces = traces(args, progress)?;
-    let count = args.count.unwrap_or(traces.len() as u64);
+    let count = args.count.unwrap_or(traces.iter().map(Traces::len).sum::<usize>() as u64);
     let options = Options {
         count,
         rate: args.rate,
@@ -182,11 +189,18 @@ fn client(args: &ReplayArgs) -> Result<Client> {
     Client::new(settings, |name| std::env::var(name).ok())
 }
 
-fn traces(args: &ReplayArgs, progress: Progress) -> Result<Traces> {
-    let mut graphs = Vec::new();
+/// What the inputs hold: a list for each.
+fn traces(args: &ReplayArgs, progress: Progress) -> Result<Vec<Traces>> {
+    let mut traces = Vec::new();
     for input in &args.inputs {
         let path = Path::new(input);
-        if path.extension().is_some_and(|extension| extension == "parquet") {
+        if let Some(format) = span_format(path)? {
+            traces.push(Traces::Spans(spans_of(path, format)?));
+            continue;
+        }
+        let mut graphs = Vec::new();
+        let is_named = path.extension().is_some_and(|extension| extension == "parquet");
+        if is_named || calls::is_parquet(path) {
             for group in calls::from_frame(path, &calls::read(path)?)? {
                 let graph = CallGraph::from_rows(group.service, &group.rows);
                 graphs.push(graph.map_err(|violations| {
@@ -198,12 +212,43 @@ fn traces(args: &ReplayArgs, progress: Progress) -> Result<Traces> {
             let dataset = data::dataset(input, args.data.as_deref(), None, progress)?;
             graphs.extend(dataset.graphs().iter().cloned());
         }
+        traces.push(Traces::Graphs(graphs));
     }
-    if graphs.is_empty() {
-        let message = format!("{}: there is no graph in it", args.inputs.join(", "));
+    if traces.iter().all(Traces::is_empty) {
+        let message = format!("{}: there is no trace in it", args.inputs.join(", "));
         return Err(UserError::setting(message).into());
     }
-    Ok(Traces::Graphs(graphs))
+    Ok(traces)
+}
+
+/// The format of spans that a file has; `None` for one whose name says that it holds none.
+fn span_format(path: &Path) -> Result<Option<SpanFormat>> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("json" | "jsonl") => {}
+        Some("pb" | "binpb") => return Ok(Some(SpanFormat::OtlpProto)),
+        _ => return Ok(None),
+    }
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
+    read.map_err(|error| UserError::io(path, "cannot be read", error))?;
+    let format = spans::format_of_text(path, &head)?;
+    let unknown = || {
+        let message = "is neither OTLP, nor Jaeger's, nor Zipkin's JSON";
+        UserError::input(path, "content", message).into()
+    };
+    format.map(Some).ok_or_else(unknown)
+}
+
+/// The traces of a file of spans, in the order of their first spans.
+fn spans_of(path: &Path, format: SpanFormat) -> Result<Vec<Vec<Span>>> {
+    let options = ReadOptions { format, keep: Keep::All, skip_bad: false };
+    let mut traces: IndexMap<TraceId, Vec<Span>> = IndexMap::new();
+    spans::read(path, options, &mut Interner::default(), &mut |read| {
+        if let Read::Span(span) = read {
+            traces.entry(span.trace).or_default().push(span);
+        }
+    })?;
+    Ok(traces.into_values().collect())
 }
 
 /// What became of the traces, on standard output.

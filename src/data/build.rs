@@ -47,7 +47,7 @@ impl BuildOptions {
 pub fn build(manifest: &DatasetManifest, options: &BuildOptions) -> Result<Dataset> {
     let inputs = manifest.inputs(options.data_root.as_deref())?;
     let output = read(manifest, options)?;
-    let SourceOutput { mut graphs, faulty, held_out: made, funnel, changes, labels } = output;
+    let SourceOutput { mut graphs, faulty, held_out: made, funnel, changes, labels, .. } = output;
     let (mut sides, split) = split::split(&graphs, &manifest.split);
     sides.resize(graphs.len() + faulty.len(), Side::Faulty);
     graphs.extend(faulty);
@@ -57,7 +57,7 @@ pub fn build(manifest: &DatasetManifest, options: &BuildOptions) -> Result<Datas
         labels,
         inputs,
         funnel,
-        changes,
+        changes: changes.into_iter().map(|change| (change.words, change.count)).collect(),
         split,
         ..DatasetCard::default()
     };

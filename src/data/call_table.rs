@@ -60,14 +60,18 @@ impl Source for CallTable {
     }
 
     fn read(&self, request: &SourceRequest<'_>) -> Result<SourceOutput> {
-        let (graphs, funnel) = read(&request.files[0], request.skip_bad_rows)?;
-        Ok(SourceOutput { graphs, funnel, ..SourceOutput::default() })
+        let (graphs, funnel, complete) = read(&request.files[0], request.skip_bad_rows)?;
+        let complete = Some(complete);
+        Ok(SourceOutput { graphs, funnel, complete, ..SourceOutput::default() })
     }
 }
 
+/// Graphs, what became of the rest, and how many of all graphs are whole.
+type Parts = (Vec<CallGraph>, Funnel, (u64, u64));
+
 /// Reads the graphs of `files`, in the order of their fingerprints: neither the order of rows and files nor
 /// the indexes that tell graphs apart make a difference.
-fn read(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<CallGraph>, Funnel)> {
+fn read(files: &[PathBuf], skip_bad_rows: bool) -> Result<Parts> {
     let mut names = Interner::default();
     let mut groups: IndexMap<(usize, String), (Name, Vec<CallRow>)> = IndexMap::new();
     let mut incomplete: HashSet<(usize, String)> = HashSet::new();
@@ -120,7 +124,7 @@ fn read(files: &[PathBuf], skip_bad_rows: bool) -> Result<(Vec<CallGraph>, Funne
     let mut graphs = finish::distinct(graphs, &mut losses);
     graphs.sort_by_cached_key(|graph| finish::fingerprint(0, graph));
     losses.push_to(&mut funnel, rows - bad, traces);
-    Ok((graphs, funnel))
+    Ok((graphs, funnel, (traces - losses.gaps(), traces)))
 }
 
 fn call(row: &Row<'_>, names: &mut Interner) -> Result<(Name, CallRow), BadValue> {
@@ -162,7 +166,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(HEADER.as_bytes()).unwrap();
         file.write_all(rows.as_bytes()).unwrap();
-        read(&[file.path().to_owned()], skip)
+        read(&[file.path().to_owned()], skip).map(|(graphs, funnel, _)| (graphs, funnel))
     }
 
     #[test]
@@ -247,7 +251,7 @@ mod tests {
             let mut text = super::HEADER.as_bytes().to_vec();
             push(&mut text, 3, &graph).unwrap();
             file.write_all(&text).unwrap();
-            let (graphs, _) = read(&[file.path().to_owned()], false).unwrap();
+            let graphs = read(&[file.path().to_owned()], false).unwrap().0;
             prop_assert!(graph.depth() > 15 || graphs == [graph]);
         }
     }

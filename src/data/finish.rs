@@ -37,7 +37,7 @@ pub enum Reason {
 
 impl Reason {
     /// What the step demands of the graphs that are left.
-    fn step(self) -> String {
+    pub fn step(self) -> String {
         match self {
             Self::BadRow => "all of its rows can be read".into(),
             Self::NoService => "has a service".into(),
@@ -71,6 +71,20 @@ impl Losses {
             entry.0 += rows;
             entry.1 += traces;
         }
+    }
+
+    /// Traces lost because they are not one tree below one root with all its calls.
+    pub fn gaps(&self) -> u64 {
+        let is_gap = |reason: &Reason| match reason {
+            Reason::BadRow | Reason::UnreadableId | Reason::Circle => true,
+            Reason::Invalid(code) => matches!(
+                code,
+                ViolationCode::NoRoot | ViolationCode::SecondRoot | ViolationCode::MissingParent
+            ),
+            _ => false,
+        };
+        let gaps = self.0.iter().filter(|(reason, _)| is_gap(reason));
+        gaps.map(|(_, (_, traces))| traces).sum()
     }
 
     /// Adds one step per reason to the funnel, which must end with the graphs before these

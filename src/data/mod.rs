@@ -11,6 +11,7 @@ mod funnel;
 mod golden;
 mod held_out;
 mod inputs;
+pub mod inspect;
 mod lines;
 mod manifest;
 mod nezha;
@@ -31,6 +32,7 @@ pub use held_out::{HeldOut, HeldOutCard};
 pub use manifest::{DATASETS, DatasetManifest, SplitKind, SplitSpec};
 pub use registry::SourceSpec;
 pub use services::{Service, ServiceStatistics};
+pub use source::{Change, SourceOutput};
 
 use crate::version::Version;
 

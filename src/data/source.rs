@@ -91,6 +91,15 @@ impl<'a> SourceRequest<'a> {
     }
 }
 
+/// Something that was changed in what a source kept, or that is not as it might be expected.
+pub struct Change {
+    /// In words that follow a number.
+    pub words: String,
+    pub count: u64,
+    /// The first trace that it befell; empty where it is not known.
+    pub trace: String,
+}
+
 /// Graphs that a source gave, and what became of the rest.
 #[derive(Default)]
 pub struct SourceOutput {
@@ -101,8 +110,13 @@ pub struct SourceOutput {
     /// serve.
     pub held_out: Vec<HeldOut>,
     pub funnel: Funnel,
-    /// What was changed in what was kept, in words that follow a number, with this number.
-    pub changes: Vec<(String, u64)>,
+    /// What was changed in what was kept.
+    pub changes: Vec<Change>,
+    /// Traces with one root in which no parent is missing, and all traces; `None` where nothing is measured.
+    pub complete: Option<(u64, u64)>,
+    /// What the funnel demands that some traces are not, with the id of the first of these, where traces
+    /// have ids.
+    pub examples: Vec<(String, String)>,
     /// Labels that every output must carry.
     pub labels: Vec<String>,
 }

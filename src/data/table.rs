@@ -288,6 +288,13 @@ fn fields<'a>(
     }
 }
 
+/// The fields of a line; `None` of one that cannot be read.
+pub fn split(line: &str, dialect: Dialect) -> Option<Vec<String>> {
+    let (mut ends, mut plain) = (Vec::new(), String::new());
+    let line = fields(line, dialect, &mut ends, &mut plain).ok()?;
+    Some((0..ends.len()).map(|place| field(line, &ends, place).to_owned()).collect())
+}
+
 /// What may be the value at `position` of a row that cannot be read: the field counted from the front,
 /// and from the back, which is another if a field is missing or too many.
 fn keys(line: &str, dialect: Dialect, position: usize, width: usize) -> impl Iterator<Item = &str> {

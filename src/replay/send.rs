@@ -18,7 +18,7 @@ use crate::http::{self, Client, Failure, Refused, StatusCode};
 use crate::progress::StepProgress;
 use crate::random;
 
-/// What is sent, one after the other, and again from the beginning if more are asked for.
+/// Traces of one input.
 pub enum Traces {
     Graphs(Vec<CallGraph>),
     /// Spans of a trace each; they get other ids, so that they can be sent more than once.
@@ -36,15 +36,25 @@ impl Traces {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
 
-    /// The spans of trace number `index`, which starts at `start`.
-    fn get(&self, seed: u64, index: u64, start: u64) -> Vec<Span> {
-        let place = (index % self.len() as u64) as usize;
-        match self {
-            Self::Graphs(graphs) => spans(&graphs[place], TraceAddress { seed, index, start }),
-            Self::Spans(traces) => renamed(&traces[place], seed, index, start),
+/// The spans of trace number `index`, which starts at `start`: one input after the other, and again from
+/// the beginning if more are asked for than there are.
+fn trace(inputs: &[Traces], seed: u64, index: u64, start: u64) -> Vec<Span> {
+    let total: usize = inputs.iter().map(Traces::len).sum();
+    let mut place = (index % total as u64) as usize;
+    for traces in inputs {
+        match traces {
+            Traces::Graphs(graphs) if place < graphs.len() => {
+                return spans(&graphs[place], TraceAddress { seed, index, start });
+            }
+            Traces::Spans(traces) if place < traces.len() => {
+                return renamed(&traces[place], seed, index, start);
+            }
+            _ => place -= traces.len(),
         }
     }
+    Vec::new()
 }
 
 /// The same spans with other ids, from `start` on.
@@ -58,13 +68,15 @@ fn renamed(spans: &[Span], seed: u64, index: u64, start: u64) -> Vec<Span> {
             break mask;
         }
     };
-    let begin = spans.iter().map(|span| span.start).min().unwrap_or_default();
+    // 0 where the source does not say.
+    let begin = spans.iter().map(|span| span.start).filter(|start| *start > 0).min();
+    let moved = |time: u64| start.saturating_add(time.saturating_sub(begin.unwrap_or_default()));
     let renamed = |span: &Span| Span {
         trace,
         id: SpanId(span.id.0 ^ mask),
         parent: span.parent.map(|parent| SpanId(parent.0 ^ mask)),
-        start: start.saturating_add(span.start - begin),
-        end: start.saturating_add(span.end.saturating_sub(begin)),
+        start: moved(span.start),
+        end: moved(span.end.max(span.start)),
         ..span.clone()
     };
     spans.iter().map(renamed).collect()
@@ -168,13 +180,13 @@ struct Shared<'a> {
 /// # Panics
 /// If there are no traces.
 pub fn replay(
-    traces: &Traces,
+    inputs: &[Traces],
     client: &Client,
     options: &Options,
     interrupted: &AtomicBool,
     step: &StepProgress,
 ) -> Result<Outcome> {
-    assert!(!traces.is_empty(), "traces to send");
+    assert!(!inputs.iter().all(Traces::is_empty), "traces to send");
     let shared =
         Shared { client, options, step, outcome: Mutex::default(), stop: AtomicBool::new(false) };
     let started = Instant::now();
@@ -185,7 +197,7 @@ pub fn replay(
             scope.spawn(|| shared.send(&waiting));
         }
         // Dropping the queue's end lets the threads end.
-        shared.make(traces, queue, interrupted)
+        shared.make(inputs, queue, interrupted)
     });
     made?;
     let mut outcome = shared.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -210,7 +222,7 @@ impl Shared<'_> {
     /// Makes each trace when it is due.
     fn make(
         &self,
-        traces: &Traces,
+        inputs: &[Traces],
         queue: SyncSender<Vec<Span>>,
         interrupted: &AtomicBool,
     ) -> Result<()> {
@@ -242,7 +254,7 @@ impl Shared<'_> {
             // A trace is sent when it ends.
             let end = begin.saturating_add((due * 1e9) as u64);
             let mut injected = Injected::default();
-            let mut spans = traces.get(*seed, index, end);
+            let mut spans = trace(inputs, *seed, index, end);
             faults.slow(&mut spans, *seed, index, &mut injected);
             let last = spans.iter().map(|span| span.end).max().unwrap_or(end);
             let early = last.saturating_sub(end);
@@ -355,9 +367,9 @@ mod tests {
     #[test]
     fn spans_that_are_sent_again_are_other_spans_of_the_same_tree() {
         let original = spans(&paper_example(), TraceAddress { seed: 0, index: 0, start: 500 });
-        let traces = Traces::Spans(vec![original.clone()]);
-        let (one, two) = (traces.get(0, 0, 2_000), traces.get(0, 1, 2_000));
-        assert_eq!(one, traces.get(0, 0, 2_000));
+        let inputs = [Traces::Spans(Vec::new()), Traces::Spans(vec![original.clone()])];
+        let (one, two) = (trace(&inputs, 0, 0, 2_000), trace(&inputs, 0, 1, 2_000));
+        assert_eq!(one, trace(&inputs, 0, 0, 2_000));
         for copy in [&one, &two] {
             assert_eq!(copy.len(), original.len());
             let place = |spans: &[Span], id| spans.iter().position(|span| span.id == id);

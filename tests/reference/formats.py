@@ -136,10 +136,7 @@ def jaeger(path):
 def jaeger_stats(path, traces):
     """Lets another program find the traces, none of them incomplete."""
     analysis = Path(sys.executable).with_name("trace_analysis")
-    file = path.with_suffix(".json")
-    # It wants all keys of an answer of Jaeger's API.
-    answer = {"total": 0, "limit": 0, "offset": 0, "errors": None} | json.loads(path.read_text())
-    file.write_text(json.dumps(answer))
+    file = path.rename(path.with_suffix(".json"))
     run = subprocess.run([analysis, file], cwd=path.parent, capture_output=True, text=True)
     assert f"Read {traces} traces in total" in run.stdout, run.stderr
     assert "Observed 0 incomplete traces" in run.stdout, run.stdout

@@ -32,6 +32,12 @@ impl Tally {
         self.losses.merge(&other.losses);
     }
 
+    /// Traces that are whole, and all that have a usable row.
+    pub fn complete(&self) -> (u64, u64) {
+        let [.., timed] = self.passed;
+        (timed.1 - self.losses.gaps(), timed.1)
+    }
+
     /// The funnel of the paper's section 2, in its order.
     pub fn push_to(&self, funnel: &mut Funnel, read: Outcome, skip_bad_rows: bool) {
         let [all, of_type, known, timed] = self.passed;

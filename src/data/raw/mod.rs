@@ -129,7 +129,8 @@ fn read(flavour: Flavour, request: &SourceRequest<'_>) -> Result<SourceOutput> {
         finish::push_sample(&mut funnel, &graphs);
     }
     let labels = vec![UNREAD.to_owned()];
-    Ok(SourceOutput { graphs, funnel, labels, ..SourceOutput::default() })
+    let complete = Some(total.complete());
+    Ok(SourceOutput { graphs, funnel, complete, labels, ..SourceOutput::default() })
 }
 
 fn bucket_count(files: &[PathBuf]) -> Result<u64> {

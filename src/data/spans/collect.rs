@@ -1,6 +1,8 @@
 //! From the spans of all files to graphs.
 
+use std::collections::BTreeMap;
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 use std::hash::Hash;
 
 use super::reading::Counts;
@@ -8,7 +10,7 @@ use super::span::Span;
 use super::tree::{self, Changes, Policy};
 use crate::data::Funnel;
 use crate::data::finish::{self, Losses, Reason};
-use crate::data::source::SourceOutput;
+use crate::data::source::{Change, SourceOutput};
 use crate::graph::Interner;
 
 /// Spans by trace. `K` tells traces apart, and is the order in which their graphs stand.
@@ -39,7 +41,7 @@ pub struct Assembly<'a> {
     pub is_faulty: &'a dyn Fn(&[Span]) -> bool,
 }
 
-impl<K: Ord + Hash> Traces<K> {
+impl<K: Ord + Hash + Display> Traces<K> {
     pub fn add(&mut self, trace: K, span: Span) {
         self.spans.entry(trace).or_default().push(span);
     }
@@ -77,21 +79,39 @@ impl<K: Ord + Hash> Traces<K> {
         let mut losses = Losses::default();
         let mut changes = Changes::default();
         let mut read = SourceOutput::default();
+        let mut lost: BTreeMap<Reason, String> = BTreeMap::new();
+        let mut changed: [String; 11] = Default::default();
         let mut sorted: Vec<(K, Vec<Span>)> = spans.into_iter().collect();
         sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (trace, spans) in sorted {
             let count = spans.len() as u64;
             if incomplete.contains(&trace) {
                 losses.add(Reason::BadRow, count);
+                lost.entry(Reason::BadRow).or_insert_with(|| trace.to_string());
                 continue;
             }
+            let before = changes.counts();
             let is_faulty = (assembly.is_faulty)(&spans);
             let Assembly { policy, zero_is_a_time, .. } = assembly;
             match tree::graph(spans, policy, *zero_is_a_time, names, &mut changes) {
                 Ok(graph) if is_faulty => read.faulty.push(graph),
                 Ok(graph) => read.graphs.push(graph),
-                Err(reason) => losses.add(reason, count),
+                Err(reason) => {
+                    losses.add(reason, count);
+                    lost.entry(reason).or_insert_with(|| trace.to_string());
+                }
             }
+            for (kind, (before, now)) in before.into_iter().zip(changes.counts()).enumerate() {
+                if before == 0 && now > 0 {
+                    changed[kind] = trace.to_string();
+                }
+            }
+        }
+        read.complete = Some((traces - losses.gaps(), traces));
+        read.examples = lost.into_iter().map(|(reason, trace)| (reason.step(), trace)).collect();
+        let kinds = changes.kinds().into_iter().zip(changed);
+        for ((words, count), trace) in kinds.filter(|((_, count), _)| *count > 0) {
+            read.changes.push(Change { words, count, trace });
         }
         let all = read.graphs.iter().chain(&read.faulty);
         let calls = all.map(|graph| u64::from(graph.num_edges())).sum();
@@ -99,10 +119,10 @@ impl<K: Ord + Hash> Traces<K> {
         read.faulty = finish::distinct(read.faulty, &mut losses);
         losses.push_with_calls(&mut funnel, rows, traces, Some(calls));
         read.funnel = funnel;
-        read.changes = changes.told();
         if counts.several_parents > 0 {
-            let words = "spans name several parents, of which one was taken";
-            read.changes.push((words.to_owned(), counts.several_parents));
+            let words = "spans name several parents, of which one was taken".to_owned();
+            let (count, trace) = (counts.several_parents, String::new());
+            read.changes.push(Change { words, count, trace });
         }
         (read, changes)
     }

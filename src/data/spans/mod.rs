@@ -25,9 +25,9 @@ mod writer;
 pub mod zipkin;
 
 pub use from_graph::{CALL_ID, CALL_TYPE, ENTRY, TraceAddress, spans};
-pub use read::{ReadOptions, read};
+pub use read::{ReadOptions, format_of_text, read, read_from};
 pub use reading::{Counts, Keep, Read};
-pub use sources::{Jaeger, Otlp, Zipkin};
+pub use sources::{Jaeger, Otlp, Zipkin, is_text};
 pub use span::{Attributes, Span, SpanId, SpanKind, Status, TraceId, Value, attribute};
 pub use table::SpanTable;
 pub use tree::{Changes, Entry, Names, Policy};

@@ -21,7 +21,7 @@ pub fn request(spans: &[Span]) -> Vec<u8> {
     let resource_spans = resources.into_iter().map(|(service, resource, spans)| ResourceSpans {
         resource: Resource { attributes: Listed(Some(service), resource) },
         scope_spans: [ScopeSpans {
-            scope: Empty {},
+            scope: Scope { name: SCOPE },
             spans: spans.into_iter().map(Record).collect(),
         }],
     });
@@ -49,12 +49,17 @@ struct Resource<'a> {
 
 #[derive(Serialize)]
 struct ScopeSpans<'a> {
-    scope: Empty,
+    scope: Scope,
     spans: Vec<Record<'a>>,
 }
 
+/// What recorded the spans, as far as readers can tell.
+pub const SCOPE: &str = env!("CARGO_PKG_NAME");
+
 #[derive(Serialize)]
-struct Empty {}
+struct Scope {
+    name: &'static str,
+}
 
 struct Record<'a>(&'a Span);
 
@@ -74,7 +79,7 @@ impl Serialize for Record<'_> {
         map.serialize_entry("endTimeUnixNano", &format_args!("{}", span.end))?;
         map.serialize_entry("attributes", &Listed(None, &span.attributes))?;
         match span.status {
-            Status::Unset => map.serialize_entry("status", &Empty {})?,
+            Status::Unset => {}
             Status::Ok => map.serialize_entry("status", &Code { code: 1 })?,
             Status::Error => map.serialize_entry("status", &Code { code: 2 })?,
         }

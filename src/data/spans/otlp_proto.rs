@@ -10,7 +10,7 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 use prost::{Message, Oneof};
 
 use super::ids;
-use super::otlp_json::{SERVICE, number};
+use super::otlp_json::{SCOPE, SERVICE, number};
 use super::reading::Reading;
 use super::resources::by_resource;
 use super::span::{self, Attributes, SpanId, SpanKind, Status, TraceId, Value};
@@ -26,7 +26,10 @@ pub fn request(spans: &[span::Span]) -> Vec<u8> {
         let others = resource.iter().map(|(key, value)| KeyValue::of(key, value));
         ResourceSpans {
             resource: Some(Resource { attributes: [name].into_iter().chain(others).collect() }),
-            scope_spans: vec![ScopeSpans { spans: spans.into_iter().map(Span::of).collect() }],
+            scope_spans: vec![ScopeSpans {
+                scope: Some(Scope { name: SCOPE.to_owned() }),
+                spans: spans.into_iter().map(Span::of).collect(),
+            }],
         }
     });
     Request { resource_spans: resource_spans.collect() }.encode_to_vec()
@@ -53,7 +56,15 @@ struct Resource {
 }
 
 #[derive(Clone, PartialEq, Message)]
+struct Scope {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
 struct ScopeSpans {
+    #[prost(message, optional, tag = "1")]
+    scope: Option<Scope>,
     #[prost(message, repeated, tag = "2")]
     spans: Vec<Span>,
 }
@@ -463,7 +474,7 @@ mod tests {
         let mut message = Span::of(&test_span(1, 0, "a", SpanKind::Server, 0, 9));
         message.trace_id = vec![1, 2];
         message.name = "x".into();
-        let scope_spans = vec![ScopeSpans { spans: vec![message] }];
+        let scope_spans = vec![ScopeSpans { scope: None, spans: vec![message] }];
         let bytes = Request { resource_spans: vec![ResourceSpans { resource: None, scope_spans }] }
             .encode_to_vec();
         assert_eq!(complaint(OtlpProto, &bytes), "byte 0: an id has 2 bytes in place of 16");

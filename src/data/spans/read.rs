@@ -191,8 +191,10 @@ fn recognise(piece: &Piece<'_>, node: Node<'_>) -> Option<&'static str> {
 
 /// The format of which a piece is, read with the keys of all formats.
 pub fn format_of(piece: &Piece<'_>, node: Node<'_>) -> Option<SpanFormat> {
-    if piece.key.is_some_and(|key| otlp_json::KEYS.contains(&key)) {
-        return Some(SpanFormat::OtlpJson);
+    match piece.key {
+        Some(key) if otlp_json::KEYS.contains(&key) => return Some(SpanFormat::OtlpJson),
+        Some(key) if jaeger::KEYS.contains(&key) => return Some(SpanFormat::Jaeger),
+        _ => {}
     }
     let first = node.list().ok().and_then(|mut list| list.next()).unwrap_or(node);
     let has = |key: &str| first.get(key).is_some();
@@ -203,6 +205,66 @@ pub fn format_of(piece: &Piece<'_>, node: Node<'_>) -> Option<SpanFormat> {
         return Some(SpanFormat::Jaeger);
     }
     (has("traceId") && has("id")).then_some(SpanFormat::Zipkin)
+}
+
+/// The format of a JSON file by its beginning; `None` for none of them.
+///
+/// # Errors
+/// What stands there is not JSON, or of a kind that is not read, with the remedy.
+pub fn format_of_text(path: &Path, head: &[u8]) -> Result<Option<SpanFormat>> {
+    /// First keys of all formats.
+    const KEYS: &[&str] = &["resourceSpans", "resource_spans", "batches", "data"];
+    let reader = Box::new(std::io::Cursor::new(head.to_vec()));
+    let mut pieces = Pieces::new(path, reader, KEYS);
+    let mut tape = Tape::default();
+    let mut seen = 0;
+    loop {
+        let piece = match pieces.next() {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return Ok(None),
+            // The head may end in the middle of the first piece: its first key has to do.
+            Err(_) if seen > 0 => return Ok(None),
+            Err(pieces::Fault::Broken(error)) => return Err(error.into()),
+            Err(pieces::Fault::Wrong(line, column, message)) => {
+                let found = by_first_key(head);
+                if found.is_some() {
+                    return Ok(found);
+                }
+                let place = format!("line {line}, column {column}");
+                return Err(UserError::input(path, place, format!("is not JSON: {message}")).into());
+            }
+        };
+        seen += 1;
+        let Ok(node) = tape.read(piece.bytes) else { continue };
+        let found = format_of(&piece, node);
+        let mut first = node.list().ok().into_iter().flatten();
+        let old = zipkin::is_version_1(first.next().unwrap_or(node));
+        if found.is_some() && !(old && found == Some(SpanFormat::Zipkin)) {
+            return Ok(found);
+        }
+        let old = old.then_some(zipkin::VERSION_1);
+        if let Some(words) = old.or_else(|| recognise(&piece, node)) {
+            return Err(UserError::input(
+                path,
+                format!("line {}", piece.line),
+                format!("is {words}"),
+            )
+            .into());
+        }
+    }
+}
+
+/// The format of a file whose first value is larger than what is looked at.
+fn by_first_key(head: &[u8]) -> Option<SpanFormat> {
+    let text = String::from_utf8_lossy(&head[..head.len().min(4096)]);
+    let keys = ["resourceSpans", "resource_spans", "batches", "data", "traceID", "traceId"];
+    let places = keys.iter().filter_map(|key| Some((text.find(&format!("\"{key}\""))?, *key)));
+    let (_, key) = places.min()?;
+    Some(match key {
+        "data" | "traceID" => SpanFormat::Jaeger,
+        "traceId" => SpanFormat::Zipkin,
+        _ => SpanFormat::OtlpJson,
+    })
 }
 
 fn read_proto(

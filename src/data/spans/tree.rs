@@ -143,29 +143,46 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Each kind that occurred, in words that follow a number of spans.
-    pub fn told(&self) -> Vec<(String, u64)> {
+    /// Each kind, in words that follow a number of spans, with its number.
+    pub fn kinds(&self) -> [(String, u64); 11] {
         let milliseconds = |nanoseconds: u128| nanoseconds as f64 / 1e6;
         let clipped = format!(
             "calls outside of their callers were cut to them, from {:.3} ms in all to {:.3} ms",
             milliseconds(self.before),
             milliseconds(self.after)
         );
-        let all = [
-            ("repetitions of a span were left out", self.repeated),
-            ("spans with the id of another span were left out", self.conflicting),
-            ("spans outside of the largest tree were left out", self.apart),
-            ("spans ended before they started, or had no end, and last no time", self.backwards),
-            ("spans were moved, as their clock was off", self.shifted),
-            (&clipped, self.clipped),
-            ("of these, calls that nobody waited for began after their callers' end", self.late),
-            ("callees' spans are one call with their callers'", self.merged),
-            ("spans inside of a service are no calls", self.inner),
-            ("calls have spans inside of the callee alone", self.implied),
-            ("calls reach somebody without a name, and are named by their operation", self.unnamed),
+        let words = [
+            "repetitions of a span were left out",
+            "spans with the id of another span were left out",
+            "spans outside of the largest tree were left out",
+            "spans ended before they started, or had no end, and last no time",
+            "spans were moved, as their clock was off",
+            &clipped,
+            "of these, calls that nobody waited for began after their callers' end",
+            "callees' spans are one call with their callers'",
+            "spans inside of a service are no calls",
+            "calls have spans inside of the callee alone",
+            "calls reach somebody without a name, and are named by their operation",
         ];
-        let found = all.into_iter().filter(|(_, count)| *count > 0);
-        found.map(|(words, count)| (words.to_owned(), count)).collect()
+        let counts = self.counts();
+        std::array::from_fn(|kind| (words[kind].to_owned(), counts[kind]))
+    }
+
+    /// The numbers of [`Self::kinds`].
+    pub fn counts(&self) -> [u64; 11] {
+        [
+            self.repeated,
+            self.conflicting,
+            self.apart,
+            self.backwards,
+            self.shifted,
+            self.clipped,
+            self.late,
+            self.merged,
+            self.inner,
+            self.implied,
+            self.unnamed,
+        ]
     }
 }
 

@@ -44,6 +44,10 @@ impl SpanFormat {
     }
 }
 
+/// What stands in an answer of Jaeger's API besides the data: some readers want all of its keys.
+const JAEGER_END: &str = "\n],\"total\":0,\"limit\":0,\"offset\":0,\"errors\":null}\n";
+const JAEGER_EMPTY: &str = "{\"data\":[],\"total\":0,\"limit\":0,\"offset\":0,\"errors\":null}\n";
+
 /// Writes a file trace by trace.
 pub struct SpanWriter<W: Write> {
     format: SpanFormat,
@@ -94,8 +98,8 @@ impl<W: Write> SpanWriter<W> {
     pub fn finish(mut self) -> io::Result<W> {
         let end: &[u8] = match (self.format, self.is_first) {
             (SpanFormat::OtlpJson | SpanFormat::OtlpProto, _) => b"",
-            (SpanFormat::Jaeger, true) => b"{\"data\":[]}\n",
-            (SpanFormat::Jaeger, false) => b"\n]}\n",
+            (SpanFormat::Jaeger, true) => JAEGER_EMPTY.as_bytes(),
+            (SpanFormat::Jaeger, false) => JAEGER_END.as_bytes(),
             (SpanFormat::Zipkin, true) => b"[]\n",
             (SpanFormat::Zipkin, false) => b"\n]\n",
         };

@@ -120,14 +120,16 @@ fn record(node: Node<'_>, reading: &mut Reading<'_>) -> Result<bool, Problem> {
         return Ok(false);
     }
     if is_version_1(node) {
-        let message = "is a span of Zipkin's version 1 (annotations `cs`, `sr`, `ss`, `cr`), which is \
-                       not read: export it as version 2 (`/api/v2`)";
-        return Err(Problem::new(message));
+        return Err(Problem::new(format!("is {VERSION_1}")));
     }
     let mut trace = None;
     let span = span(node, &mut trace, reading);
     reading.span(span, trace).map(|()| true)
 }
+
+/// What is said of spans of version 1.
+pub const VERSION_1: &str = "a span of Zipkin's version 1 (annotations `cs`, `sr`, `ss`, `cr`), which is not \
+                             read: export it as version 2 (`/api/v2`)";
 
 /// Version 1 says which sides a span has in annotations that name their hosts.
 pub fn is_version_1(node: Node<'_>) -> bool {
