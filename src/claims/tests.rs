@@ -378,6 +378,35 @@ fn a_claim_about_one_experiment() {
     assert_eq!(published("example"), None);
 }
 
+/// Three generators in one order by one metric and the other way round by another.
+#[test]
+fn robustness() {
+    use crate::evaluate::distribution::{MMD, PGD};
+
+    let of = |pgd: f64, mmd: f64| vec![number(PGD.id, WHOLE, pgd), number(MMD.id, WHOLE, mmd)];
+    let names = [("recursive-llm", 0.1, 0.3), ("markov", 0.2, 0.2), ("tvae", 0.3, 0.1)];
+    let runs: Vec<RunRecords> = names
+        .into_iter()
+        .flat_map(|(name, pgd, mmd)| {
+            [0.8, 0.6].map(|temperature| RunRecords {
+                temperature,
+                ..run(name, 0, Ok(of(pgd, mmd + temperature / 10.0)))
+            })
+        })
+        .collect();
+    let files = drawn("robustness", &runs, &[]);
+    let csv = files.tables[0].1.to_csv();
+    let rows: Vec<&str> = csv.lines().filter(|line| !line.starts_with('#')).collect();
+    let expected = [
+        "\"PGD, T = 0.8\",3,1,n/a,n/a,recursive-LLM",
+        "\"PGD, T = 0.6\",3,1,n/a,n/a,recursive-LLM",
+        "\"MMD², T = 0.8\",3,-1,n/a,n/a,tvae",
+        "\"MMD², T = 0.6\",3,-1,n/a,n/a,tvae",
+    ];
+    assert_eq!(rows[1..5], expected, "{rows:?}");
+    check_files(&files, &["robustness"]);
+}
+
 /// A number with an interval that reaches so far to both sides.
 fn near(id: &str, about: Dimensions, value: f64, half: f64) -> Record {
     Record { low: value - half, high: value + half, ..number(id, about, value) }

@@ -9,6 +9,7 @@ mod cost;
 mod differences;
 pub mod figure;
 mod results;
+mod robustness;
 pub mod splice;
 pub mod statistics;
 pub mod table;
@@ -27,6 +28,7 @@ pub use results::{
     Columns, Entry, Found, Reference, Results, Row, Variant, cell_or_missing, combine, list,
     table_cell,
 };
+pub use robustness::robustness;
 pub use table::Table;
 
 use crate::data::DatasetCard;

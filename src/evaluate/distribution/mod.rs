@@ -26,6 +26,7 @@ pub use times::{
 use rand::seq::SliceRandom;
 
 use super::answers::valid;
+use super::family::no_columns;
 use super::samples::{behind, cut, means, samples};
 use super::{
     Case, Dimensions, Estimate, Family, Groups, Interval, Metric, Record, Report, bootstrap,
@@ -33,6 +34,7 @@ use super::{
 use crate::data::Dataset;
 use crate::graph::CallGraph;
 use crate::random;
+use crate::report::robustness;
 use crate::version::Version;
 use pair::{Pair, in_order, services};
 
@@ -60,20 +62,29 @@ pub const FAMILY: Family = Family {
     references: Some(|asked, seed| Ok(references(asked.dataset, asked.compared, seed))),
     has_perfect_generator: true,
     reads_likelihoods: false,
-    reports: &[Report {
-        id: "distribution",
-        draw: report::report,
-        compared: &[],
-        columns: |_| report::columns(),
-        claims: &[
-            "fig16-tabular-in-degree",
-            "fig16-tabular-out-degree",
-            "fig16-tabular-response-time",
-            "fig16-probabilistic-in-degree",
-            "fig16-probabilistic-out-degree",
-            "fig16-probabilistic-response-time",
-        ],
-    }],
+    reports: &[
+        Report {
+            id: "distribution",
+            draw: report::report,
+            compared: &[],
+            columns: |_| report::columns(),
+            claims: &[
+                "fig16-tabular-in-degree",
+                "fig16-tabular-out-degree",
+                "fig16-tabular-response-time",
+                "fig16-probabilistic-in-degree",
+                "fig16-probabilistic-out-degree",
+                "fig16-probabilistic-response-time",
+            ],
+        },
+        Report {
+            id: "robustness",
+            draw: |results| robustness(results, &report::columns()),
+            compared: &[],
+            columns: no_columns,
+            claims: &[],
+        },
+    ],
 };
 
 /// Random cuts of the real graphs behind the reference rows.
