@@ -146,7 +146,7 @@ fn show_output(read: &SourceOutput) {
             true => head.starts_with(*shown) && !head.contains('/'),
             false => head.split(',').next() == Some(*shown),
         };
-        if SHOWN.iter().any(|shown| is_shown(&shown)) {
+        if SHOWN.iter().any(is_shown) {
             println!("  {label}: {}", display::line(&value));
         }
     }

@@ -198,9 +198,7 @@ fn of_table(path: &Path, columns: &[String], first: &[String], form: &str) -> Re
         .map(|(name, value)| format!("{name}: {}", table::shown(value)))
         .collect();
     let has = |wanted: &&str| columns.iter().any(|column| column == wanted);
-    if let Some((_, what, source)) =
-        TABLES.iter().find(|(keys, ..)| keys.iter().all(|key| has(&key)))
-    {
+    if let Some((_, what, source)) = TABLES.iter().find(|(keys, ..)| keys.iter().all(&has)) {
         let Some(kind) = source else {
             let message = format!("is {what}");
             return Err(UserError::input(path, "line 1", message).into());
@@ -240,7 +238,7 @@ impl Guess {
         let plain = |text: &str| text.to_lowercase().replace(['_', '-', ' ', '.'], "");
         let find = |names: &[&str]| {
             let named = |name: &&str| columns.iter().position(|column| plain(column) == **name);
-            names.iter().find_map(|name| named(&name))
+            names.iter().find_map(named)
         };
         let mut found = Vec::new();
         let mut take = |key: &'static str, names: &[&str]| {

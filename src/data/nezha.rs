@@ -93,9 +93,9 @@ fn read(files: &[PathBuf], faults: &[PathBuf], skip_bad_rows: bool) -> Result<So
     let faults = Faults::read(faults)?;
     let (columns, form, policy) = mapping();
     let touched = |spans: &[Span]| faults.touch(spans);
-    let (mut read, changes) = output(files, (&columns, &form, &policy), skip_bad_rows, &touched)?;
-    let spans = read.funnel.0.iter().take(if skip_bad_rows { 2 } else { 1 }).last();
-    let spans = spans.map_or(0, |step| step.rows);
+    let (mut read, changes) = output(files, &columns, &form, &policy, skip_bad_rows, &touched)?;
+    let usable = usize::from(skip_bad_rows);
+    let spans = read.funnel.0.get(usable).map_or(0, |step| step.rows);
     if faults.0.is_empty() {
         read.labels.push("Traces during injected faults are among the others.".to_owned());
     }

@@ -200,10 +200,8 @@ impl Table {
         while let Some(line) = self.lines.next()? {
             let problem = match line {
                 Ok("") => continue,
-                Ok(line) => {
-                    row(line, dialect, &self.positions, self.width, (&mut ends, &mut plain))
-                        .and_then(|row| take(TableEntry::Row(row)))
-                }
+                Ok(line) => row(line, dialect, &self.positions, self.width, &mut ends, &mut plain)
+                    .and_then(|row| take(TableEntry::Row(row))),
                 Err(BadLine(message)) => Err(BadValue::new("", message)),
             };
             rows += 1;
@@ -306,15 +304,15 @@ fn keys(line: &str, dialect: Dialect, position: usize, width: usize) -> impl Ite
     found.filter(|key| !key.is_empty() && key.len() <= MAX_KEY_BYTES)
 }
 
-/// The row on a line of `width` fields; `scratch` is what [`fields`] needs.
+/// The row on a line of `width` fields; `ends` and `plain` are scratch.
 fn row<'a>(
     line: &'a str,
     dialect: Dialect,
     positions: &'a [usize],
     width: usize,
-    scratch: (&'a mut Vec<usize>, &'a mut String),
+    ends: &'a mut Vec<usize>,
+    plain: &'a mut String,
 ) -> Result<Row<'a>, BadValue> {
-    let (ends, plain) = scratch;
     let line = fields(line, dialect, ends, plain)?;
     if ends.len() != width {
         let message = format!("{} fields where the header has {width}", ends.len());

@@ -149,30 +149,29 @@ pub enum Use {
 impl Use {
     /// By its key.
     pub fn of(key: &str) -> Self {
-        let values = [
-            "component",
-            "container.id",
-            "db.name",
-            "db.namespace",
-            "db.system",
-            "db.system.name",
-            "db.type",
-            "host.id",
-            "host.name",
-            "hostname",
-            "ip",
-            "k8s.pod.name",
-            "messaging.destination",
-            "messaging.destination.name",
-            "messaging.system",
-            "net.peer.name",
-            "opentracing.ref_type",
-            "peer.service",
-            "server.address",
-            "service.peer.name",
-        ];
-        if values.contains(&key) || key.starts_with("tracegym.") {
-            return Self::Value;
+        match key {
+            "component"
+            | "container.id"
+            | "db.name"
+            | "db.namespace"
+            | "db.system"
+            | "db.system.name"
+            | "db.type"
+            | "host.id"
+            | "host.name"
+            | "hostname"
+            | "ip"
+            | "k8s.pod.name"
+            | "messaging.destination"
+            | "messaging.destination.name"
+            | "messaging.system"
+            | "net.peer.name"
+            | "opentracing.ref_type"
+            | "peer.service"
+            | "server.address"
+            | "service.peer.name" => return Self::Value,
+            key if key.starts_with("tracegym.") => return Self::Value,
+            _ => {}
         }
         let families = ["http.", "url.", "rpc.", "grpc.", "db.", "messaging.", "message_bus."];
         match families.iter().any(|family| key.starts_with(family)) {

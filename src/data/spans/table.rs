@@ -174,7 +174,9 @@ impl Source for SpanTable {
     fn read(&self, request: &SourceRequest<'_>) -> Result<SourceOutput> {
         let (output, _) = output(
             &request.files[0],
-            (&self.columns, &self.form, &self.policy),
+            &self.columns,
+            &self.form,
+            &self.policy,
             request.skip_bad_rows,
             &|_| false,
         )?;
@@ -188,7 +190,9 @@ impl Source for SpanTable {
 /// A file that is no such table, and rows that cannot be read, unless these are left out.
 pub fn output(
     files: &[PathBuf],
-    (columns, form, policy): (&Columns, &Form, &Policy),
+    columns: &Columns,
+    form: &Form,
+    policy: &Policy,
     skip_bad: bool,
     is_faulty: &dyn Fn(&[Span]) -> bool,
 ) -> Result<(SourceOutput, Changes)> {
@@ -372,7 +376,7 @@ impl<'a> Mapping<'a> {
         let mut attributes = Attributes::new();
         let call_type = self.call_type.and_then(|column| call_type(text(column)));
         attributes.extend(call_type.map(|kind| (names.name(CALL_TYPE), kind.as_str().into())));
-        let peer = self.peer.map(|column| text(column)).filter(|peer| !peer.is_empty());
+        let peer = self.peer.map(text).filter(|peer| !peer.is_empty());
         attributes
             .extend(peer.map(|peer| (names.name("peer.service"), Value::Text(names.name(peer)))));
         let span = Span {

@@ -374,13 +374,13 @@ impl<'a> Tree<'a> {
             };
             if enters {
                 found.implied += u64::from(outgoing);
-                inside = Some(making.to_service(caller, index)?);
+                inside = Some(making.call_into_service(caller, index)?);
             }
             // Where what is below the span is called from.
             let mut below = inside;
             match reach[index] {
                 Reach::Entry(callee) if outgoing => {
-                    let call = making.to_callee(inside, index, callee)?;
+                    let call = making.call_to_callee(inside, index, callee)?;
                     if self.spans[callee].kind.is_outgoing() {
                         found.implied += 1;
                         inside_of[callee] = Some(call);
@@ -391,7 +391,7 @@ impl<'a> Tree<'a> {
                     }
                 }
                 Reach::Nothing if outgoing => {
-                    let (call, is_named) = making.to_peer(inside, index)?;
+                    let (call, is_named) = making.call_to_peer(inside, index)?;
                     found.unnamed += u64::from(!is_named);
                     if policy.names == Names::Operation {
                         below = Some(call);
@@ -399,7 +399,7 @@ impl<'a> Tree<'a> {
                 }
                 _ if enters => {}
                 _ if policy.names == Names::Operation => {
-                    below = Some(making.to_service(inside, index)?);
+                    below = Some(making.call_into_service(inside, index)?);
                 }
                 _ => found.inner += 1,
             }
@@ -535,7 +535,7 @@ struct Making<'a, 'n> {
 
 impl Making<'_, '_> {
     /// A call into the span's service that its caller has no span of.
-    fn to_service(&mut self, caller: Option<usize>, index: usize) -> Result<usize, Reason> {
+    fn call_into_service(&mut self, caller: Option<usize>, index: usize) -> Result<usize, Reason> {
         let span = &self.tree.spans[index];
         // A span inside of a service is one of its caller's where it does not say.
         let service = match (span.service.is_empty(), caller) {
@@ -546,7 +546,7 @@ impl Making<'_, '_> {
     }
 
     /// A call of which there are both sides.
-    fn to_callee(
+    fn call_to_callee(
         &mut self,
         caller: Option<usize>,
         index: usize,
@@ -566,7 +566,11 @@ impl Making<'_, '_> {
     }
 
     /// A call of which there is the caller's side alone, and whether the callee has a name.
-    fn to_peer(&mut self, caller: Option<usize>, index: usize) -> Result<(usize, bool), Reason> {
+    fn call_to_peer(
+        &mut self,
+        caller: Option<usize>,
+        index: usize,
+    ) -> Result<(usize, bool), Reason> {
         let span = &self.tree.spans[index];
         let peer = peer(span);
         let service = match (self.policy.names, peer) {
@@ -871,6 +875,63 @@ mod tests {
         }
     }
 
+    fn any_policy() -> impl Strategy<Value = Policy> {
+        let one = |count: usize| any::<prop::sample::Index>().prop_map(move |of| of.index(count));
+        (one(2), one(2), one(2), one(2), one(2), one(3)).prop_map(|(a, b, c, d, e, f)| Policy {
+            names: [Names::Service, Names::Operation][a],
+            entry: [Entry::Root, Entry::BehindRoot][b],
+            fragments: [Fragments::Reject, Fragments::Largest][c],
+            conflicts: [Conflicts::Reject, Conflicts::First][d],
+            backwards: [Backwards::Keep, Backwards::Reject][e],
+            outside: [Outside::Clip, Outside::Shift, Outside::Reject][f],
+            default_type: DefaultType::default(),
+        })
+    }
+
+    /// Spans that are mostly no tree.
+    fn any_spans() -> impl Strategy<Value = Vec<Span>> {
+        let time = prop_oneof![8 => START..START + 50_000_000, 1 => Just(0), 1 => any::<u64>()];
+        let span = (
+            1..9u64,
+            0..9u64,
+            prop::sample::select(&["", "a", "b", "c"][..]),
+            prop::sample::select(&SpanKind::ALL[..]),
+            time.clone(),
+            time,
+            0..3usize,
+        );
+        let spans = prop::collection::vec(span, 0..9);
+        spans.prop_map(|spans| {
+            let one = |(id, parent, service, kind, start, end, more)| {
+                let mut span = test_span(id, parent, service, kind, 0, 0);
+                (span.start, span.end) = (start, end);
+                match more {
+                    0 => span,
+                    1 => with(span, &[("peer.service", "d"), (CALL_ID, "0.7")]),
+                    _ => with(span, &[(REFERENCE, FOLLOWS), (CALL_TYPE, "mc")]),
+                }
+            };
+            spans.into_iter().map(one).collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        /// Whatever the spans and the policy: a valid graph or a reason, the same for any order.
+        #[test]
+        fn no_spans_are_too_strange(
+            spans in any_spans(), policy in any_policy(), turn in any::<prop::sample::Index>(),
+        ) {
+            let one = judged(spans.clone(), &policy);
+            let mut turned = spans;
+            if !turned.is_empty() {
+                let turn = turn.index(turned.len());
+                turned.rotate_left(turn);
+            }
+            prop_assert_eq!(one, judged(turned, &policy));
+        }
+    }
+
     #[test]
     fn the_two_sides_of_a_call_are_one_and_inner_spans_none() {
         // frontend -> cart -> redis, with spans inside of both.
@@ -1024,7 +1085,7 @@ mod tests {
         let deeper = test_span(6, 5, "f", Server, 4_000, 5_000);
         let one = test_span(7, 8, "g", Server, 0, 1);
         let two = test_span(8, 7, "g", Server, 0, 1);
-        let whole = vec![root.clone(), child.clone()];
+        let whole = [root.clone(), child.clone()];
         let invalid = Reason::Invalid;
         let with = |spans: &[&Span]| -> Vec<Span> {
             whole.iter().cloned().chain(spans.iter().map(|span| (*span).clone())).collect()
