@@ -77,7 +77,7 @@ pub struct Settings {
     /// vocabulary lacks would be: otherwise such a request reads like nothing seen before.
     pub spell_services: f64,
     /// Order of the fields of edges and of the attributes of sub-conditions in answers: `shuffled`, as in the
-    /// paper, or `fixed`. The compact text has no other order than its own.
+    /// paper, or `fixed`. The compact text has one order of its own.
     #[serde(skip_serializing_if = "is_shuffled")]
     pub field_order: FieldOrder,
     /// Counts up to this number are one token with the words before them; 0 writes them digit by
@@ -265,13 +265,6 @@ fn recipe(
         && table.contains_key("remaining_counts")
     {
         return wrong("`remaining_counts` is a setting of recursive-compact only".into());
-    }
-    if matches!(writing, Writing::Layers(Format::Compact { .. }))
-        && table.contains_key("field_order")
-    {
-        return wrong(
-            "`field_order` is no setting of recursive-compact, whose order is fixed".into(),
-        );
     }
     let positive = |value: f64| value > 0.0 && value.is_finite();
     if !positive(settings.learning_rate) || !positive(settings.clip) {
