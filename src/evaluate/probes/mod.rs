@@ -35,7 +35,8 @@ use crate::version::Version;
 
 /// Share of questions about test graphs that are answered exactly.
 ///
-/// Range 0 to 1, higher is better; Wilson interval. Cells: `task=T`, and parts of it: by the true
+/// Range 0 to 1, higher is better; Wilson interval, in tables of all questions a bootstrap over seeds and
+/// services. Cells: `task=T`, and parts of it: by the true
 /// answer (`later`), by the attribute that is missing (`attribute`). Source: paper, figure 7.
 /// Pitfalls: chance is ½ for `later`, whose classes are balanced, and whatever the most frequent
 /// answer reaches for the others, so read it beside the references; several questions may be about

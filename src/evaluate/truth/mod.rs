@@ -78,8 +78,8 @@ pub const FALSE_CALLS: &Metric =
 /// `probability=10%+`, `1-10%`, `0.1-1%` and `0-0.1%` (without the upper end). Only services that are
 /// asked for count.
 ///
-/// Range 0 to 1, to be compared with [`EXPECTED_RECALL`]; Wilson interval, which takes branches as
-/// independent, though those of one subtree come together; count is the number of branches. Above the
+/// Range 0 to 1, to be compared with [`EXPECTED_RECALL`]; bootstrap interval over services, as branches of
+/// one subtree come together; count is the number of branches. Above the
 /// expectation answers vary more than the truth does. More prompts find more branches, so only arms with
 /// the same prompts can be compared.
 pub const BRANCH_RECALL: &Metric =
