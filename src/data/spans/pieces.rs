@@ -21,8 +21,13 @@ pub enum Fault {
 
 /// Largest piece: an element of a list, or a value that is not taken apart.
 const MAX_PIECE_BYTES: usize = 256 << 20;
+/// How much is looked at in vain, over all values that are not closed: each of them is followed up to the end
+/// of the file, or to the largest size of a piece.
+const MAX_WASTED_BYTES: u64 = 4 << 30;
 /// How much is read at once.
 const BLOCK_BYTES: usize = 1 << 18;
+/// How much is read at once of a large value.
+const LARGE_BLOCK_BYTES: usize = 1 << 24;
 
 /// A value of the file, or an element of one.
 pub struct Piece<'a> {
@@ -52,6 +57,8 @@ pub struct Pieces {
     reader: Box<dyn BufRead + Send>,
     keys: &'static [&'static str],
     limit: usize,
+    wasted: u64,
+    max_wasted: u64,
     buffer: Vec<u8>,
     /// Place in the buffer up to which pieces were given.
     at: usize,
@@ -74,6 +81,8 @@ impl Pieces {
             reader,
             keys,
             limit: MAX_PIECE_BYTES,
+            wasted: 0,
+            max_wasted: MAX_WASTED_BYTES,
             buffer: Vec::new(),
             at: 0,
             ended: false,
@@ -172,8 +181,13 @@ impl Pieces {
     /// an object or a list. `false` if there is none.
     ///
     /// # Errors
-    /// The file cannot be read on.
+    /// The file cannot be read on, or has too many values that are not closed.
     pub fn resume(&mut self) -> Result<bool, Fault> {
+        if self.wasted > self.max_wasted {
+            let message = "is not JSON in so many places that reading on would take for ever";
+            let place = format!("line {}", self.line);
+            return Err(Fault::Broken(UserError::input(&self.path, place, message)));
+        }
         self.state = State::Top;
         loop {
             let rest = &self.buffer[self.at..];
@@ -250,6 +264,7 @@ impl Pieces {
                 }
             }
             if done > self.limit {
+                self.wasted += done as u64;
                 let mebibytes = self.limit >> 20;
                 let message = format!("a value of more than {mebibytes} MiB begins here");
                 return Err(self.wrong(&message));
@@ -258,6 +273,7 @@ impl Pieces {
                 if scan.is_scalar() {
                     return Ok(done);
                 }
+                self.wasted += done as u64;
                 return Err(self.wrong("the file ends in the middle of the value that begins here"));
             }
         }
@@ -305,7 +321,7 @@ impl Pieces {
         }
         let length = self.buffer.len();
         // Large values are read in large steps, so that what is left over is moved seldom.
-        let step = BLOCK_BYTES.max(length);
+        let step = length.clamp(BLOCK_BYTES, LARGE_BLOCK_BYTES);
         let read = self.reader.by_ref().take(step as u64).read_to_end(&mut self.buffer);
         read.map_err(|error| Fault::Broken(lines::broken(&self.path, self.line, &error)))?;
         self.ended = self.buffer.len() - length < step;
@@ -519,6 +535,23 @@ mod tests {
         assert!(pieces.resume().unwrap());
         assert_eq!(pieces.next().unwrap().unwrap().bytes, b"4");
         assert!(pieces.next().unwrap().is_none());
+    }
+
+    #[test]
+    fn values_that_are_not_closed_do_not_cost_for_ever() {
+        let mut pieces = open("{\n".repeat(20_000).as_bytes());
+        pieces.max_wasted = 1 << 20;
+        let mut resumed = 0;
+        let error = loop {
+            assert!(pieces.next().is_err());
+            match pieces.resume() {
+                Ok(true) => resumed += 1,
+                Ok(false) => panic!("looked at all"),
+                Err(Fault::Broken(error)) => break error.to_string(),
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        assert!(resumed < 50 && error.contains("is not JSON in so many places"), "{error}");
     }
 
     #[test]

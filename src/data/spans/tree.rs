@@ -204,11 +204,8 @@ pub fn graph(
     let before = spans.len();
     spans.dedup_by(|a, b| place(a) == place(b));
     changes.repeated += (before - spans.len()) as u64;
-    if !zero_is_a_time && spans.iter().any(|span| span.start == 0) {
-        return Err(Reason::NoStart);
-    }
     let tree = Tree::of(&spans, policy, changes)?;
-    let times = tree.times(policy, changes)?;
+    let times = tree.times(policy, zero_is_a_time, changes)?;
     let mut calls = tree.calls(&times, policy, names, changes)?;
     fit(&mut calls, policy, changes)?;
     assemble(&calls, policy)
@@ -303,11 +300,26 @@ impl<'a> Tree<'a> {
         Ok(Self { spans, root: order[0], parents, children, order })
     }
 
-    /// Start and end of each span in nanoseconds, none before its start, by the clock of the caller.
-    fn times(&self, policy: &Policy, found: &mut Changes) -> Result<Vec<(i128, i128)>, Reason> {
-        let mut times: Vec<(i128, i128)> = Vec::with_capacity(self.spans.len());
-        for span in self.spans {
-            times.push((i128::from(span.start), i128::from(span.end.max(span.start))));
+    /// Start and end of each span in nanoseconds, none before its start, by the clock of the caller. Of a
+    /// callee's side without a start they are those of the caller's.
+    fn times(
+        &self,
+        policy: &Policy,
+        zero_is_a_time: bool,
+        found: &mut Changes,
+    ) -> Result<Vec<(i128, i128)>, Reason> {
+        let times = self.spans.iter();
+        let mut times: Vec<(i128, i128)> = times
+            .map(|span| (i128::from(span.start), i128::from(span.end.max(span.start))))
+            .collect();
+        for index in &self.order {
+            let span = &self.spans[*index];
+            if span.start > 0 || zero_is_a_time {
+                continue;
+            }
+            let caller = self.parents[*index]
+                .filter(|parent| span.kind.is_incoming() && self.spans[*parent].kind.is_outgoing());
+            times[*index] = times[caller.ok_or(Reason::NoStart)?];
         }
         let backwards = self.order.iter().filter(|index| {
             let span = &self.spans[**index];
@@ -562,7 +574,13 @@ impl Making<'_, '_> {
             true => &self.tree.spans[index].operation,
             false => &span.operation,
         };
-        self.push(caller, index, &[index, callee], service, operation)
+        let call = self.push(caller, index, &[index, callee], service, operation)?;
+        // The callee's end is a better guess than none.
+        if self.tree.spans[index].end == 0 {
+            let made = &mut self.calls[call];
+            made.end = made.end.max(self.times[callee].1);
+        }
+        Ok(call)
     }
 
     /// A call of which there is the caller's side alone, and whether the callee has a name.
@@ -1137,6 +1155,30 @@ mod tests {
         assert_eq!(judged(spans.clone(), &policy).0, Err(Reason::Backwards));
         let unknown = spans.into_iter().map(|span| Span { start: 0, ..span }).collect();
         assert_eq!(lost(unknown), Reason::NoStart);
+    }
+
+    #[test]
+    fn what_one_side_does_not_know_is_the_others() {
+        let root = test_span(1, 0, "a", Server, 0, 9_000);
+        let caller = test_span(2, 1, "a", Client, 1_000, 7_000);
+        let callee = test_span(2, 1, "b", Server, 2_000, 6_000);
+        // As Zipkin's propagation wants it, the callee leaves times to the caller.
+        let timeless = Span { start: 0, end: 0, ..callee.clone() };
+        let below = test_span(3, 2, "c", Server, 3_000, 4_000);
+        let spans = vec![root.clone(), caller.clone(), timeless, below.clone()];
+        let (rows, changes) = told_of(spans, &Policy::default());
+        assert_eq!(rows, ["0 USER>a rpc 0-9", "0.1 a>b rpc 1-7", "0.1.1 b>c rpc 3-4"]);
+        assert_eq!(changes.backwards, 0);
+        // The caller never heard of the end.
+        let endless = Span { end: 0, ..caller };
+        let (rows, changes) =
+            told_of(vec![root.clone(), endless, callee, below], &Policy::default());
+        assert_eq!(rows[1], "0.1 a>b rpc 1-6");
+        assert_eq!(changes.backwards, 1);
+        // Nobody else knows when the root, or a call of one side, began.
+        let unknown = |span: Span| Span { start: 0, ..span };
+        assert_eq!(lost(vec![unknown(root.clone())]), Reason::NoStart);
+        assert_eq!(lost(vec![root, unknown(test_span(4, 1, "a", Client, 0, 5))]), Reason::NoStart);
     }
 
     /// On a host of its own.
