@@ -166,6 +166,8 @@ fn requests_can_be_like_the_graphs_of_a_dataset() {
         table.lines().skip(1).map(|row| row.split(',').nth(2).unwrap()).collect();
     let right = edges.iter().filter(|edges| **edges == "3").count();
     assert!(right * 10 > edges.len() * 9, "{right} of {}", edges.len());
+    let again = ["data", "export", "built", "--graphs", "10"];
+    assert!(workplace.refused(&again).contains("built is built already; --limit N"));
     let asked = "--like built --edges 90000";
     let refused = workplace.refused(&strings(&generate("probabilistic", &flags, asked)));
     assert!(

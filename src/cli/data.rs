@@ -111,7 +111,8 @@ enum Part {
 
 #[derive(Args, Debug)]
 struct CompareArgs {
-    /// Names of datasets (data/NAME.toml or built in) or manifest files.
+    /// Names of datasets (data/NAME.toml or built in), manifest files, or folders that `data build` wrote, of
+    /// which all graphs count.
     #[arg(required = true)]
     datasets: Vec<String>,
     /// Folder that holds the traces, as of `data build`.
@@ -162,7 +163,13 @@ fn run_build(args: &BuildArgs) -> Result<()> {
     Ok(())
 }
 
-/// The dataset of a folder that `data build` wrote, or else of a name or manifest file, which is built.
+/// Whether a folder is one that `data build` wrote.
+fn is_built(folder: &Path) -> bool {
+    folder.join("card.json").is_file() && folder.join("calls.parquet").is_file()
+}
+
+/// The dataset of a folder that `data build` wrote, or else of a name or manifest file, which is built with
+/// so many `graphs`.
 ///
 /// # Errors
 /// One that is not there or cannot be built.
@@ -172,7 +179,7 @@ pub fn dataset(
     graphs: Option<u64>,
     progress: Progress,
 ) -> Result<Dataset> {
-    if Path::new(given).join("card.json").is_file() {
+    if is_built(Path::new(given)) {
         return Dataset::load(Path::new(given));
     }
     let manifest = DatasetManifest::find(given)?;
@@ -190,6 +197,13 @@ pub fn dataset(
 
 fn export(args: &ExportArgs) -> Result<()> {
     args.output.check(0)?;
+    if args.graphs.is_some() && is_built(Path::new(&args.dataset)) {
+        let message = format!(
+            "--graphs: {} is built already; --limit N takes the first graphs of it",
+            args.dataset
+        );
+        return Err(UserError::setting(message).into());
+    }
     let progress = Progress::detect(args.quiet);
     let dataset = dataset(&args.dataset, args.data.as_deref(), args.graphs, progress)?;
     for label in &dataset.card.labels {

@@ -1,6 +1,6 @@
 """Starts Arize Phoenix on this machine, sends traces to it with `tracegym replay`, and reads them back by
-Phoenix's own API: every span that was accepted is there, once, with the parent, the times and the
-service that it was sent with.
+Phoenix's own API: every span that was accepted is there, once, its parent is there too, and it has the
+attributes that tell which call it is.
 
     pip install arize-phoenix
     cargo build
@@ -64,7 +64,6 @@ def main():
             graphs = [f"{folder}/graphs.parquet"]
             flags = ["--graphs", "1000", "--format", "parquet", "--out", graphs[0], "--quiet"]
             subprocess.run([tracegym, "data", "export", "simulator", *flags], check=True)
-        # The same spans in a file: what was sent, except for when.
         port, grpc = free_port(), free_port()
         url = f"http://127.0.0.1:{port}"
         environment = os.environ | {
