@@ -130,7 +130,7 @@ impl Process {
             .spawn()
             .map_err(|error| anyhow!("`{}` does not start: {error}", program.command.join(" ")))?;
         let stderr = Arc::new(Mutex::new(VecDeque::new()));
-        let (requests, events, stderr_open) = connect(&mut child, &stderr)?;
+        let Channels { requests, events, stderr_open } = connect(&mut child, &stderr)?;
         let (ended, asked, limits) = (false, "start", program.limits);
         Ok(Self { child, requests, events, stderr, stderr_open, ended, asked, limits })
     }
@@ -235,12 +235,16 @@ impl Drop for Process {
     }
 }
 
+/// What the threads of [`connect`] are spoken to with.
+struct Channels {
+    requests: Sender<Vec<u8>>,
+    events: Receiver<Event>,
+    stderr_open: Receiver<()>,
+}
+
 /// Threads that write requests, read replies and keep the end of standard error. They end with the
 /// process.
-fn connect(
-    child: &mut Child,
-    stderr: &Arc<Mutex<VecDeque<String>>>,
-) -> Result<(Sender<Vec<u8>>, Receiver<Event>, Receiver<()>)> {
+fn connect(child: &mut Child, stderr: &Arc<Mutex<VecDeque<String>>>) -> Result<Channels> {
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(mut input), Some(output), Some(errors)) = pipes else {
         return Err(anyhow!("the process has no pipes"));
@@ -267,7 +271,7 @@ fn connect(
             }
         });
     });
-    Ok((requests, events, stderr_open))
+    Ok(Channels { requests, events, stderr_open })
 }
 
 /// Sends every line of `output`, and at last why there are no more.
