@@ -18,6 +18,9 @@ pub fn encode(bytes: &[u8]) -> String {
 /// The bytes of a text in the standard or the URL's alphabet, with or without padding; `None` if it is
 /// neither.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
+    if text.ends_with('=') && !text.len().is_multiple_of(4) {
+        return None;
+    }
     STANDARD.decode(text).or_else(|_| URL.decode(text)).ok()
 }
 
