@@ -68,7 +68,7 @@ pub const ENTRY: Entry = Entry {
     constrained: false,
     likelihood: false,
     tiny: Some(""),
-    build: build,
+    build,
 };
 
 /// The recipe of `probabilistic`.

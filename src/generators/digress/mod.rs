@@ -157,7 +157,7 @@ pub const ENTRY: Entry = Entry {
     tiny: Some(
         "steps = 8\nlayers = 1\nwidth = 8\npair_width = 8\ngraph_width = 8\nheads = 2\ndiffusion_steps = 6\n",
     ),
-    build: build,
+    build,
 };
 
 /// The recipe of `digress`.

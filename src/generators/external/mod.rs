@@ -110,7 +110,7 @@ pub const ENTRY: Entry = Entry {
     constrained: false,
     likelihood: false,
     tiny: None,
-    build: build,
+    build,
 };
 
 /// The recipe of an external generator.

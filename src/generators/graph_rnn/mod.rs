@@ -180,7 +180,7 @@ pub const ENTRY: Entry = Entry {
     tiny: Some(
         "steps = 12\nlearning_rate = 1e-2\nbatch = 16\nhidden = 16\nedge_hidden = 16\nembedding = 8\n",
     ),
-    build: build,
+    build,
 };
 
 /// The recipe of `graph-rnn`.

@@ -118,7 +118,7 @@ pub const ENTRY: Entry = Entry {
     constrained: false,
     likelihood: false,
     tiny: None,
-    build: build,
+    build,
 };
 
 /// As the registry wants it.

@@ -47,7 +47,7 @@ pub const ENTRY: Entry = Entry {
     constrained: true,
     likelihood: false,
     tiny: Some(""),
-    build: build,
+    build,
 };
 
 /// The recipe of `markov`.

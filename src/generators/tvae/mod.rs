@@ -182,7 +182,7 @@ pub const ENTRY: Entry = Entry {
     constrained: false,
     likelihood: false,
     tiny: Some("width = 16\nbatch = 32\nsteps = 20\nassemble = \"tree\"\n"),
-    build: build,
+    build,
 };
 
 /// The recipe of `tvae`.
