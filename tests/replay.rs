@@ -69,18 +69,20 @@ struct PartialSuccess {
     message: String,
 }
 
+/// Head, body and act of each request.
+type Seen = Vec<(String, Vec<u8>, Act)>;
+
 /// A backend that acts by a script, and takes everything when it is at its end.
 struct Backend {
     url: String,
-    /// Head, body and act of each request.
-    seen: Arc<Mutex<Vec<(String, Vec<u8>, Act)>>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Backend {
     fn start(script: &[Act]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let seen: Arc<Mutex<Vec<(String, Vec<u8>, Act)>>> = Arc::default();
+        let seen: Arc<Mutex<Seen>> = Arc::default();
         let (script, log) = (script.to_vec(), seen.clone());
         // Ends with the test's process.
         std::thread::spawn(move || {
@@ -92,7 +94,7 @@ impl Backend {
         Self { url, seen }
     }
 
-    fn requests(&self) -> Vec<(String, Vec<u8>, Act)> {
+    fn requests(&self) -> Seen {
         self.seen.lock().unwrap().clone()
     }
 
@@ -105,7 +107,7 @@ impl Backend {
     }
 }
 
-fn serve(stream: &TcpStream, script: &[Act], log: &Mutex<Vec<(String, Vec<u8>, Act)>>) {
+fn serve(stream: &TcpStream, script: &[Act], log: &Mutex<Seen>) {
     let mut lines = BufReader::new(stream);
     loop {
         let (mut head, mut length) = (String::new(), 0);
