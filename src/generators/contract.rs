@@ -13,6 +13,7 @@ use crate::graph::{CallGraph, Condition, Generated};
 use crate::model::Sampling;
 use crate::progress::{Progress, StepProgress};
 use crate::random;
+use crate::version::Version;
 
 /// What keeps an answer within its format and its condition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,4 +163,23 @@ pub fn no_checkpoint(id: &str, checkpoint: Option<u64>) -> Result<()> {
         .into()),
         None => Ok(()),
     }
+}
+
+/// A built-in generator: its id in manifests, what it is, and how its settings become a recipe. Each
+/// generator's file holds its own.
+pub struct Entry {
+    pub id: &'static str,
+    pub about: &'static str,
+    /// Raised when the same dataset and settings give another trained model.
+    pub training: Version,
+    /// Raised when the same model gives other answers to the same conditions, or other likelihoods.
+    pub answers: Version,
+    /// Whether it can be held to a request while it draws.
+    pub constrained: bool,
+    /// Whether it can tell how likely a graph is.
+    pub likelihood: bool,
+    /// Settings with which it trains in a moment: those of its golden files. None for what asks programs
+    /// and models of others.
+    pub tiny: Option<&'static str>,
+    pub build: fn(&toml::Table) -> Result<Box<dyn Recipe>>,
 }

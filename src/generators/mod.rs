@@ -20,8 +20,8 @@ mod times;
 mod training_set_copy;
 mod tvae;
 
-pub use contract::{Decoding, FitContext, FitReport, GenerateOptions, Generator, Recipe};
-pub use registry::{Entry, REGISTRY, entry, has_likelihood, recipe, takes_constraints};
+pub use contract::{Decoding, Entry, FitContext, FitReport, GenerateOptions, Generator, Recipe};
+pub use registry::{REGISTRY, entry, has_likelihood, recipe, takes_constraints};
 
 use contract::{no_checkpoint, settings};
 

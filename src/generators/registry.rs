@@ -1,30 +1,11 @@
 use anyhow::Result;
 
+use super::contract::{Entry, Recipe};
 use super::{
-    Recipe, digress, external, graph_rnn, in_context, language_model, markov, probabilistic,
-    sibling_sets, training_set_copy, tvae,
+    digress, external, graph_rnn, in_context, language_model, markov, probabilistic, sibling_sets,
+    training_set_copy, tvae,
 };
 use crate::error::{UserError, did_you_mean};
-use crate::version::Version;
-
-/// A built-in generator: its id in manifests, what it is, and how its settings become a recipe. Each
-/// generator's file holds its own.
-pub struct Entry {
-    pub id: &'static str,
-    pub about: &'static str,
-    /// Raised when the same dataset and settings give another trained model.
-    pub training: Version,
-    /// Raised when the same model gives other answers to the same conditions, or other likelihoods.
-    pub answers: Version,
-    /// Whether it can be held to a request while it draws.
-    pub constrained: bool,
-    /// Whether it can tell how likely a graph is.
-    pub likelihood: bool,
-    /// Settings with which it trains in a moment: those of its golden files. None for what asks programs
-    /// and models of others.
-    pub tiny: Option<&'static str>,
-    pub build: fn(&toml::Table) -> Result<Box<dyn Recipe>>,
-}
 
 /// All built-in generators, in the order in which tables list them.
 pub const REGISTRY: &[&Entry] = &[
