@@ -362,6 +362,29 @@ fn cells_without_prompts_are_counted() {
     assert!(borrowed.contains("may never make") && !borrowed.contains("left out"), "{borrowed}");
 }
 
+#[test]
+fn figures_of_accuracy_show_the_generators_that_the_experiment_names() {
+    let runs = runs(accuracy_records);
+    let plotted = ["probabilistic".to_owned()];
+    let (card, [other, .., named]) = (card(), [0, 1, 2].map(|at| runs[at].label.as_str()));
+    let files = draw(
+        &[report("accuracy")],
+        &ReportInput { plotted: &plotted, ..input("example", &card, &runs) },
+    );
+    let panels = |name: &str| {
+        let (_, figure) = files.figures.iter().find(|(known, _)| known == name).expect(name);
+        &figure.panels
+    };
+    assert_eq!(panels("accuracy-heat-map").len(), 1);
+    for name in ["accuracy-by-edges", "accuracy-by-depth"] {
+        let Content::Lines(drawn) = &panels(name)[0].content else { panic!("{name}: no lines") };
+        let labels: Vec<&str> = drawn.lines.iter().map(|line| line.label.as_str()).collect();
+        assert_eq!(labels, [named], "{name}");
+    }
+    let tables = text(&files, Table::to_markdown);
+    assert!(tables.contains(named) && tables.contains(other), "{tables}");
+}
+
 /// What the paper asked a model in context is compared in the experiment that asks the same.
 #[test]
 fn a_claim_about_one_experiment() {
@@ -516,7 +539,7 @@ fn a_range_is_one_claim_at_all_temperatures() {
     );
 }
 
-/// Arms at each of `temperatures`, worse where it is higher.
+/// Variants at each of `temperatures`, worse where it is higher.
 fn at_temperatures(temperatures: &[f64]) -> ReportFiles {
     let mut all = Vec::new();
     for temperature in temperatures {

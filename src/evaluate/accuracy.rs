@@ -233,11 +233,13 @@ fn report(results: &Results) -> ReportFiles {
             _ => format!("-t{temperature}"),
         };
         let shown = results.only(|variant| variant.temperature == *temperature);
-        files.figure(format!("accuracy-heat-map{suffix}"), heat_maps(&shown));
-        files.figure(format!("accuracy-by-edges{suffix}"), by_value(&shown, &EDGES));
-        files.figure(format!("accuracy-by-depth{suffix}"), by_value(&shown, &DEPTH));
-        let by_training = by_training_graphs(&shown);
-        files.figure(format!("accuracy-by-training-graphs{suffix}"), by_training);
+        if let Some(drawn) = shown.plotted() {
+            files.figure(format!("accuracy-heat-map{suffix}"), heat_maps(&drawn));
+            files.figure(format!("accuracy-by-edges{suffix}"), by_value(&drawn, &EDGES));
+            files.figure(format!("accuracy-by-depth{suffix}"), by_value(&drawn, &DEPTH));
+            let by_training = by_training_graphs(&drawn);
+            files.figure(format!("accuracy-by-training-graphs{suffix}"), by_training);
+        }
     }
     if temperatures.len() > 1 {
         files.figure("accuracy-by-temperature", by_temperature(results, &temperatures));

@@ -39,7 +39,7 @@ use crate::records::{PromptScores, Record};
 use crate::version::Version;
 
 /// Version of tables and figures, of all families. Their snapshots are those of the tests of `claims`.
-pub const VERSION: Version = Version::new("report", 5);
+pub const VERSION: Version = Version::new("report", 6);
 
 /// Results of one generator, seed, temperature and snapshot.
 #[derive(Clone, Debug)]
