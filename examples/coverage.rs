@@ -194,9 +194,10 @@ fn sides(
     for (side, distribution) in distributions.into_iter().enumerate() {
         for graph in 0..graphs {
             let service = graph % services;
-            let place = match rng.random_bool(0.5) {
-                true => own[service][rng.random_range(0..3)],
-                false => rng.random(),
+            let place = if rng.random_bool(0.5) {
+                own[service][rng.random_range(0..3)]
+            } else {
+                rng.random()
             };
             counts[service][side][cell(distribution, place)] += 1.0;
         }

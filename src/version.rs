@@ -87,20 +87,17 @@ pub mod golden {
         let (mut drawn, mut others) = (0, Vec::new());
         for (known, now) in known.iter().zip(&now) {
             let equal = known == now || known.starts_with(ABOUT) && near(known, now);
-            match known.starts_with(MOSTLY) {
-                true => {
-                    drawn += 1;
-                    others.extend((!equal).then(|| format!("- {known}\n+ {now}")));
-                }
-                false if !equal => return Err(format!("- {known}\n+ {now}")),
-                false => {}
+            if known.starts_with(MOSTLY) {
+                drawn += 1;
+                others.extend((!equal).then(|| format!("- {known}\n+ {now}")));
+            } else if !equal {
+                return Err(format!("- {known}\n+ {now}"));
             }
         }
-        match others.len() * 10 <= drawn {
-            true => Ok(()),
-            false => {
-                Err(format!("{} of {drawn} draws differ:\n{}", others.len(), others.join("\n")))
-            }
+        if others.len() * 10 <= drawn {
+            Ok(())
+        } else {
+            Err(format!("{} of {drawn} draws differ:\n{}", others.len(), others.join("\n")))
         }
     }
 

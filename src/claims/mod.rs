@@ -35,7 +35,8 @@ pub fn draw(reports: &[&Report], input: &ReportInput) -> ReportFiles {
             }
         }
     }
-    if let Some(table) = compare(&results, &claims) {
+    let field = Field::new(&results);
+    if let Some(table) = compare(&field, &results, &claims) {
         files.table("published", table);
     }
     if let Some(table) = decoding_cost::table(&results) {
@@ -46,7 +47,7 @@ pub fn draw(reports: &[&Report], input: &ReportInput) -> ReportFiles {
         Some(declared) => declared.to_vec(),
         None => DeclaredPair::usual().into_iter().chain(published_pairs(&claims)).collect(),
     };
-    files.add(differences(&results, &pairs, &compared, &columns));
+    files.add(differences(&field, &pairs, &compared, &columns));
     files
 }
 
@@ -128,7 +129,7 @@ pub fn compiled_in() -> String {
 const PAPER: &str = "The paper trained Llama-2 7B on 1.36 million graphs of alibaba-v2022 with instruction tuning (its recursive row is the tuned model); this run used other data and smaller models. `agrees` and `differs` compare numbers, they do not confirm or refute the paper.";
 
 /// The claims of these ids that the experiment can speak to, each with our number and a verdict.
-fn compare(results: &Results, ids: &[&str]) -> Option<Table> {
+fn compare(field: &Field, results: &Results, ids: &[&str]) -> Option<Table> {
     let mut table = Table::new(
         results.titled("Published values beside ours"),
         vec![
@@ -147,10 +148,9 @@ fn compare(results: &Results, ids: &[&str]) -> Option<Table> {
     if claims.is_empty() {
         return None;
     }
-    let field = Field::new(results);
     for claim in claims {
         let Some(metric) = metric(&claim.metric) else { continue };
-        let ours = Ours::new(&field, results, claim, metric);
+        let ours = Ours::new(field, results, claim, metric);
         let Judged { number, order, verdict } = claim.judge(&ours);
         table.push(vec![
             Cell::text(&claim.source),

@@ -24,10 +24,7 @@ pub struct InspectArgs {
 pub fn run(args: &InspectArgs) -> Result<()> {
     let mut files = Vec::new();
     for path in &args.files {
-        match path.is_dir() {
-            true => files.extend(files_of(path)?),
-            false => files.push(path.clone()),
-        }
+        if path.is_dir() { files.extend(files_of(path)?) } else { files.push(path.clone()) }
     }
     let mut kinds: Vec<String> = Vec::new();
     let mut refused = 0;
@@ -142,9 +139,12 @@ fn show_output(read: &SourceOutput) {
     ];
     for (label, value) in comparison::rows(&read.graphs) {
         let head = label.split(':').next().unwrap_or_default();
-        let is_shown = |shown: &&str| match shown.ends_with(' ') {
-            true => head.starts_with(*shown) && !head.contains('/'),
-            false => head.split(',').next() == Some(*shown),
+        let is_shown = |shown: &&str| {
+            if shown.ends_with(' ') {
+                head.starts_with(*shown) && !head.contains('/')
+            } else {
+                head.split(',').next() == Some(*shown)
+            }
         };
         if SHOWN.iter().any(is_shown) {
             println!("  {label}: {}", display::line(&value));

@@ -76,9 +76,10 @@ fn held_out_of(
     manifest: &DatasetManifest,
     options: &BuildOptions,
 ) -> Result<(Vec<HeldOut>, String)> {
-    let (mut held_out, mut from) = match made.is_empty() {
-        true => (dataset.test().into_iter().map(HeldOut::of).collect(), "test graphs".to_owned()),
-        false => (made, "graphs simulated for prompts alone".to_owned()),
+    let (mut held_out, mut from) = if made.is_empty() {
+        (dataset.test().into_iter().map(HeldOut::of).collect(), "test graphs".to_owned())
+    } else {
+        (made, "graphs simulated for prompts alone".to_owned())
     };
     if let Some(named) = &manifest.prompts {
         let name = named.file_name().unwrap_or_default().to_string_lossy();

@@ -50,9 +50,10 @@ pub fn optional(path: &Path, data_root: Option<&Path>, folder: Option<&Path>) ->
 }
 
 fn candidates(path: &Path, data_root: Option<&Path>, folder: Option<&Path>) -> Vec<PathBuf> {
-    match path.is_absolute() {
-        true => vec![path.to_owned()],
-        false => [data_root, folder].into_iter().flatten().map(|root| root.join(path)).collect(),
+    if path.is_absolute() {
+        vec![path.to_owned()]
+    } else {
+        [data_root, folder].into_iter().flatten().map(|root| root.join(path)).collect()
     }
 }
 

@@ -117,9 +117,10 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
     }
     let mut reader = BufReader::with_capacity(1 << 18, file);
     let gzip = reader.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
-    let mut reader: Box<dyn BufRead + Send> = match gzip {
-        true => Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(reader))),
-        false => Box::new(reader),
+    let mut reader: Box<dyn BufRead + Send> = if gzip {
+        Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(reader)))
+    } else {
+        Box::new(reader)
     };
     let mut head = Vec::new();
     reader

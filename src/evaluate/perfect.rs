@@ -13,7 +13,7 @@ use crate::graph::Generated;
 use crate::records::PERFECT;
 
 /// The records of a perfect generator that answers `asked` at a temperature of 1, and at each of the others
-/// that arms are asked at; none where the truth is not known. A temperature of 0 has no such row.
+/// that variants are asked at; none where the truth is not known. A temperature of 0 has no such row.
 ///
 /// # Errors
 /// As for scoring.

@@ -97,12 +97,11 @@ pub fn push(text: &mut Vec<u8>, number: u32, graph: &CallGraph) {
             page.push_str("</details>\n");
         }
         let has_children = degrees[index] > 0;
-        let (opening, closing) = match has_children {
-            true => {
-                open.push(call.depth);
-                ("<details open><summary class=\"row\"", "</summary>")
-            }
-            false => ("<div class=\"row\"", "</div>"),
+        let (opening, closing) = if has_children {
+            open.push(call.depth);
+            ("<details open><summary class=\"row\"", "</summary>")
+        } else {
+            ("<div class=\"row\"", "</div>")
         };
         let (kind, id) = (call.kind, &ids[index]);
         let (source, destination) = (escaped(graph.source(index)), escaped(&call.destination));

@@ -75,7 +75,7 @@ pub const ENTRY: Entry = Entry {
 ///
 /// # Errors
 /// Unknown settings or values.
-pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     let settings: ProbabilisticSettings = settings("probabilistic", table)?;
     tables::check_max_calls("probabilistic", settings.max_calls)?;
     Ok(Box::new(Probabilistic { settings }))

@@ -45,7 +45,7 @@ pub const ENTRY: Entry = Entry {
 ///
 /// # Errors
 /// Unknown settings or values.
-pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     let settings = GrowthSettings::read(ID, table)?;
     Ok(Box::new(SiblingSets { settings }))
 }

@@ -47,7 +47,7 @@ pub const ENTRY: Entry = Entry {
 ///
 /// # Errors
 /// Any setting at all.
-pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     let TrainingSetCopySettings {} = settings(ID, table)?;
     Ok(Box::new(TrainingSetCopy))
 }

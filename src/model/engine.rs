@@ -334,12 +334,11 @@ mod tests {
                 [Precision::F32, Precision::Bf16].map(|precision| {
                     let footprint =
                         Footprint { precision, checkpoint_activations, ..Footprint::default() };
-                    let mut engine = match host {
-                        true => Engine::Host(Host::new(&config).within(footprint)),
-                        false => {
-                            let (config, device) = (config.clone(), Device::flex());
-                            Engine::Burn { config, device, footprint }
-                        }
+                    let mut engine = if host {
+                        Engine::Host(Host::new(&config).within(footprint))
+                    } else {
+                        let (config, device) = (config.clone(), Device::flex());
+                        Engine::Burn { config, device, footprint }
                     };
                     let found = engine.gradients(&parameters, &batch).expect("gradients");
                     let total = engine.loss(&parameters, &batch).expect("loss");

@@ -265,13 +265,14 @@ impl Shared<'_> {
             faults.spoil(&mut spans, *seed, index, &mut injected);
             let late = started.elapsed().as_secs_f64() - due;
             let number = spans.len() as u64;
-            let is_sent = match self.options.drop_when_full {
-                true => match queue.try_send(spans) {
+            let is_sent = if self.options.drop_when_full {
+                match queue.try_send(spans) {
                     Ok(()) => true,
                     Err(TrySendError::Full(_)) => false,
                     Err(TrySendError::Disconnected(_)) => return Ok(()),
-                },
-                false => queue.send(spans).is_ok(),
+                }
+            } else {
+                queue.send(spans).is_ok()
             };
             let mut outcome = self.outcome();
             outcome.latest = outcome.latest.max(late);
@@ -307,10 +308,8 @@ impl Shared<'_> {
             // Requests that stand one behind the other are one.
             let body: Vec<u8> =
                 traces.iter().flat_map(|spans| otlp_proto::request(spans)).collect();
-            let answer = match self.stop.load(Ordering::Relaxed) {
-                true => None,
-                false => Some(self.post(&body)),
-            };
+            let answer =
+                if self.stop.load(Ordering::Relaxed) { None } else { Some(self.post(&body)) };
             let mut outcome = self.outcome();
             match answer {
                 Some(Ok(answer)) => {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ReportFiles;
 use super::figure::{Axis, Bounded, Content, Figure, Level, Line, Lines, PAGE, Panel, Style};
-use super::results::{Columns, Found, Results, Row, Variant, table_cell};
+use super::results::{Columns, Found, Results, Row, Variant, number_cell, share_cell, table_cell};
 use super::statistics::{
     Comparison, Difference, Resampled, Resampling, Sample, Seeds, Services, compare, difference,
     holm, independent,
@@ -158,13 +158,12 @@ struct Tests {
 /// The tables `seeds` and `differences` and the figure `superiority`: the declared `pairs` in the metrics that
 /// have a value for each prompt, and in `columns`.
 pub fn differences(
-    results: &Results,
+    field: &Field,
     pairs: &[DeclaredPair],
     compared: &[Compared],
     columns: &[Columns],
 ) -> ReportFiles {
     let mut files = ReportFiles::default();
-    let field = Field::new(results);
     if field.services.count() > 0 && !compared.is_empty() {
         files.table("seeds", field.seeds_table(compared));
     }
@@ -476,7 +475,7 @@ impl<'a> Field<'a> {
             }
             return cells;
         };
-        let plain = |value: f64| number(value, f64::NAN, f64::NAN);
+        let plain = |value: f64| number_cell(Bounded { value, ..Bounded::NONE });
         let fraction = tests.metric.is_fraction();
         let scale = if fraction { 100.0 } else { 1.0 };
         let unit = if fraction { "points" } else { tests.metric.unit.heading() };
@@ -488,11 +487,11 @@ impl<'a> Field<'a> {
             Tested::Apart(_) => ("no", Cell::Missing),
         };
         let (effect, above) = match tested {
-            Tested::ByPrompt(found) => (plain(found.effect), share(found.improvement)),
+            Tested::ByPrompt(found) => (plain(found.effect), share_cell(found.improvement)),
             _ => (Cell::Missing, Cell::Missing),
         };
         [
-            number(value * scale, low * scale, high * scale),
+            number_cell(Bounded { value: value * scale, low: low * scale, high: high * scale }),
             Cell::text(unit),
             plain(tested.p()),
             plain(corrected),
@@ -574,13 +573,4 @@ fn superiority(tested: &Option<Tested>) -> Option<Bounded> {
         Some(Tested::ByPrompt(found)) => Some(found.improvement),
         _ => None,
     }
-}
-
-/// A number without a metric's unit.
-fn number(value: f64, low: f64, high: f64) -> Cell {
-    if value.is_nan() { Cell::Missing } else { Cell::Number { value, low, high } }
-}
-
-fn share(Bounded { value, low, high }: Bounded) -> Cell {
-    if value.is_nan() { Cell::Missing } else { Cell::Share { value, low, high } }
 }

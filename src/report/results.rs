@@ -619,14 +619,18 @@ impl Found {
 }
 
 /// The number as its metric is shown: in per cent or not.
-pub fn table_cell(metric: &Metric, Bounded { value, low, high }: Bounded) -> Cell {
-    if value.is_nan() {
-        Cell::Missing
-    } else if metric.is_fraction() {
-        Cell::Share { value, low, high }
-    } else {
-        Cell::Number { value, low, high }
-    }
+pub fn table_cell(metric: &Metric, value: Bounded) -> Cell {
+    if metric.is_fraction() { share_cell(value) } else { number_cell(value) }
+}
+
+/// A number that is not shown as a percentage.
+pub fn number_cell(Bounded { value, low, high }: Bounded) -> Cell {
+    if value.is_nan() { Cell::Missing } else { Cell::Number { value, low, high } }
+}
+
+/// A fraction, shown as a percentage.
+pub fn share_cell(Bounded { value, low, high }: Bounded) -> Cell {
+    if value.is_nan() { Cell::Missing } else { Cell::Share { value, low, high } }
 }
 
 pub fn cell_or_missing(metric: &Metric, value: Option<Bounded>) -> Cell {

@@ -3,7 +3,7 @@
 
 use super::ReportFiles;
 use super::figure::{Axis, Bounded, Content, Line, Lines, PAGE, Panel, Style};
-use super::results::{Columns, Found, Results, Row, Variant};
+use super::results::{Columns, Found, Results, Row, Variant, number_cell};
 use super::table::{Cell, Column, Table};
 use crate::records::{Better, Interval};
 
@@ -79,12 +79,11 @@ fn table(results: &Results, first: &Choice, compared: &[(&Choice, usize, Bounded
     let whole = Bounded { value: 1.0, ..Bounded::NONE };
     let known = first.numbers.iter().flatten().count();
     let rows = [(first, known, whole)].into_iter().chain(compared.iter().copied());
-    for (choice, generators, Bounded { value, low, high }) in rows {
-        let tau = if value.is_nan() { Cell::Missing } else { Cell::Number { value, low, high } };
+    for (choice, generators, tau) in rows {
         table.push(vec![
             Cell::text(choice.name.as_str()),
             Cell::Integer(generators as u64),
-            tau,
+            number_cell(tau),
             best(choice),
         ]);
     }

@@ -69,7 +69,7 @@ pub struct ExperimentPlan {
     /// The name that its manifest gives it.
     pub dataset_name: String,
     pub dataset_key: Key,
-    /// Arms without knowledge of failures.
+    /// Variants without knowledge of failures.
     pub runs: Vec<VariantRun>,
     /// Reference rows, of the same seeds as the generators'.
     pub references: Vec<Key>,
@@ -618,7 +618,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_arm_changes_the_report_and_is_no_input_of_it() {
+    fn a_failed_run_changes_the_report_and_is_no_input_of_it() {
         let plan = plan(&["fig4-fidelity"], &options());
         let experiment = &plan.experiments[0];
         let whole = experiment.report(|_| None).unwrap();

@@ -47,6 +47,12 @@ pub enum FieldOrder {
     Fixed,
 }
 
+impl FieldOrder {
+    pub fn is_shuffled(&self) -> bool {
+        *self == Self::Shuffled
+    }
+}
+
 impl Format {
     /// Whether prompts of this format can hold requests in words.
     pub fn takes_requests(self) -> bool {

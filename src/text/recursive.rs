@@ -191,7 +191,7 @@ pub(super) fn push_part(
 impl FieldOrder {
     /// Brings fields into this order.
     pub(super) fn arrange<T>(self, fields: &mut [T], rng: &mut impl Rng) {
-        if self == Self::Shuffled {
+        if self.is_shuffled() {
             fields.shuffle(rng);
         }
     }

@@ -422,6 +422,19 @@ fn a_fixed_order_leaves_chance_to_users_alone() {
         }
     }
     assert!(roots.len() > 5);
+    let (_, answer) = written(&all[0], 0);
+    let lines: Vec<&str> = answer.lines().collect();
+    assert_eq!(
+        lines[0],
+        "(destination is MS_63670,type is http,edge_id is 0,communication starts at 0 milliseconds,\
+         communication finishes at 8 milliseconds)"
+    );
+    assert_eq!(
+        lines[2],
+        "<subgraph of edge_id 0>id:S_000034483/start_node:MS_63670/caller:USER/num_edges:6/\
+         remaining_depth:1/latency:8/start_communication_at:0/start_edge_id:1/num_current_edges:4/\
+         num_subgraphs:1</subgraph>"
+    );
     let tables: BTreeSet<String> = (0..20)
         .map(|seed| {
             let mut rng = random::stream(seed, "test", &[]);

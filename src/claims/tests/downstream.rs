@@ -1,6 +1,6 @@
 use super::*;
 
-/// Table 2 and figure 5 of an arm that lies `gap` points below real graphs.
+/// Table 2 and figure 5 of a variant that lies `gap` points below real graphs.
 fn downstream_records(gap: f64, reference: Option<&str>) -> Vec<Record> {
     use crate::evaluate::downstream::{
         ACCURACY, ACCURACY_GAP, APPLICATION, AUC, BALANCED_ACCURACY, F1, GAP, TRAINING,

@@ -80,7 +80,7 @@ fn memorisation_at_several_temperatures() {
     let mut all = Vec::new();
     for (index, temperature) in [0.0, 0.4, 0.8].into_iter().enumerate() {
         let warm = runs(|skill| records(1.1 - skill - temperature / 10.0, None)).into_iter();
-        // Tables of frequencies have one arm, whatever the temperatures.
+        // Tables of frequencies have one variant, whatever the temperatures.
         let warm = warm.filter(|run| index == 0 || run.generator == "recursive-llm").take(3);
         all.extend(warm.map(|run| RunRecords { temperature, ..run }));
     }

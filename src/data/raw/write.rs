@@ -28,9 +28,10 @@ pub fn push(
     let service = written(graph.service())?;
     for CallRow { edge_id, source, destination, kind, start, finish } in graph.rows() {
         let (um, dm) = (written(&source)?, written(&destination)?);
-        let (um_instance, dm_instance) = match edge_id == EdgeId::root() {
-            true => (USER.to_owned(), format!("{dm}_POD_0")),
-            false => (format!("{um}_POD_0"), format!("{dm}_POD_0")),
+        let (um_instance, dm_instance) = if edge_id == EdgeId::root() {
+            (USER.to_owned(), format!("{dm}_POD_0"))
+        } else {
+            (format!("{um}_POD_0"), format!("{dm}_POD_0"))
         };
         let (timestamp, rt) = (begin + u64::from(start), finish - start);
         // Writing to memory does not fail.

@@ -208,12 +208,11 @@ impl Cloud {
         let mut drawn = None;
         for attempt in 0..ATTEMPTS {
             let mut rng = random::stream(seed, "simulator.answer", &[index, attempt]);
-            let calls = match temperature == 1.0 {
-                true => draw::draw(template, &self.microservices, self.overlap, &mut rng),
-                false => {
-                    let (services, overlap) = (&self.microservices, self.overlap);
-                    draw::tempered(template, temperature, services, overlap, &mut rng)
-                }
+            let calls = if temperature == 1.0 {
+                draw::draw(template, &self.microservices, self.overlap, &mut rng)
+            } else {
+                let (services, overlap) = (&self.microservices, self.overlap);
+                draw::tempered(template, temperature, services, overlap, &mut rng)
             };
             let depth = calls.iter().map(|call| template.slots[call.slot].depth).max();
             let fits = asked.num_edges.is_none_or(|edges| edges as usize == calls.len())

@@ -377,10 +377,8 @@ impl<'a> Growth<'a> {
         // A call of the last layer makes no calls.
         let forks = shape == Shape::Branching && depth > 2;
         let fork = forks.then(|| rng.random_range(2..depth));
-        let looped = (shape.is_looped() && depth >= 2).then(|| match happens(rng, 0.85) {
-            true => 2,
-            false => rng.random_range(2..=depth),
-        });
+        let looped = (shape.is_looped() && depth >= 2)
+            .then(|| if happens(rng, 0.85) { 2 } else { rng.random_range(2..=depth) });
         Self { maker, shape, fork, looped, variants, slots: vec![root] }
     }
 
@@ -414,9 +412,10 @@ impl<'a> Growth<'a> {
             self.slots[parent].children.push(index);
             self.slots.push(slot);
             if branch == BranchKind::Subtree {
-                let (reach, spine) = match std::mem::take(&mut deepest) {
-                    true => (reach, spine),
-                    false => (rng.random_range(depth + 1..=reach), false),
+                let (reach, spine) = if std::mem::take(&mut deepest) {
+                    (reach, spine)
+                } else {
+                    (rng.random_range(depth + 1..=reach), false)
                 };
                 self.grow(index, reach, spine, rng);
             }

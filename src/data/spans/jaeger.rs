@@ -141,9 +141,10 @@ impl Serialize for Tag<'_> {
             }
             Value::Double(value) => {
                 map.serialize_entry("type", "float64")?;
-                match value.is_finite() {
-                    true => map.serialize_entry("value", value)?,
-                    false => map.serialize_entry("value", non_finite(*value))?,
+                if value.is_finite() {
+                    map.serialize_entry("value", value)?
+                } else {
+                    map.serialize_entry("value", non_finite(*value))?
                 }
             }
             Value::Bytes(bytes) => {

@@ -341,9 +341,10 @@ fn attributes(
         }
         let Some(value) = value else { continue };
         let read = |reading: &mut Reading<'_>| any(value, reading);
-        let kept = match of_resource && key == SERVICE {
-            true => read(reading).map(|value| value.map(|value| (reading.name(key), value))),
-            false => reading.attribute(key, read),
+        let kept = if of_resource && key == SERVICE {
+            read(reading).map(|value| value.map(|value| (reading.name(key), value)))
+        } else {
+            reading.attribute(key, read)
         };
         found.extend(kept.map_err(|problem| problem.inside(key).inside_list(place))?);
     }

@@ -86,10 +86,7 @@ impl Reading<'_> {
 
     /// A name or a value that may occur again.
     pub fn name(&mut self, text: &str) -> Name {
-        match text.len() <= LONGEST_SHARED {
-            true => self.names.name(text),
-            false => text.into(),
-        }
+        if text.len() <= LONGEST_SHARED { self.names.name(text) } else { text.into() }
     }
 
     /// What is kept of an attribute, if anything is; `value` reads it.
@@ -174,9 +171,10 @@ impl Use {
             _ => {}
         }
         let families = ["http.", "url.", "rpc.", "grpc.", "db.", "messaging.", "message_bus."];
-        match families.iter().any(|family| key.starts_with(family)) {
-            true => Self::Presence,
-            false => Self::None,
+        if families.iter().any(|family| key.starts_with(family)) {
+            Self::Presence
+        } else {
+            Self::None
         }
     }
 }

@@ -213,21 +213,17 @@ pub fn output(
             }
             Ok(())
         };
-        let (rows, bad) =
-            match calls::is_parquet(path) {
-                true => read_parquet(path, &mapping.names, skip_bad, &mut take)?,
-                false => {
-                    let delimiter = form.delimiter.map_or(b',', |delimiter| delimiter as u8);
-                    let dialect = Dialect { delimiter, is_quoted: form.quoted };
-                    let names: Vec<&str> = mapping.names.iter().map(String::as_str).collect();
-                    Table::open_as(path, &names, dialect)?.for_each(skip_bad, 0, |entry| {
-                        match entry {
-                            TableEntry::Row(row) => take(RowEntry::Row(&|column| row.text(column))),
-                            TableEntry::Incomplete(trace) => take(RowEntry::Incomplete(trace)),
-                        }
-                    })?
-                }
-            };
+        let (rows, bad) = if calls::is_parquet(path) {
+            read_parquet(path, &mapping.names, skip_bad, &mut take)?
+        } else {
+            let delimiter = form.delimiter.map_or(b',', |delimiter| delimiter as u8);
+            let dialect = Dialect { delimiter, is_quoted: form.quoted };
+            let names: Vec<&str> = mapping.names.iter().map(String::as_str).collect();
+            Table::open_as(path, &names, dialect)?.for_each(skip_bad, 0, |entry| match entry {
+                TableEntry::Row(row) => take(RowEntry::Row(&|column| row.text(column))),
+                TableEntry::Incomplete(trace) => take(RowEntry::Incomplete(trace)),
+            })?
+        };
         traces.counts.spans += rows;
         traces.counts.bad += bad;
     }

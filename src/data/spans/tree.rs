@@ -436,10 +436,12 @@ impl<'a> Tree<'a> {
             let service = &self.spans[*index].service;
             let next = sorted[*index].iter().map(|child| {
                 let span = &self.spans[*child];
-                match span.kind.is_outgoing() {
-                    _ if is_entry(span, service) => Reach::Entry(*child),
-                    true => Reach::Outgoing,
-                    false => reach[*child],
+                if is_entry(span, service) {
+                    Reach::Entry(*child)
+                } else if span.kind.is_outgoing() {
+                    Reach::Outgoing
+                } else {
+                    reach[*child]
                 }
             });
             // The first entry, or else anything.
@@ -565,14 +567,16 @@ impl Making<'_, '_> {
         callee: usize,
     ) -> Result<usize, Reason> {
         let span = &self.tree.spans[callee];
-        let service = match span.service.is_empty() {
-            true => self.tree.spans[index].service.clone(),
-            false => span.service.clone(),
+        let service = if span.service.is_empty() {
+            self.tree.spans[index].service.clone()
+        } else {
+            span.service.clone()
         };
         // What the callee does in turn is not what it was asked for.
-        let operation = match span.kind.is_outgoing() {
-            true => &self.tree.spans[index].operation,
-            false => &span.operation,
+        let operation = if span.kind.is_outgoing() {
+            &self.tree.spans[index].operation
+        } else {
+            &span.operation
         };
         let call = self.push(caller, index, &[index, callee], service, operation)?;
         // The callee's end is a better guess than none.
@@ -614,9 +618,10 @@ impl Making<'_, '_> {
             return Err(Reason::NoService);
         }
         let spans: Vec<&Span> = sides.iter().map(|side| &self.tree.spans[*side]).collect();
-        let operation = match operation.is_empty() {
-            true => service.clone(),
-            false => self.names.name(&format!("{service}/{operation}")),
+        let operation = if operation.is_empty() {
+            service.clone()
+        } else {
+            self.names.name(&format!("{service}/{operation}"))
         };
         let destination = match self.policy.names {
             Names::Service => service.clone(),

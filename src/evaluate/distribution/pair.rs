@@ -68,7 +68,7 @@ impl<'a> Pair<'a> {
     }
 
     /// As many graphs of each side, `cap` at most: indices in an order that is random and
-    /// addressed by `purpose` and `split`. A smaller sample is the beginning of a larger one, so arms with
+    /// addressed by `purpose` and `split`. A smaller sample is the beginning of a larger one, so variants with
     /// different numbers of valid graphs are compared with nearly the same real ones.
     pub fn equal_samples(
         &self,

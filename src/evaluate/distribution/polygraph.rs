@@ -269,9 +269,12 @@ mod tests {
 
     /// Trees of 2 to 6 calls, flat ones and chains.
     fn trees(count: u32, deep: impl Fn(u32) -> bool) -> Vec<CallGraph> {
-        let tree = |index: u32| match deep(index) {
-            true => chain(&format!("S_{}", index % 5), 2 + index % 5, 10 + index % 7),
-            false => flat(&format!("S_{}", index % 5), 2 + index % 5, 10 + index % 7),
+        let tree = |index: u32| {
+            if deep(index) {
+                chain(&format!("S_{}", index % 5), 2 + index % 5, 10 + index % 7)
+            } else {
+                flat(&format!("S_{}", index % 5), 2 + index % 5, 10 + index % 7)
+            }
         };
         (0..count).map(tree).collect()
     }

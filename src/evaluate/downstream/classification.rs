@@ -21,10 +21,10 @@ pub struct Classification {
 /// Parts of the prompts, for cross-fitting.
 const FOLDS: usize = 5;
 
-/// All records of an arm: the measures, how far they are from those of real training graphs, and
+/// All records of a variant: the measures, how far they are from those of real training graphs, and
 /// what was trained on.
 ///
-/// Prompts are conditions of the very test graphs that the model is tested on, and an arm that does
+/// Prompts are conditions of the very test graphs that the model is tested on, and a variant that does
 /// as it is told has their service, size and latency, which no real training graph has. Models are
 /// therefore cross-fitted: a test graph is scored by a model whose training graphs answer the
 /// prompts of the other four of five folds, and graphs of one condition are in one fold.

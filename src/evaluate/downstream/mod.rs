@@ -1,10 +1,10 @@
 //! Models that are trained on generated graphs and tested on real ones: figure 5 and table 2.
 //!
-//! A task makes labelled examples of graphs. A model that learns from an arm's valid graphs and is
+//! A task makes labelled examples of graphs. A model that learns from a variant's valid graphs and is
 //! right on real test graphs has found in them what real graphs would have taught it, so its score
 //! is compared with that of the same model trained on as many real training graphs. What is usual
 //! for a service, and thus every label, comes from the real training graphs, also for generated
-//! ones: an arm with wrong times or calls then gets wrongly labelled examples, as it should.
+//! ones: a variant with wrong times or calls then gets wrongly labelled examples, as it should.
 
 mod classification;
 pub mod critical;
@@ -121,12 +121,12 @@ fn real_training(dataset: &Dataset, most: usize, seed: u64) -> Vec<&CallGraph> {
     drawn(dataset.train(), most, seed, "downstream training graphs")
 }
 
-/// The test graphs that all arms are tested on.
+/// The test graphs that all variants are tested on.
 fn real_test(dataset: &Dataset, seed: u64) -> Vec<&CallGraph> {
     drawn(dataset.test(), MAX_TEST, seed, "downstream test graphs")
 }
 
-/// Up to `most` of the prompts, the same for every arm, by index.
+/// Up to `most` of the prompts, the same for every variant, by index.
 fn prompts(case: &Case) -> Vec<usize> {
     let all = (0..case.conditions.len()).collect();
     drawn(all, MAX_TRAIN, case.seed, "downstream prompts")

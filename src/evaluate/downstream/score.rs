@@ -24,12 +24,12 @@ pub const BALANCED_ACCURACY: &Metric =
 /// Harmonic mean of precision and recall of the true class, 0 where the model never finds it. Range
 /// 0 to 1, higher is better. Interval as for [`ACCURACY`].
 ///
-/// Pitfall: depends on how rare the true class is, so it compares arms, not tasks.
+/// Pitfall: depends on how rare the true class is, so it compares variants, not tasks.
 pub const F1: &Metric = &Metric::fraction("downstream-f1/1", "F1 of the task").higher().bootstrap();
 
 /// Area under the ROC curve: probability that a random true test example gets a higher score than a
 /// random false one, ties counting half. Range 0 to 1, higher is better, 0.5 for chance. It needs no
-/// threshold, so an arm whose classes have other sizes than the real ones is not blamed for that.
+/// threshold, so a variant whose classes have other sizes than the real ones is not blamed for that.
 /// Interval as for [`ACCURACY`].
 ///
 /// Where models are cross-fitted, pairs are taken within folds: scores of different models need not
@@ -54,7 +54,7 @@ pub const ACCURACY_GAP: &Metric =
         .bootstrap();
 
 /// Share of the training examples that are true; the count is their number. Compare it with the
-/// reference row of real graphs: an arm with a share of 0 or 1 has nothing to tell apart, and its
+/// reference row of real graphs: a variant with a share of 0 or 1 has nothing to tell apart, and its
 /// model names that class always.
 pub const TRAINING: &Metric = &Metric::fraction("downstream-training/1", "true training examples");
 
@@ -130,9 +130,10 @@ impl Truth {
 
     /// The probability that a true example of a fold scores above a false one of the same fold.
     fn auc(&self, ranking: &Ranking, weight: impl Fn(usize) -> f64) -> f64 {
-        match self.folds.is_empty() {
-            true => ranking.auc(&self.labels, weight),
-            false => ranking.areas_within(&self.folds, &self.labels, weight).roc,
+        if self.folds.is_empty() {
+            ranking.auc(&self.labels, weight)
+        } else {
+            ranking.areas_within(&self.folds, &self.labels, weight).roc
         }
     }
 
@@ -146,9 +147,10 @@ impl Truth {
         let balanced = (found / (found + missed) + rejected / (rejected + alarms)) / 2.0;
         let accuracy = (found + rejected) / (found + missed + rejected + alarms);
         // Without a true example there is nothing to find.
-        let f1 = match found + missed > 0.0 {
-            true => 2.0 * found / (2.0 * found + missed + alarms),
-            false => f64::NAN,
+        let f1 = if found + missed > 0.0 {
+            2.0 * found / (2.0 * found + missed + alarms)
+        } else {
+            f64::NAN
         };
         [balanced, accuracy, f1]
     }

@@ -62,10 +62,8 @@ pub fn records(
             prompts.iter().map(|prompt| &observations.synthetic[*prompt]).collect();
         Called::of([&real, &synthetic], observations)
     };
-    let samples = match observations.real.is_empty() {
-        true => Vec::new(),
-        false => samples(&valid, size, seed),
-    };
+    let samples =
+        if observations.real.is_empty() { Vec::new() } else { samples(&valid, size, seed) };
     let pairs: Vec<Called> = (0..).zip(&samples).map(pair).collect();
     let values = bootstrap(observations.groups(seed), |drawn| {
         means(&pairs, KS.len(), |pair| pair.overlaps(drawn).to_vec())

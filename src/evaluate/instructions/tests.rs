@@ -87,10 +87,10 @@ fn shares_and_gains_by_hand() {
 
 #[test]
 fn following_that_costs_validity_is_seen() {
-    let (asked, answers) = asked_and(|_, service, with| match with {
-        true => failed(),
-        false => answer(&graph(service, "MS_2", 1)),
-    });
+    let (asked, answers) =
+        asked_and(
+            |_, service, with| if with { failed() } else { answer(&graph(service, "MS_2", 1)) },
+        );
     let records = score(&asked, &answers);
     for kind in Kind::ALL {
         let cell = format!("kind={}", kind.id());

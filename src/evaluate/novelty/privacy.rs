@@ -240,10 +240,11 @@ fn authentic(train: &Set, looks: &[Look]) -> Vec<f64> {
         let farther =
             look.train.members.iter().filter(|(member, _)| look.train.distance > own(*member));
         let farther: u64 = farther.map(|(_, graphs)| graphs).sum();
-        match look.train.members.is_empty() {
+        if look.train.members.is_empty() {
             // Nothing in common with any training graph.
-            true => 1.0,
-            false => farther as f64 / look.train.graphs as f64,
+            1.0
+        } else {
+            farther as f64 / look.train.graphs as f64
         }
     };
     looks.iter().map(share).collect()

@@ -310,7 +310,7 @@ pub fn run(
             answered: answered.unwrap_or_default(),
         })
         .collect();
-    // The arms of an experiment are asked the same questions in the same order.
+    // The methods of an experiment are asked the same questions in the same order.
     let numbers = (0..).take(answers.len()).collect();
     let services = samples.test.iter().take(answers.len()).map(Sample::service).collect();
     let mut of_prompts = PromptScores::of(numbers, services);

@@ -585,9 +585,8 @@ impl Layer {
 fn punched(line: &str, key: &str) -> String {
     let head = format!("{key} is ");
     let Some(fields) = fields(line) else { return line.to_owned() };
-    let fields = fields.map(|field| match field.starts_with(&head) {
-        true => format!("{head}{HOLE}"),
-        false => field.to_owned(),
+    let fields = fields.map(|field| {
+        if field.starts_with(&head) { format!("{head}{HOLE}") } else { field.to_owned() }
     });
     format!("({})", fields.collect::<Vec<_>>().join(","))
 }

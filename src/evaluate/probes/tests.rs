@@ -165,16 +165,13 @@ fn missing_calls_by_hand() {
 fn altered(graph: &CallGraph, index: usize, kind: bool) -> CallGraph {
     let mut rows: Vec<CallRow> = graph.rows();
     let path = rows[index].edge_id.clone();
-    match kind {
-        true => {
-            let all = crate::graph::CallType::ALL;
-            rows[index].kind = if rows[index].kind == all[0] { all[1] } else { all[0] };
-        }
-        false => {
-            rows[index].destination = "MS_altered".into();
-            for row in rows.iter_mut().filter(|row| row.edge_id.parent().as_ref() == Some(&path)) {
-                row.source = "MS_altered".into();
-            }
+    if kind {
+        let all = crate::graph::CallType::ALL;
+        rows[index].kind = if rows[index].kind == all[0] { all[1] } else { all[0] };
+    } else {
+        rows[index].destination = "MS_altered".into();
+        for row in rows.iter_mut().filter(|row| row.edge_id.parent().as_ref() == Some(&path)) {
+            row.source = "MS_altered".into();
         }
     }
     CallGraph::from_rows(graph.service().clone(), &rows).expect("valid")

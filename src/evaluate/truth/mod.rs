@@ -1,6 +1,6 @@
 //! Distance from the true distribution, which only the simulator knows.
 //!
-//! Prompts name the service, so an arm has no say in how often each one is called: everything is compared
+//! Prompts name the service, so a variant has no say in how often each one is called: everything is compared
 //! service by service, each with the weight that the prompts give it. Prompts also name num_edges and
 //! depth, but these were drawn from the truth together with the service: over many prompts, graphs that
 //! keep to them and are true otherwise have the distribution that the truth gives to the service alone.
@@ -80,7 +80,7 @@ pub const FALSE_CALLS: &Metric =
 ///
 /// Range 0 to 1, to be compared with [`EXPECTED_RECALL`]; bootstrap interval over services, as branches of
 /// one subtree come together; count is the number of branches. Above the
-/// expectation answers vary more than the truth does. More prompts find more branches, so only arms with
+/// expectation answers vary more than the truth does. More prompts find more branches, so only variants with
 /// the same prompts can be compared.
 pub const BRANCH_RECALL: &Metric =
     &Metric::fraction("branch-recall/1", "rare-branch recall").as_real().bootstrap();

@@ -164,7 +164,7 @@ pub const ENTRY: Entry = Entry {
 ///
 /// # Errors
 /// Unknown settings or values.
-pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     let settings: DigressSettings = settings(ID, table)?;
     settings.check()?;
     Ok(Box::new(Digress { settings }))

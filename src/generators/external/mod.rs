@@ -117,7 +117,7 @@ pub const ENTRY: Entry = Entry {
 ///
 /// # Errors
 /// Settings that cannot be.
-pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     Ok(Box::new(program(table)?))
 }
 

@@ -187,7 +187,7 @@ pub const ENTRY: Entry = Entry {
 ///
 /// # Errors
 /// Unknown settings or values.
-pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     let settings: RnnSettings = settings(ID, table)?;
     settings.check()?;
     Ok(Box::new(GraphRnn { settings }))

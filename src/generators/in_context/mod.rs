@@ -122,7 +122,7 @@ pub const ENTRY: Entry = Entry {
 };
 
 /// As the registry wants it.
-pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     let settings: Settings = settings(ID, table)?;
     settings.check()?;
     Ok(Box::new(InContext { settings }))

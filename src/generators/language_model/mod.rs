@@ -78,7 +78,7 @@ pub struct Settings {
     pub spell_services: f64,
     /// Order of the fields of edges and of the attributes of sub-conditions in answers: `shuffled`, as in the
     /// paper, or `fixed`. The compact text has one order of its own.
-    #[serde(skip_serializing_if = "is_shuffled")]
+    #[serde(skip_serializing_if = "FieldOrder::is_shuffled")]
     pub field_order: FieldOrder,
     /// Counts up to this number are one token with the words before them; 0 writes them digit by
     /// digit.
@@ -144,10 +144,15 @@ const VALIDATION: (f64, usize, usize) = (0.03, 100, 300);
 const VALIDATION_LIMIT: f64 = 0.1;
 
 /// Settings of the golden files.
-const TINY: &str = "size = \"xs\"\ntokens = 6000\nbatch_tokens = 512\nlearning_rate = 5e-3\n\
-    warmup_steps = 5\nevaluate_every = 50\nepochs = 2\n";
-const TINY_REMAINING_COUNTS: &str = "size = \"xs\"\ntokens = 6000\nbatch_tokens = 512\n\
-    learning_rate = 5e-3\nwarmup_steps = 5\nevaluate_every = 50\nepochs = 2\nremaining_counts = true\n";
+macro_rules! tiny {
+    ($more:literal) => {
+        concat!(
+            "size = \"xs\"\ntokens = 6000\nbatch_tokens = 512\nlearning_rate = 5e-3\n",
+            "warmup_steps = 5\nevaluate_every = 50\nepochs = 2\n",
+            $more
+        )
+    };
+}
 
 /// What the registry says of it.
 pub const RECURSIVE: Entry = Entry {
@@ -157,12 +162,12 @@ pub const RECURSIVE: Entry = Entry {
     answers: Version::new("answer/recursive-llm", 2),
     constrained: true,
     likelihood: true,
-    tiny: Some(TINY),
+    tiny: Some(tiny!("")),
     build: recursive,
 };
 
 /// Builds the recipe of `recursive-llm` from a baseline's settings.
-pub fn recursive(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+fn recursive(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     recipe("recursive-llm", |_| Writing::Layers(Format::Recursive), table)
 }
 
@@ -174,12 +179,12 @@ pub const INSTRUCTION: Entry = Entry {
     answers: Version::new("answer/recursive-instruction-llm", 2),
     constrained: true,
     likelihood: true,
-    tiny: Some(TINY),
+    tiny: Some(tiny!("")),
     build: instruction,
 };
 
 /// Builds the recipe of `recursive-instruction-llm` from a baseline's settings.
-pub fn instruction(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+fn instruction(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     let writing =
         |settings: &Settings| Writing::Layers(Format::Instruction { notes: settings.notes });
     recipe("recursive-instruction-llm", writing, table)
@@ -193,12 +198,12 @@ pub const RECURSIVE_COMPACT: Entry = Entry {
     answers: Version::new("answer/recursive-compact", 2),
     constrained: true,
     likelihood: true,
-    tiny: Some(TINY_REMAINING_COUNTS),
+    tiny: Some(tiny!("remaining_counts = true\n")),
     build: recursive_compact,
 };
 
 /// Builds the recipe of `recursive-compact` from a baseline's settings.
-pub fn recursive_compact(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+fn recursive_compact(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     let writing = |settings: &Settings| {
         Writing::Layers(Format::Compact { remaining_counts: settings.remaining_counts })
     };
@@ -213,18 +218,13 @@ pub const TABULAR: Entry = Entry {
     answers: Version::new("answer/tabular-llm", 2),
     constrained: true,
     likelihood: true,
-    tiny: Some(TINY),
+    tiny: Some(tiny!("")),
     build: tabular,
 };
 
 /// Builds the recipe of `tabular-llm` from a baseline's settings.
-pub fn tabular(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+fn tabular(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     recipe("tabular-llm", |_| Writing::Graphs, table)
-}
-
-/// Keys of trainings with the paper's order stay what they were.
-fn is_shuffled(order: &FieldOrder) -> bool {
-    *order == FieldOrder::Shuffled
 }
 
 fn recipe(

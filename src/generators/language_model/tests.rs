@@ -459,15 +459,14 @@ fn prompts_of_generation_are_written_as_in_training() {
             let text = tokenizer.decode(&prompt.tokens);
             let opening = format.opening(&step.condition);
             let line = text.strip_suffix(opening).expect("the answer's first lines are given");
-            match root {
-                true => prompts.push((graph, line.to_owned())),
-                false => {
-                    let line = line
-                        .lines()
-                        .find(|line| line.contains("/num_edges:") || line.starts_with("num_edges:"))
-                        .expect("a condition line");
-                    assert!(lines.contains(line), "{line}");
-                }
+            if root {
+                prompts.push((graph, line.to_owned()))
+            } else {
+                let line = line
+                    .lines()
+                    .find(|line| line.contains("/num_edges:") || line.starts_with("num_edges:"))
+                    .expect("a condition line");
+                assert!(lines.contains(line), "{line}");
             }
             let (_, answer) = format.training_text(&step, &[], FieldOrder::Shuffled, &mut rng);
             lines.extend(format.condition_lines(&answer));

@@ -189,7 +189,7 @@ pub const ENTRY: Entry = Entry {
 ///
 /// # Errors
 /// Unknown settings or values.
-pub fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
+fn build(table: &toml::Table) -> Result<Box<dyn Recipe>> {
     let settings: TvaeSettings = settings(ID, table)?;
     settings.check()?;
     Ok(Box::new(Tvae { settings }))

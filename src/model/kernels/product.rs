@@ -312,13 +312,15 @@ mod tests {
         {
             let [add, turned_a, turned_b] = [1, 2, 4].map(|bit| case & bit > 0);
             let (a, b) = (wave((m + 3) * (k + 3), 1.0), wave((k + 2) * (n + 2), 2.0));
-            let a = match turned_a {
-                true => View::strided(&a, k, m, m + 3).t(),
-                false => View::strided(&a, m, k, k + 3),
+            let a = if turned_a {
+                View::strided(&a, k, m, m + 3).t()
+            } else {
+                View::strided(&a, m, k, k + 3)
             };
-            let b = match turned_b {
-                true => View::strided(&b, n, k, k + 2).t(),
-                false => View::strided(&b, k, n, n + 2),
+            let b = if turned_b {
+                View::strided(&b, n, k, k + 2).t()
+            } else {
+                View::strided(&b, k, n, n + 2)
             };
             let before = wave(m * (n + 3), 3.0);
             let mut known: Vec<(Precision, Vec<f32>)> = Vec::new();

@@ -102,9 +102,12 @@ impl Axis {
 
     /// Places and texts of about `count` ticks.
     pub fn ticks(&self, count: usize) -> Vec<(f64, String)> {
-        let text = |value: f64| match self.percent {
-            true => format!("{} %", number::short(value * 100.0)),
-            false => number::short(value),
+        let text = |value: f64| {
+            if self.percent {
+                format!("{} %", number::short(value * 100.0))
+            } else {
+                number::short(value)
+            }
         };
         let values = match &self.scale {
             Scale::Linear { min, max } => linear_ticks(*min, *max, count, self.whole),

@@ -52,10 +52,7 @@ fn data(text: &str) -> String {
         let escaped = !display::prints(c)
             || (at == 0 && is_formula(text))
             || (c == '\\' && text[at..].starts_with("\\u{"));
-        match escaped {
-            true => written.extend(c.escape_unicode()),
-            false => written.push(c),
-        }
+        if escaped { written.extend(c.escape_unicode()) } else { written.push(c) }
     }
     written
 }

@@ -88,9 +88,10 @@ fn is_inside_word(text: &str, at: usize) -> bool {
 /// A name as code, or as plain text where it holds what would end the code.
 pub fn code(name: &str) -> String {
     let shown = display::name(name);
-    match shown.contains(['`', '|', '\\']) || shown.trim().is_empty() {
-        true => escape_name(name),
-        false => format!("`{shown}`"),
+    if shown.contains(['`', '|', '\\']) || shown.trim().is_empty() {
+        escape_name(name)
+    } else {
+        format!("`{shown}`")
     }
 }
 

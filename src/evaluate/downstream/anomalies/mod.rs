@@ -27,7 +27,7 @@ use counting::Counting;
 use detector::{Detector, Score};
 use inject::{Kind, Normal};
 
-/// Area under the ROC curve of detectors that are trained on an arm's valid graphs and tested on real
+/// Area under the ROC curve of detectors that are trained on a variant's valid graphs and tested on real
 /// test graphs: the probability that a graph with an anomaly scores above one without, equal scores
 /// counted half. Range 0 to 1, higher is better, ½ is chance. Cells `kind=structure` and
 /// `kind=latency` for the two kinds of anomalies, each against the graphs that it was put into, and
@@ -36,7 +36,7 @@ use inject::{Kind, Normal};
 /// which does not cover the chance of training; NaN for fewer than 20 graphs to train on or to test on,
 /// and for test graphs of a single service.
 ///
-/// Prompts are conditions of the very test graphs, so an arm that follows them would tell a detector how
+/// Prompts are conditions of the very test graphs, so a variant that follows them would tell a detector how
 /// long exactly these graphs take. Detectors are therefore cross-fitted by service: the services of the
 /// test graphs are cut into three folds, and a fold's graphs are scored by a detector that has seen no
 /// graph of its services. So are those of the reference rows. Pairs are taken within folds, since scores
@@ -76,7 +76,7 @@ const LEAST: usize = 20;
 /// Parts of the services, for cross-fitting. Each costs a training.
 const FOLDS: usize = 3;
 
-/// Trained on the arm's valid graphs.
+/// Trained on the variant's valid graphs.
 ///
 /// # Errors
 /// A training that diverges.

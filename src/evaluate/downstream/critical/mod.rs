@@ -34,7 +34,7 @@ const FITS: u64 = 5;
 /// Random cuts of the training graphs into windows, for each fit.
 const CUTS: u64 = 10;
 
-/// All records of an arm. There is no cross-fitting here: a prompt gives an arm the length of a test
+/// All records of a variant. There is no cross-fitting here: a prompt gives a variant the length of a test
 /// graph's critical path, but not whose time it is.
 pub fn records(case: &Case) -> Vec<Record> {
     let prompts = prompts(case);
